@@ -1,0 +1,102 @@
+// Where the pixels of one image come from: a map in memory, or a patch that is sampled through a box block by block, never as a whole.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "tasks.h"
+
+namespace dadkit {
+
+// Runs f(0) … f(n - 1): in torch's thread pool, or here where the pool is already busy with whole images.
+template <typename F>
+void for_each(bool parallel, int64_t n, const F& f) {
+  if (!parallel || n < 2) {
+    for (int64_t i = 0; i < n; ++i) f(i);
+    return;
+  }
+  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) f(i);
+  });
+}
+
+// An uninitialised array that grows and is used again from image to image.
+template <typename U>
+class Buffer {
+ public:
+  U* need(size_t n) {
+    if (n > size_) {
+      data_.reset();
+      data_.reset(new U[n]);
+      size_ = n;
+    }
+    return data_.get();
+  }
+
+ private:
+  std::unique_ptr<U[]> data_;
+  size_t size_ = 0;
+};
+
+// Strips are the unit of parallel work and of summation, a function of the image's shape alone: that makes all results independent of
+// the number of threads. Blocks are what is sampled at once.
+struct Layout {
+  int64_t n, block, strip;
+  int64_t strips() const { return n == 0 ? 0 : (n + strip - 1) / strip; }
+  int64_t first(int64_t s) const { return s * strip; }
+  int64_t size(int64_t s) const { return std::min(strip, n - s * strip); }
+
+  static Layout of_map(int64_t n) {
+    constexpr int64_t kStrip = 32768;
+    return {n, kStrip, kStrip};
+  }
+  static Layout of_patch(int64_t h, int64_t w) {
+    const int64_t block = std::max<int64_t>(1, 4096 / w) * w;
+    return {h * w, block, block * std::max<int64_t>(1, 32768 / block)};
+  }
+};
+
+template <typename T>
+class Source {
+ public:
+  explicit Source(const T* map) : map_(map) {}
+  Source(const PatchTask<T>* patch, const Sweeps<T>* sweeps) : patch_(patch), sweeps_(sweeps) {}
+
+  // Calls f(pixels, first, n) for the blocks of strip s.
+  template <typename F>
+  void blocks(const Layout& layout, int64_t s, const F& f) const {
+    const int64_t from = layout.first(s), size = layout.size(s);
+    if (map_) {
+      f(map_ + from, from, size);
+      return;
+    }
+    std::vector<T> line(static_cast<size_t>(patch_->col_hi - patch_->col_lo + 2)), pixels(static_cast<size_t>(layout.block));
+    for (int64_t at = 0; at < size; at += layout.block) {
+      const int64_t n = std::min(layout.block, size - at);
+      sweeps_->sample(patch_, (from + at) / patch_->w, n / patch_->w, line.data(), pixels.data());
+      f(static_cast<const T*>(pixels.data()), from + at, n);
+    }
+  }
+
+  T at(int64_t i) const {
+    if (map_) return map_[i];
+    const int64_t y = i / patch_->w, x = i % patch_->w;
+    const T down = patch_->row_frac[y], along = patch_->col_frac[x];
+    const T* top = patch_->map + patch_->row[y] * patch_->width + patch_->col_lo + patch_->col[x];
+    const T* bottom = top + (down > 0 ? patch_->width : 0);
+    const T left = top[0] * (1 - down) + bottom[0] * down;
+    if (along == 0) return left;
+    return left * (1 - along) + (top[1] * (1 - down) + bottom[1] * down) * along;
+  }
+
+ private:
+  const T* map_ = nullptr;
+  const PatchTask<T>* patch_ = nullptr;
+  const Sweeps<T>* sweeps_ = nullptr;
+};
+
+}  // namespace dadkit

@@ -1,0 +1,132 @@
+"""The command line: one table of commands, one way of failing.
+
+Each command is a function (or, for groups like ``dadkit config check``, a :class:`typer.Typer`) in a small module of this
+package, named in :data:`COMMANDS` and imported only when it is called; the module in turn imports torch and everything else
+that is slow inside its functions. So ``dadkit --help`` answers at once and a command that cannot be imported harms no other.
+
+To add a command, write ``dadkit/cli/NAME.py`` with a function whose docstring is the help text and ends with an example, and
+one line in the table. A command raises :class:`dadkit.errors.DadkitError` for what the user can mend; everything else is our
+bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from dadkit._version import __version__
+from dadkit.errors import DadkitError
+
+__all__ = ["COMMANDS", "Entry", "app", "main"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table of commands.
+
+    Attributes:
+        target: ``module:attribute`` of the function, or of the :class:`typer.Typer` of a group.
+        summary: one line for ``dadkit --help``.
+        panel: heading under which it stands there.
+    """
+
+    target: str
+    summary: str
+    panel: str
+
+
+_WORK, _COMPONENTS, _INSTALLATION = "Work", "What there is to choose from", "This installation"
+
+COMMANDS: Mapping[str, Entry] = {
+    "train": Entry("dadkit.cli.train:train", "Train: distil teachers into a student, as YAML files say.", _WORK),
+    "predict": Entry("dadkit.cli.predict:predict", "Depth maps of images, by a trained run or a registered model.", _WORK),
+    "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
+    "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
+    "teachers": Entry("dadkit.cli.components:teachers", "Models that label.", _COMPONENTS),
+    "students": Entry("dadkit.cli.components:students", "Models that learn.", _COMPONENTS),
+    "normalizers": Entry("dadkit.cli.components:normalizers", "What makes two maps comparable.", _COMPONENTS),
+    "contexts": Entry("dadkit.cli.components:contexts", "Samplers: where student and teacher look.", _COMPONENTS),
+    "losses": Entry("dadkit.cli.components:losses", "Further terms for the total.", _COMPONENTS),
+    "datasets": Entry("dadkit.cli.components:datasets", "Where images and true depth come from.", _COMPONENTS),
+    "protocols": Entry("dadkit.cli.protocols:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),
+    "plugins": Entry("dadkit.cli.plugins:app", "Installed plugins and their states.", _INSTALLATION),
+    "doctor": Entry("dadkit.cli.doctor:doctor", "Versions, devices, loss kernels: what this machine can do.", _INSTALLATION),
+}
+"""Name of each command -> where it is written. ``dadkit --help`` lists them in this order, without importing one."""
+
+
+class _Commands(TyperGroup):
+    """The table as a command group: rows are shown as they stand, and replaced by the real command when one is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, row, rest = super().resolve_command(ctx, args)
+        return (name, row, rest) if row is None else (name, _load(str(name)), rest)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a :class:`DadkitError` becomes one message and its exit code, Ctrl-C becomes 130."""
+        try:
+            return super().invoke(ctx)
+        except DadkitError as error:
+            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from error
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    single = typer.Typer(add_completion=False)
+    single.command(name)(found)
+    return typer.main.get_command(single)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dadkit {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback(epilog="Example: dadkit train configs/quickstart.yaml optim.lr=3e-4")
+def _dadkit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Distil any monocular depth model into any other."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The ``dadkit`` command.
+
+    Args:
+        arguments: what follows ``dadkit``; None takes the process's own.
+
+    Raises:
+        SystemExit: always: 0 if all went well, 2 for wrong usage, else the error's own code.
+    """
+    # Python hides deprecations from users; the former name of a component stands in *their* YAML, so they must see it.
+    warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
+    try:
+        typer.main.get_command(app)(arguments, prog_name="dadkit")
+    except KeyboardInterrupt:  # before or after the command itself
+        sys.exit(130)

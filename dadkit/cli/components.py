@@ -1,0 +1,116 @@
+"""`dadkit teachers|students|normalizers|contexts|losses|datasets`: what there is to choose from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import typer
+
+from dadkit.cli.output import note, print_json, print_table
+from dadkit.spaces import Space
+
+__all__ = ["contexts", "datasets", "losses", "normalizers", "students", "teachers"]
+
+_Pattern = Annotated[
+    str | None, typer.Argument(metavar="GLOB", help="Shell pattern over names ('dav2/*'), or a part of a name ('small').")
+]
+_Space = Annotated[Space | None, typer.Option("--space", help="Only those whose maps are in this space.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, with every detail.")]
+
+
+def teachers(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the models that label. Imports the plugins' entry modules (those that match), but no model and no torch.
+
+    Example: dadkit teachers 'dav2/*' --space disparity
+    """
+    _list("teacher", pattern, space, as_json)
+
+
+def students(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the models that learn. Imports the plugins' entry modules (those that match), but no model and no torch.
+
+    Example: dadkit students topformer
+    """
+    _list("student", pattern, space, as_json)
+
+
+def normalizers(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the normalizers, which make prediction and target comparable.
+
+    Example: dadkit normalizers
+    """
+    _list("normalizer", pattern, space, as_json)
+
+
+def contexts(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the context samplers, which choose where student and teacher look.
+
+    Example: dadkit contexts
+    """
+    _list("context", pattern, space, as_json)
+
+
+def losses(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the losses that may stand under ``losses.extra``.
+
+    Example: dadkit losses --json
+    """
+    _list("loss", pattern, space, as_json)
+
+
+def datasets(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+    """List the datasets: where images and true depth come from.
+
+    Example: dadkit datasets --space metric
+    """
+    _list("dataset", pattern, space, as_json)
+
+
+def _list(kind: str, pattern: str | None, space: Space | None, as_json: bool) -> None:
+    from dadkit.plugin import PluginError, get_registry
+    from dadkit.plugin.messages import failure
+
+    registry = get_registry()
+    prefix, slash, _ = (pattern or "").partition("/")
+    if slash and not _is_glob(prefix):
+        record = registry.plugin(prefix)
+        if record.reason:
+            raise PluginError(failure(record))
+    found = [component for component in registry.components(kind, _glob(pattern)) if space in (None, component.space)]
+    if as_json:
+        print_json([asdict(component) for component in found])
+    elif found:
+        print_table(
+            ("name", "space", "multiple", "licence", "package", "requires", "summary"),
+            [
+                (
+                    component.name,
+                    component.space or "",
+                    str(component.size_multiple or ""),
+                    component.license or "",
+                    f"{component.distribution} {component.version}",
+                    ", ".join(component.requires),
+                    component.summary,
+                )
+                for component in found
+            ],
+        )
+    else:
+        note(f"no {kind} matches" if pattern or space else f"no {kind} is installed")
+    for record in registry.plugins():
+        if record.state.is_failure and (not slash or fnmatchcase(record.name, prefix)):
+            note(f"left out: {failure(record)}")
+
+
+def _is_glob(text: str) -> bool:
+    return any(character in text for character in "*?[")
+
+
+def _glob(pattern: str | None) -> str:
+    if pattern is None:
+        return "*"
+    if _is_glob(pattern):
+        return pattern
+    return f"{pattern}*" if "/" in pattern else f"*{pattern}*"

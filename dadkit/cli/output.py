@@ -1,0 +1,66 @@
+"""How listings are printed: a table for people at a terminal, plain aligned columns for pipes and files, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["note", "print_facts", "print_json", "print_table"]
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[str, str] | None = None) -> None:
+    """Print rows under headings; columns that are empty throughout are left out.
+
+    A terminal gets a table that wraps to its width. Anything else gets one line a row, columns two spaces apart, nothing cut,
+    so that ``grep`` and ``awk`` can be used on it.
+
+    Args:
+        headings: one per column.
+        rows: cells as plain text (no markup).
+        styles: cell text -> rich style, for words such as ``ok`` wherever they fill a cell.
+
+    Without rows nothing is printed, not even the headings.
+    """
+    if not rows:
+        return
+    kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
+    headings, rows = [headings[index] for index in kept], [[row[index] for index in kept] for row in rows]
+    console = Console()
+    if not console.is_terminal:
+        widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
+        for row in (headings, *rows):
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
+    table = Table()
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=(styles or {}).get(cell, "")) for cell in row))
+    console.print(table)
+
+
+def print_facts(title: str, facts: Mapping[str, object]) -> None:
+    """Print ``name  value`` lines under a title; empty values are left out, lists become one line an item."""
+    typer.secho(title, bold=True)
+    shown = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        lines = [str(item) for item in value] if isinstance(value, list | tuple) else [str(value)]
+        for index, line in enumerate(lines):
+            typer.echo(f"  {name if index == 0 else '':<{width}}  {line}")
+
+
+def print_json(value: Any) -> None:
+    """Print indented JSON, and nothing else, on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(text: str) -> None:
+    """Print a remark on standard error, where it does not disturb what is piped."""
+    typer.secho(text, err=True, dim=True)

@@ -1,0 +1,221 @@
+"""What a stage asks for that cannot work, or that the papers show to fail: refused before anything is built.
+
+Each check reads parts of a stage that are valid by themselves, so that one run reports everything at once: a check is left out
+where a part it needs is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dadkit.config.problems import Problem, did_you_mean
+from dadkit.config.schema import StageFields, TeacherConfig
+from dadkit.config.tree import KeyPath, Node
+from dadkit.spaces import SpaceError, check_conversion
+
+if TYPE_CHECKING:
+    from dadkit.plugin import Component
+
+__all__ = ["Lookup", "StageView", "check_stages"]
+
+Lookup = Callable[[str, str], "Component | None"]
+"""(kind, name) -> the registered component, or None where there is no such thing (which is reported elsewhere)."""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage as far as it is valid.
+
+    Attributes:
+        name: its name, or None where that is broken.
+        node: as it was written, defaults merged in.
+        fields: its values; those named in ``broken`` are the schema's defaults instead.
+        broken: keys whose values are not valid.
+    """
+
+    name: str | None
+    node: Node
+    fields: StageFields
+    broken: frozenset[str]
+
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """A problem at ``path``, or at its nearest ancestor that was written down."""
+        node = self.node.nearest(path)
+        rest = path[len(path) - self._missing(path) :]
+        return Problem(node.place, ".".join(str(part) for part in (*node.path, *rest)), message)
+
+    def _missing(self, path: KeyPath) -> int:
+        return next(count for count in range(len(path) + 1) if self.node.find(path[: len(path) - count]) is not None)
+
+
+def check_stages(stages: Sequence[StageView], lookup: Lookup) -> list[Problem]:
+    """Everything that cannot work in these stages, which are in the order of the run."""
+    problems: list[Problem] = []
+    for index, stage in enumerate(stages):
+        earlier = stages[:index]
+        for needs, check in _CHECKS:
+            if not stage.broken & set(needs):
+                problems += check(stage, earlier, lookup)
+    return problems
+
+
+def _is_complete(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    if stage.fields.student is None:
+        yield stage.problem(("student",), "missing: the model to train, name: PLUGIN/NAME or stage: EARLIER")
+
+
+def _has_a_length(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    iterations, epochs = stage.fields.iterations, stage.fields.epochs
+    if iterations is None and epochs is None:
+        yield stage.problem(("iterations",), "missing: give iterations or epochs")
+    if iterations is not None and epochs is not None:
+        yield stage.problem(("epochs",), f"give iterations or epochs, not both (iterations is {iterations})")
+
+
+def _accumulates_evenly(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    size, parts = stage.fields.batch_size, stage.fields.optim.accumulate
+    if size % parts:
+        yield stage.problem(("optim", "accumulate"), f"must divide batch_size, got {parts} for a batch_size of {size}")
+
+
+def _refers_to_earlier_stages(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    known = [view.name for view in earlier if view.name is not None]
+    for path, name in _references(stage):
+        if name not in known:
+            why = f"the earlier stages are {', '.join(known)}" if known else "there is no earlier stage"
+            if name == stage.name:
+                why = f"a stage cannot build on itself; {why}"
+            yield stage.problem((*path, "stage"), f"no earlier stage '{name}' ({why}){did_you_mean(name, known)}")
+
+
+def _references(stage: StageView) -> Iterator[tuple[KeyPath, str]]:
+    fields = stage.fields
+    if "student" not in stage.broken and fields.student is not None and fields.student.stage is not None:
+        yield ("student",), fields.student.stage
+    for index, teacher in enumerate(() if "teachers" in stage.broken else fields.teachers):
+        if teacher.stage is not None:
+            yield ("teachers", index), teacher.stage
+    reference = fields.losses.feature.reference
+    if "losses" not in stage.broken and isinstance(reference, TeacherConfig) and reference.stage is not None:
+        yield ("losses", "feature", "reference"), reference.stage
+
+
+def _has_data_to_learn_from(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    fields = stage.fields
+    unlabelled = bool(fields.data.root or fields.data.unlabelled)
+    feature = fields.losses.feature
+    has_reference = feature.weight > 0 and isinstance(feature.reference, TeacherConfig)
+    if fields.teachers and not unlabelled:
+        message = "teachers label images without labels, and there are none: give data.root or data.unlabelled"
+        if fields.data.labelled:
+            message += " (a labelled dataset may be named there too, its labels are then ignored)"
+        yield stage.problem(("data",), message)
+    elif not unlabelled and not fields.data.labelled:
+        yield stage.problem(("data",), "nothing to train on: give teachers and data.root, or data.labelled")
+    elif unlabelled and not fields.teachers and not has_reference:
+        where = "root" if fields.data.root else "unlabelled"
+        yield stage.problem(("data", where), "images without labels need teachers, and the stage has none")
+
+
+def _has_a_loss(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    fields, losses = stage.fields, stage.fields.losses
+    on_teachers = [losses.shared.weight, losses.local_global.weight, losses.gradient.weight, losses.feature.weight]
+    on_teachers += [extra.weight for extra in losses.extra]
+    if fields.teachers and not any(on_teachers):
+        yield stage.problem(("losses",), "every term that looks at the teachers has weight 0, so they teach nothing")
+    if fields.data.labelled and not losses.labelled.weight and not losses.gradient.weight:
+        message = "the stage has labelled data, but losses.labelled.weight and losses.gradient.weight are both 0"
+        yield stage.problem(("losses", "labelled", "weight"), message)
+    if losses.feature.weight > 0 and losses.feature.reference == "teacher" and not fields.teachers:
+        message = "the features of 'teacher' are wanted, but the stage has no teachers: name a model (reference: {name: …})"
+        yield stage.problem(("losses", "feature", "reference"), message)
+
+
+def _has_patches(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    weight, sampler = stage.fields.losses.local_global.weight, stage.fields.contexts.name
+    if stage.fields.teachers and weight > 0 and sampler in ("whole", "shared"):
+        message = (
+            f"'{sampler}' has no patches, but losses.local_global.weight is {weight:g}: set that to 0, or choose local-global"
+        )
+        yield stage.problem(("contexts", "name"), message)
+
+
+def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    fields, losses = stage.fields, stage.fields.losses
+    if fields.allow_unsound or not fields.teachers:
+        return
+    if losses.local_global.weight > 0 and losses.local_global.normalizer.name == "none":
+        message = (
+            "patches without normalisation fail (Distill Any Depth, Table 1: AbsRel .273 on ETH3D, where hybrid reaches .064); "
+            "choose hybrid, global or local, or set allow_unsound: true for an ablation"
+        )
+        yield stage.problem(("losses", "local_global", "normalizer", "name"), message)
+    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and len(fields.teachers) > 1:
+        message = (
+            "without normalisation the student would follow the teachers' different ranges by turns; "
+            "choose hybrid, global or local, use one teacher, or set allow_unsound: true for an ablation"
+        )
+        yield stage.problem(("losses", "shared", "normalizer", "name"), message)
+
+
+def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """Teachers and true depth must be convertible to the student's space, where registrations say which they are."""
+    space = _result_space(stage, earlier, lookup)
+    if space is None:
+        return
+    for path, what, source in _sources(stage, earlier, lookup):
+        try:
+            check_conversion(source, space, what=what)
+        except SpaceError as error:
+            yield stage.problem(path, str(error))
+
+
+def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[tuple[KeyPath, str, str]]:
+    """(path, what it is, its space) of everything that the student learns from and whose space is known."""
+    for index, teacher in enumerate(stage.fields.teachers):
+        if teacher.name is not None:
+            component = lookup("teacher", teacher.name)
+            if component is not None and component.space is not None:
+                yield ("teachers", index, "name"), f"teacher '{teacher.name}'", component.space
+        elif teacher.stage is not None:
+            known = _space_of_stage(teacher.stage, earlier, lookup)
+            if known is not None:
+                yield ("teachers", index, "stage"), f"stage '{teacher.stage}'", known
+    for index, dataset in enumerate(stage.fields.data.labelled):
+        component = lookup("dataset", dataset.name)
+        if component is not None and component.space is not None:
+            yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", component.space
+
+
+def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> str | None:
+    """The space of a stage's result, if it is registered."""
+    student = stage.fields.student
+    if student is None or "student" in stage.broken:
+        return None
+    if student.stage is not None:
+        return _space_of_stage(student.stage, earlier, lookup)
+    component = lookup("student", student.name or "")
+    return None if component is None else component.space
+
+
+def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> str | None:
+    for index, stage in enumerate(stages):
+        if stage.name == name:
+            return _result_space(stage, stages[:index], lookup)
+    return None
+
+
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], Lookup], Iterator[Problem]]], ...] = (
+    (("student",), _is_complete),
+    (("iterations", "epochs"), _has_a_length),
+    (("batch_size", "optim"), _accumulates_evenly),
+    ((), _refers_to_earlier_stages),
+    (("teachers", "data", "losses"), _has_data_to_learn_from),
+    (("teachers", "data", "losses"), _has_a_loss),
+    (("teachers", "contexts", "losses"), _has_patches),
+    (("teachers", "losses", "allow_unsound"), _is_sound),
+    (("student", "teachers", "data"), _speaks_one_space),
+)
+"""(keys that a check needs, the check)."""

@@ -1,0 +1,101 @@
+"""The components that a run names: found, their options checked and completed, their mistakes located."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from dadkit.config.components import check_options, complete_options, options_model
+from dadkit.config.problems import Problem
+from dadkit.config.schema import RunConfig
+from dadkit.config.slots import Slot, find_slots
+from dadkit.config.tree import Node
+
+if TYPE_CHECKING:
+    from dadkit.plugin import Component, PluginError, Registry
+
+__all__ = ["Components"]
+
+# Built once while checking, since they are light by contract and know best which options go together.
+_LIGHT = frozenset({"context", "normalizer"})
+
+
+class Components:
+    """The registry, asked once a component; it remembers why a component cannot be used.
+
+    Args:
+        registry: where names are looked up; None: the process's own.
+    """
+
+    def __init__(self, registry: Registry | None) -> None:
+        from dadkit.plugin import get_registry
+
+        self._registry = registry or get_registry()
+        self._components: dict[tuple[str, str], Component | PluginError] = {}
+        self._models: dict[tuple[str, str], type[BaseModel] | PluginError] = {}
+
+    def find(self, kind: str, name: str) -> Component | None:
+        """The component, or None where there is no such thing."""
+        found = self._resolve(kind, name)
+        return None if isinstance(found, Exception) else found
+
+    def complete(self, data: dict[str, Any], run: Node) -> list[Problem]:
+        """Check every component that ``data`` names and complete its options, in place.
+
+        Args:
+            data: plain data of the shape of :class:`RunConfig`, as far as it is valid.
+            run: the tree that ``data`` comes from, for the places.
+        """
+        problems: list[Problem] = []
+        for slot in find_slots(RunConfig, data):
+            name = slot.value.get("name")
+            if isinstance(name, str) and isinstance(slot.value.get("options", {}), dict):
+                problems += self._complete(slot, name, run)
+        return problems
+
+    def _complete(self, slot: Slot, name: str, run: Node) -> list[Problem]:
+        at_name = run.nearest((*slot.path, "name"))
+        component, model = self._resolve(slot.kind, name), self._model(slot.kind, name)
+        if isinstance(component, Exception):
+            return [at_name.problem(str(component))]
+        if isinstance(model, Exception):
+            return [at_name.problem(str(model))]
+        tree = run.find((*slot.path, "options"))
+        if tree is None or tree.mapping is None:
+            tree = Node({}, at_name.place, (*run.nearest(slot.path).path, "options"))
+        arguments, problems = check_options(model, tree)
+        if problems:
+            return problems
+        if slot.kind in _LIGHT:
+            try:
+                self._registry.load(component)(**{**arguments, **component.arguments})
+            except (TypeError, ValueError) as error:
+                return [tree.problem(str(error))]
+        slot.value["name"] = component.name  # a former name (alias) is written down as the present one
+        slot.value["options"] = complete_options(model, slot.value.get("options", {}))
+        return []
+
+    def _resolve(self, kind: str, name: str) -> Component | PluginError:
+        from dadkit.plugin import PluginError
+
+        if (kind, name) not in self._components:
+            try:
+                self._components[kind, name] = self._registry.resolve(kind, name)
+            except PluginError as error:
+                self._components[kind, name] = error
+        return self._components[kind, name]
+
+    def _model(self, kind: str, name: str) -> type[BaseModel] | PluginError:
+        from dadkit.plugin import PluginError
+
+        component = self._resolve(kind, name)
+        if isinstance(component, PluginError):
+            return component
+        if (kind, name) not in self._models:
+            try:
+                self._models[kind, name] = options_model(component, registry=self._registry)
+                self._registry.load(component)  # a missing package is to be known now, not after the first stage
+            except PluginError as error:
+                self._models[kind, name] = error
+        return self._models[kind, name]

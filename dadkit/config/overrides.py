@@ -1,0 +1,136 @@
+"""``key=value`` on the command line: the value is YAML, the key is dotted, and it lands in the tree before anything is checked.
+
+``optim.lr=3e-4`` sets the default of every stage (a stage that gives its own keeps it), ``stages.student.optim.lr=3e-4`` and
+``stages.1.optim.lr=3e-4`` set it in one stage. The value replaces what stood there, a mapping as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dadkit.config.problems import ConfigError, Place, Problem, did_you_mean
+from dadkit.config.reader import describe, read_text
+from dadkit.config.stages import other_choice
+from dadkit.config.tree import KeyPath, Node
+
+__all__ = ["apply_overrides", "parse_assignments", "split_arguments"]
+
+_KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split what follows a command into files and ``key=value`` overrides, by their form alone.
+
+    Example:
+        >>> split_arguments(["a.yaml", "optim.lr=3e-4", "runs/lr=1/config.yaml"])
+        (['a.yaml', 'runs/lr=1/config.yaml'], ['optim.lr=3e-4'])
+    """
+    files: list[str] = []
+    overrides: list[str] = []
+    for argument in arguments:
+        (overrides if re.match(_KEY + "=", argument) else files).append(argument)
+    return files, overrides
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["split=test", "view.size=64"]`` -> ``{"split": "test", "view": {"size": 64}}``: options given on a command line.
+
+    Raises:
+        ConfigError: one of them is not ``key=value``, or its value is not YAML.
+    """
+    node, problems = apply_overrides(Node({}, Place(0, 0, 0, "command line")), assignments)
+    if problems:
+        raise ConfigError(problems)
+    plain: dict[str, Any] = node.plain()
+    return plain
+
+
+def apply_overrides(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem]]:
+    """Set the values of ``overrides`` in ``root``, in their order.
+
+    Args:
+        root: the file's mapping.
+        overrides: ``key=value`` each.
+
+    Returns:
+        The new tree, and what could not be set. Keys that do not exist are set all the same: the schema will refuse them.
+    """
+    problems: list[Problem] = []
+    for number, text in enumerate(overrides, start=1):
+        place = Place(number, 0, 0, f"override '{text}'")
+        match = re.fullmatch(f"({_KEY})=(.*)", text, re.DOTALL)
+        if match is None:
+            problems.append(Problem(place, "", "not key=value, for instance optim.lr=3e-4"))
+            continue
+        keys = tuple(match[1].split("."))
+        try:
+            value, found = read_text(match[2], place, keys)
+            problems += found
+            root = _set(root, keys, replace(value, key=place))
+        except ConfigError as error:
+            problems += error.problems
+    return root, problems
+
+
+def _set(node: Node, keys: Sequence[str], value: Node, done: KeyPath = ()) -> Node:
+    """``node`` with ``value`` at ``keys``; null, and what is not there, becomes a mapping on the way."""
+    if not keys:
+        return value
+    key, *rest = keys
+    if node.items is not None:
+        index = _index(node, key, value.place, done)
+        items = list(node.items)
+        items[index] = _set(items[index], rest, value, (*done, key))
+        return node.with_items(tuple(items))
+    if node.mapping is None and node.value is not None:
+        message = f"'{_dotted(done)}' is {describe(node)}, it has no key '{key}'"
+        raise ConfigError([Problem(value.place, _dotted((*done, key)), message)])
+    if done == ("stages",) and node.value is None:
+        message = "the file has no stages; what stands at its top level is its only one, so leave out 'stages.NAME.'"
+        raise ConfigError([Problem(value.place, _dotted((*done, key)), message)])
+    children: dict[str, Node] = dict(node.mapping or {})
+    path = (*done, key)
+    children[key] = _set(children.get(key) or Node(None, value.place, path, value.place), rest, value, path)
+    if not rest and (not done or done[0] == "stages"):
+        _drop_other_choice(children, key)
+    return node.with_items(children) if node.mapping is not None else Node(children, value.place, done, value.place)
+
+
+def _drop_other_choice(children: dict[str, Node], key: str) -> None:
+    """``epochs=3`` takes the place of the file's ``iterations``, but not of another override's."""
+    other = other_choice(key, children[key])
+    if other is not None and other in children and children[other].place.order == 0:
+        del children[other]
+
+
+def _index(node: Node, key: str, place: Place, done: KeyPath) -> int:
+    """The index that ``key`` means: a number, or among stages a name."""
+    assert node.items is not None
+    if key.isdecimal() and int(key) < len(node.items):
+        return int(key)
+    names = _stage_names(node) if done == ("stages",) else {}
+    if key in names:
+        return names[key]
+    many = f"{len(node.items)} item{'' if len(node.items) == 1 else 's'}"
+    if names:
+        message = f"no stage '{key}' (stages: {', '.join(names)}){did_you_mean(key, names)}"
+    elif key.isdecimal():
+        message = f"'{_dotted(done)}' has {many}, counted from 0, and no item {key}"
+    else:
+        message = f"'{_dotted(done)}' is a list of {many}; write {_dotted(done)}.0, or give the whole list: {_dotted(done)}=[…]"
+    raise ConfigError([Problem(place, _dotted((*done, key)), message)])
+
+
+def _stage_names(node: Node) -> Mapping[str, int]:
+    names = {}
+    for index, stage in enumerate(node.items or ()):
+        name = stage.get("name")
+        names[str(name.value) if name is not None else "main"] = index
+    return names
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(str(part) for part in path)

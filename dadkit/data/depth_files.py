@@ -1,0 +1,143 @@
+"""Read stored depth maps. The encoding is declared by the user; nothing is guessed from an extension or from values."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dadkit.data.sample import SampleError
+
+__all__ = ["SUFFIXES", "Encoding", "read_depth", "usable"]
+
+Encoding = Literal["png16", "npy", "npz", "pfm"]
+"""How a depth map is stored: 16-bit greyscale PNG, NumPy array, NumPy archive, portable float map."""
+
+SUFFIXES: dict[str, str] = {"png16": ".png", "npy": ".npy", "npz": ".npz", "pfm": ".pfm"}
+"""File name extension of each encoding."""
+
+
+def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None) -> np.ndarray:
+    """The stored numbers, before any scale.
+
+    Args:
+        path: the file.
+        encoding: ``png16``: one channel of 16 bits; ``npy``: one array (H, W), (H, W, 1) or (1, H, W) of any real dtype;
+            ``npz``: the same inside an archive; ``pfm``: one channel ("Pf"); rows are turned top-down, the header's scale gives
+            the byte order only.
+        array: the array's name in an ``npz``; None takes the only one.
+
+    Returns:
+        (H, W) float64: exact for every stored integer and float32.
+
+    Raises:
+        SampleError: the file cannot be read or is not what was declared; the message does not name the file.
+    """
+    readers: dict[str, Callable[[Path], np.ndarray]] = {
+        "png16": _read_png16,
+        "npy": _read_npy,
+        "npz": lambda p: _read_npz(p, array),
+        "pfm": _read_pfm,
+    }
+    if encoding not in readers:
+        raise ValueError(f"unknown depth encoding {encoding!r}; known are {', '.join(get_args(Encoding))}")
+    try:
+        values = readers[encoding](Path(path))
+    except (SampleError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        raise SampleError("the file does not exist") from error
+    except Exception as error:  # zip, zlib, struct, tokenizer: each format fails in its own way
+        raise SampleError(f"cannot be read as {encoding}: {error or type(error).__name__}") from error
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
+        values = values[0] if values.shape[0] == 1 else values[..., 0]
+    if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiu":
+        raise SampleError(f"a depth map is one real number a pixel, this holds {values.dtype} of shape {values.shape}")
+    return values.astype(np.float64)
+
+
+def _read_png16(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.format != "PNG" or not image.mode.startswith("I"):
+            raise SampleError(f"declared as png16, but it is {image.format} with pixels of mode {image.mode!r}")
+        image.load()
+        return np.asarray(image)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    # Mapped, so that a header that promises more than the file holds is an error and not an allocation.
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise SampleError("declared as npy, but it is an archive (npz)")
+    return values
+
+
+def _read_npz(path: Path, array: str | None) -> np.ndarray:
+    if not zipfile.is_zipfile(path):
+        raise SampleError("declared as npz, but it is no archive")
+    with np.load(path, allow_pickle=False) as archive:
+        if array is None and len(archive.files) != 1:
+            raise SampleError(f"the archive holds {len(archive.files)} arrays, {', '.join(archive.files)}: say which by array=")
+        name = archive.files[0] if array is None else array
+        if name not in archive.files:
+            raise SampleError(f"the archive has no array {name!r}, only {', '.join(archive.files)}")
+        return archive[name]
+
+
+def _read_pfm(path: Path) -> np.ndarray:
+    with path.open("rb") as handle:
+        kind = handle.readline().strip()
+        if kind != b"Pf":
+            raise SampleError(f"a PFM depth map begins with 'Pf', this begins with {kind[:8]!r}")
+        width, height = (int(n) for n in handle.readline().split())
+        order = "<" if float(handle.readline()) < 0 else ">"
+        data = handle.read()
+    if width < 1 or height < 1 or len(data) != 4 * width * height:
+        raise SampleError(f"the header says {width} x {height}, but {len(data)} bytes of pixels follow")
+    return np.frombuffer(data, dtype=order + "f4").reshape(height, width)[::-1]  # rows are stored bottom-up
+
+
+def usable(
+    stored: np.ndarray,
+    *,
+    scale: float = 1.0,
+    min_depth: float | None = None,
+    max_depth: float | None = None,
+    invalid: Sequence[float] = (),
+    sky: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Turn stored numbers into depth and say where it is known. The one place where validity is decided.
+
+    valid = finite and > 0 and min_depth <= depth <= max_depth and not marked ``invalid``, or sky.
+
+    Args:
+        stored: (H, W), the numbers in the file.
+        scale: depth = stored * scale.
+        min_depth, max_depth: closed limits in units of ``depth``; None = none. Sky is exempt.
+        invalid: stored numbers that mean "unknown"; 0, negative numbers, NaN and infinity do so anyway.
+        sky: the stored number that means "infinitely far" (``inf`` may be given); it becomes infinity and is valid.
+
+    Returns:
+        ``(depth, valid)``, (1, H, W) float32 and bool; depth is 0 where invalid.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        depth = (stored * scale).astype(np.float32)
+    valid = np.isfinite(depth) & (depth > 0)
+    if min_depth is not None:
+        valid &= depth >= min_depth
+    if max_depth is not None:
+        valid &= depth <= max_depth
+    for value in invalid:
+        valid &= stored != value
+    depth = np.where(valid, depth, np.float32(0))
+    if sky is not None:
+        is_sky = stored == sky
+        depth[is_sky] = np.inf
+        valid |= is_sky
+    return torch.from_numpy(depth)[None], torch.from_numpy(valid)[None]

@@ -1,0 +1,120 @@
+"""Find files: folders walked recursively, list files read line by line, brace patterns expanded."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from dadkit.errors import DataError
+
+__all__ = ["EXTENSIONS", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""File name extensions taken for images in folders and tar shards, in any case. List files may name anything."""
+
+
+def stem(name: str) -> str:
+    """A relative path without its extension: ``"a.b/c.tar.jpg"`` -> ``"a.b/c.tar"``."""
+    return os.path.splitext(name)[0]
+
+
+def normalise_extensions(extensions: Iterable[str] | None) -> tuple[str, ...]:
+    """``["JPG", ".png"]`` -> ``(".jpg", ".png")``; None is :data:`EXTENSIONS`."""
+    if extensions is None:
+        return EXTENSIONS
+    if isinstance(extensions, str):
+        extensions = [extensions]
+    return tuple(sorted({"." + e.lower().lstrip(".") for e in extensions}))
+
+
+def scan(folder: Path, extensions: Collection[str]) -> tuple[list[str], Counter[str]]:
+    """All files below ``folder`` with one of ``extensions``.
+
+    Symlinked folders are followed. Every folder is read once, however many links lead to it and under its own name where it
+    lies in the tree, so a link to a parent is no endless loop and no image is taken twice. Names that begin with a dot are
+    left out: they are thumbnails, version control, and the ``._name.jpg`` files that macOS puts beside images.
+
+    Returns:
+        The paths relative to ``folder`` with ``/`` between parts, sorted by code points (the same on every machine), and how
+        often each *other* extension occurred, for messages.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found: list[str] = []
+    others: Counter[str] = Counter()
+    seen: set[tuple[int, int]] = set()
+    # Real folders before linked ones: a folder that also lies in the tree keeps its own name.
+    real, linked = deque([""]), deque[str]()
+    while real or linked:
+        prefix = (real or linked).popleft()
+        try:
+            status = (folder / prefix).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder / prefix) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = prefix + entry.name
+                if entry.is_dir():
+                    (linked if entry.is_symlink() else real).append(name + "/")
+                elif os.path.splitext(name)[1].lower() in extensions:
+                    found.append(name)  # a dangling link too: it is reported and counted when it is read
+                else:
+                    others[os.path.splitext(name)[1].lower() or "no extension"] += 1
+        except OSError as error:
+            raise DataError(f"cannot read folder {folder / prefix}: {error.strerror or error}") from error
+    return sorted(found), others
+
+
+def read_list(path: Path, columns: int) -> list[tuple[int, tuple[str, ...]]]:
+    """The entries of a list file with their line numbers.
+
+    One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
+    without a tab, by a comma, so that paths may hold spaces.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8, has a line with another number of columns, or no entry at all.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read the list {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"the list {path} is not UTF-8 text: {error}") from error
+    entries = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        parts = (line,) if columns == 1 else tuple(p.strip() for p in line.split("\t" if "\t" in line else ","))
+        if len(parts) != columns or not all(parts):
+            raise DataError(
+                f"{path}, line {number}: expected {columns} paths separated by a tab or a comma, got {len(parts)}: {line!r}"
+            )
+        entries.append((number, parts))
+    if not entries:
+        raise DataError(f"the list {path} names no file")
+    return entries
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """``"s-{08..10}.tar"`` -> s-08.tar, s-09.tar, s-10.tar; ``"{a,b}.tar"`` -> a.tar, b.tar; several braces multiply."""
+    pieces = re.split(r"\{([^{}]*)\}", pattern)
+    choices = [[piece] if i % 2 == 0 else _alternatives(piece) for i, piece in enumerate(pieces)]
+    return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def _alternatives(inside: str) -> list[str]:
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+    if numbers is None:
+        return inside.split(",")
+    first, last = numbers.groups()
+    return [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]

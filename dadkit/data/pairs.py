@@ -1,0 +1,183 @@
+"""Images with depth maps beside them, in mirrored folders or named by a list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from dadkit.data.cameras import Cameras
+from dadkit.data.depth_files import SUFFIXES, Encoding, read_depth, usable
+from dadkit.data.folders import normalise_extensions, read_list, scan, stem
+from dadkit.data.images import MAX_PIXELS, decode
+from dadkit.data.packed import PackedStrings
+from dadkit.data.sample import Sample, SampleError
+from dadkit.data.sources import inside, keys_with_suffix
+from dadkit.errors import DataError
+from dadkit.spaces import Space
+
+__all__ = ["DepthPairs"]
+
+
+class DepthPairs:
+    """Images with their depth, stored in a declared encoding and space.
+
+    Two layouts. **Mirrored folders**: ``root/images/a/b.jpg`` has its depth in ``root/depth/a/b.png`` (or ``.npy``, …); keys
+    are the images' paths below ``images``, without extension. **A list file**: each line names an image and its depth, between
+    them a tab or a comma, relative to the list's folder; keys are the images' paths, without extension.
+
+    Common datasets: KITTI ``encoding="png16", scale=1/256``; ScanNet, NYU ``scale=0.001``; Virtual KITTI 2 ``scale=0.01,
+    sky=65535``; DIODE ``images=".", depths=".", encoding="npy", depth_suffix="_depth"``.
+
+    Args:
+        root: the folder, or the list file (``.txt``, ``.tsv``, ``.csv``).
+        encoding: how depth is stored: ``png16``, ``npy``, ``npz``, ``pfm`` (see :func:`dadkit.data.depth_files.read_depth`).
+        space: what the numbers are: ``metric`` (metres along the optical axis), ``depth`` or ``disparity`` (up to scale and
+            shift, but stored as positive numbers).
+        images, depths: the two folders, below ``root``. May be the same if ``depth_suffix`` tells the files apart.
+        depth_suffix: what a depth's file name has between the image's stem and the extension.
+        scale: depth = stored number * scale. Required for ``png16`` in metres.
+        min_depth, max_depth: closed limits of valid depth, after the scale; None = none.
+        invalid: stored number, or several, that mean "unknown". 0, negative numbers, NaN and infinity always do.
+        sky: the stored number that means "infinitely far"; becomes infinity, valid. Not for ``disparity``.
+        array: name of the array in an ``npz``.
+        intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.cameras.Cameras`).
+        extensions: file name extensions that count as images.
+        min_size, max_pixels: as in :class:`dadkit.data.Images`.
+        upright: apply the images' EXIF orientation. False if depth was made from the pixels as they are stored.
+
+    Raises:
+        DataError: the root is missing or empty, images have no depth, or an option contradicts another.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        encoding: Encoding,
+        space: Literal["disparity", "depth", "metric"],
+        images: str = "images",
+        depths: str = "depth",
+        depth_suffix: str = "",
+        scale: float | None = None,
+        min_depth: float | None = None,
+        max_depth: float | None = None,
+        invalid: float | list[float] | None = None,
+        sky: float | None = None,
+        array: str | None = None,
+        intrinsics: str | None = None,
+        extensions: list[str] | None = None,
+        min_size: int = 1,
+        max_pixels: int = MAX_PIXELS,
+        upright: bool = True,
+    ) -> None:
+        self.space = Space(space)
+        self._check_options(encoding, scale, sky)
+        self.encoding, self._array = encoding, array
+        self._meaning: dict[str, Any] = {
+            "scale": 1.0 if scale is None else scale,
+            "min_depth": min_depth,
+            "max_depth": max_depth,
+            "invalid": _as_tuple(invalid),
+            "sky": sky,
+        }
+        self._decoding = {"min_size": min_size, "max_pixels": max_pixels, "upright": upright}
+        path = Path(root).expanduser()
+        if path.is_dir():
+            self._base = path
+            names, pairs = _mirrored(path, images, depths, SUFFIXES[encoding], depth_suffix, normalise_extensions(extensions))
+        elif path.is_file():
+            self._base = path.parent
+            pairs = _listed(path)
+            names = [inside(image) for image, _ in pairs]
+        else:
+            raise DataError(f"no image/depth pairs: {root} does not exist (looked for {path.absolute()})")
+        keep = keys_with_suffix(names)
+        self._keys = PackedStrings(name if kept else stem(name) for name, kept in zip(names, keep, strict=True))
+        self._images = PackedStrings(image for image, _ in pairs)
+        self._depths = PackedStrings(depth for _, depth in pairs)
+        self._cameras = None if intrinsics is None else Cameras(self._base / intrinsics)
+
+    def _check_options(self, encoding: str, scale: float | None, sky: float | None) -> None:
+        if encoding not in SUFFIXES:
+            raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
+        if scale is None and encoding == "png16" and self.space is Space.METRIC:
+            raise DataError(
+                "png16 depth in metres needs a scale, metres per stored unit: 0.001 for millimetres, 0.00390625 for KITTI"
+            )
+        if scale is not None and not 0 < scale < float("inf"):
+            raise DataError(f"scale must be a positive number, got {scale}")
+        if sky is not None and self.space is Space.DISPARITY:
+            raise DataError("sky is infinitely far, which has no number in a disparity of unknown shift; use invalid= instead")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, index: int) -> str:
+        """The key of a sample, without reading it."""
+        return self._keys[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self._keys[index]
+        image_file, depth_file = self._base / self._images[index], self._base / self._depths[index]
+        try:
+            image = decode(image_file, **self._decoding)
+        except SampleError as error:
+            raise SampleError(f"{image_file}: {error}") from error
+        try:
+            depth, valid = usable(read_depth(depth_file, self.encoding, array=self._array), **self._meaning)
+        except SampleError as error:
+            raise SampleError(f"{depth_file}: {error}") from error
+        height, width = image.shape[-2:]
+        if depth.shape[-2:] != (height, width):
+            turned = depth.shape[-2:] == (width, height) and self._decoding["upright"]
+            hint = "; if depth belongs to the image before its EXIF rotation, set upright: false" if turned else ""
+            raise SampleError(
+                f"sizes differ: {image_file} is {width} x {height}, {depth_file} is {depth.shape[2]} x {depth.shape[1]}{hint}"
+            )
+        if not valid.any():
+            raise SampleError(f"{depth_file}: no pixel has a valid depth; stored numbers are read with {self._meaning}")
+        camera = None if self._cameras is None else self._cameras(key)
+        return Sample(image=image, key=key, depth=depth, valid=valid, space=self.space, intrinsics=camera)
+
+
+def _as_tuple(invalid: float | list[float] | None) -> tuple[float, ...]:
+    if invalid is None:
+        return ()
+    return tuple(invalid) if isinstance(invalid, list | tuple) else (float(invalid),)
+
+
+def _mirrored(
+    root: Path, images: str, depths: str, suffix: str, depth_suffix: str, extensions: tuple[str, ...]
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """The images' paths below ``images``, and (image, depth) paths below ``root``."""
+    for folder in (images, depths):
+        if not (root / folder).is_dir():
+            raise DataError(f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist")
+    names, _ = scan(root / images, extensions)
+    found, _ = scan(root / depths, {suffix})
+    by_stem = {stem(name): name for name in found}
+    if (root / images).samefile(root / depths):
+        if not depth_suffix:
+            raise DataError(f"images and depths both lie in {root / images}: say by depth_suffix which files are depth")
+        names = [n for n in names if not (stem(n).endswith(depth_suffix) and n.lower().endswith(suffix))]
+    if not names:
+        raise DataError(f"no images in {(root / images).absolute()}: looked for {', '.join(extensions)}, in all subfolders")
+    missing = [n for n in names if stem(n) + depth_suffix not in by_stem]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(names)} images in {root / images} have no depth, first {missing[0]} "
+            f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffix)})"
+        )
+    return names, [(f"{images}/{n}", f"{depths}/{by_stem[stem(n) + depth_suffix]}") for n in names]
+
+
+def _listed(path: Path) -> list[tuple[str, str]]:
+    entries = read_list(path, 2)
+    missing = [(number, name) for number, columns in entries for name in columns if not (path.parent / name).is_file()]
+    if missing:
+        number, name = missing[0]
+        raise DataError(
+            f"{len(missing)} of the {2 * len(entries)} files that {path} names do not exist, first line {number}: {name!r} "
+            f"(looked for {(path.parent / name).absolute()}; paths are relative to the list's folder)"
+        )
+    return [(image, depth) for _, (image, depth) in entries]

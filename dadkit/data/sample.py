@@ -1,0 +1,100 @@
+"""What datasets yield, and what the training step receives.
+
+The way of the data: a dataset yields a :class:`Sample` (one decoded image, perhaps with true depth); a context sampler
+says where to look; ``dadkit.data.views`` cuts the views; the loader stacks them into a :class:`Batch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from dadkit.spaces import Space
+
+__all__ = ["Batch", "Dataset", "Sample", "SampleError"]
+
+
+class SampleError(Exception):
+    """One item of a dataset cannot be read (truncated, no image, a bomb, no valid depth); loaders skip and count it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image, perhaps with its true depth.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB, upright (EXIF orientation applied).
+        key: unique, stable name: the path relative to the dataset's root without extension, or an index.
+        depth: (1, H, W) float32 in ``space``; None for unlabelled images. Infinity means sky (valid, infinitely far).
+        valid: (1, H, W) bool, True where depth is known; None means everywhere. None if ``depth`` is None.
+        space: the space of ``depth``; None if ``depth`` is None.
+        intrinsics: (3, 3) float32 camera matrix in pixels (pixel centres at half integers), or None.
+    """
+
+    image: Tensor
+    key: str
+    depth: Tensor | None = None
+    valid: Tensor | None = None
+    space: Space | None = None
+    intrinsics: Tensor | None = None
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A map-style dataset: ``len(dataset)`` samples, ``dataset[i]`` is the same :class:`Sample` every time.
+
+    ``dataset[i]`` raises :class:`SampleError` for an item that cannot be read; anything else it raises ends the run.
+    A dataset survives ``pickle``, since loader workers get a copy.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B samples cut to views; everything is on one device.
+
+    Attributes:
+        keys: the samples' keys, B of them.
+        images: (B, 3, v, v) uint8: the region as the teacher sees it (clean pixels).
+        student_images: (B, 3, v, v) uint8: the region as the student sees it; the same tensor if nothing is perturbed.
+        patches: (B, N, 3, p, p) uint8: native-detail patches for the teacher; N may be 0.
+        boxes: (B, N, 4) float32: the patches in fractional pixels of the student's view, x0, y0, x1, y1.
+        depth: (B, 1, v, v) float32 in ``space``, or None for unlabelled batches.
+        valid: (B, 1, v, v) bool, or None with ``depth``.
+        space: the space of ``depth``.
+        intrinsics: (B, 3, 3) float32 camera matrices in pixels of the view, or None.
+    """
+
+    keys: tuple[str, ...]
+    images: Tensor
+    student_images: Tensor
+    patches: Tensor
+    boxes: Tensor
+    depth: Tensor | None = None
+    valid: Tensor | None = None
+    space: Space | None = None
+    intrinsics: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of every tensor that is there."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Tensor):
+                yield item.name, value
+
+    def to(self, device: torch.device, *, non_blocking: bool = True) -> Batch:
+        """The batch on ``device``; ``student_images`` stays shared with ``images`` where it was."""
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors()}
+        if self.student_images is self.images:
+            moved["student_images"] = moved["images"]
+        return replace(self, **moved)

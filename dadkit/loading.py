@@ -1,0 +1,232 @@
+"""Build models by name, and read them back from run folders. The one door for the command line, the engine and users.
+
+By convention the options ``weights`` and ``init`` of a model say where its *initial* weights come from. A trained result is
+therefore rebuilt without them, and the file it was initialised from need not exist any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dadkit.config.components import build
+from dadkit.errors import DadkitError
+from dadkit.interfaces import DepthModel, FrozenTeacher, Student, Teacher
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "LoadError",
+    "ModelCard",
+    "load_model",
+    "load_result",
+    "load_student",
+    "load_teacher",
+    "pick_device",
+    "read_card",
+    "rebuild_options",
+    "result_path",
+    "starts_trained",
+]
+
+INITIAL_WEIGHTS = ("weights", "init")
+FORMAT = "1"
+
+
+class LoadError(DadkitError):
+    """There is no such model, or its file cannot be used; the message says what was looked for and what to do."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the metadata of a result's ``model.safetensors`` say.
+
+    Attributes:
+        component: the student's registered name.
+        options: its options, without those that name initial weights.
+        space: the space of its answers.
+        licenses: licences of all weights that went into it: its own initial ones and its teachers', transitively.
+        versions: distribution -> version of dadkit and of every plugin that took part.
+        run, stage: where it was trained.
+        step: optimiser steps.
+        config_hash: of the stage's configuration and of everything it was built on.
+        unsound: combinations that ``allow_unsound`` permitted.
+    """
+
+    component: str
+    options: Mapping[str, Any]
+    space: str
+    licenses: Sequence[str]
+    versions: Mapping[str, str]
+    run: str
+    stage: str
+    step: int
+    config_hash: str
+    unsound: Sequence[str] = ()
+
+    def to_metadata(self) -> dict[str, str]:
+        """As safetensors stores it: strings only, each value as JSON."""
+        return {"format": "pt", "dadkit": FORMAT, **{name: json.dumps(value) for name, value in asdict(self).items()}}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
+        """The inverse of :meth:`to_metadata`. Raises KeyError or ValueError if the metadata are not dadkit's."""
+        return cls(**{name: json.loads(metadata[name]) for name in cls.__dataclass_fields__})
+
+
+def load_teacher(name: str, **options: Any) -> Teacher:
+    """A frozen model that labels, by its registered name.
+
+    Args:
+        name: for instance ``"dav2/large"``; `dadkit teachers` lists what is installed.
+        options: the teacher's own options (``weights=…``, …), validated by its plugin's model.
+
+    Raises:
+        dadkit.plugin.PluginError: the name is unknown or its plugin is broken; the message says what to do.
+        dadkit.config.ConfigError: an option is unknown or has a wrong value.
+    """
+    model = build("teacher", name, options)
+    if isinstance(model, Teacher):
+        model.freeze()
+        return model
+    return FrozenTeacher(_checked(model, DepthModel, "teacher", name))
+
+
+def load_student(name: str, **options: Any) -> Student:
+    """A model that learns, by its registered name. Arguments and errors as in :func:`load_teacher`."""
+    return _checked(build("student", name, options), Student, "student", name)
+
+
+def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
+    """A model to predict with: the result of a training run, or a registered one; in eval mode, on the CPU.
+
+    Args:
+        path_or_name: a run folder (its last finished stage), a stage's folder, a ``model.safetensors`` written by dadkit, or a
+            registered name, teachers before students.
+        options: of a registered model; a trained result knows its own.
+
+    Raises:
+        LoadError: neither a path nor a name, or a file that dadkit did not write; the message says what to do.
+        dadkit.plugin.PluginError: the plugin that a result needs is missing or broken.
+    """
+    path = Path(path_or_name).expanduser()
+    if not path.exists():
+        return _registered(str(path_or_name), options)
+    if options:
+        raise LoadError(f"{path} is a trained result and knows its options; leave out {', '.join(options)}")
+    return load_result(result_path(path))
+
+
+def load_result(file: Path) -> Student:
+    """The model in a ``model.safetensors`` written by dadkit, with all its licences in ``spec.license``; in eval mode."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    card = read_card(file)
+    model = load_student(card.component, **card.options)
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        raise LoadError(
+            f"{file} does not fit '{card.component}': {error}\n"
+            f"It was written with {', '.join(f'{name} {version}' for name, version in card.versions.items())}"
+        ) from error
+    model.spec = replace(model.spec, license=" AND ".join(card.licenses))
+    return model.eval()
+
+
+def read_card(file: Path) -> ModelCard:
+    """The metadata of a ``model.safetensors`` written by dadkit. Reads the header only."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise LoadError(f"cannot read {file}: {error}. Is it a whole .safetensors file?") from error
+    try:
+        return ModelCard.from_metadata(metadata)
+    except (KeyError, ValueError, TypeError) as error:
+        raise LoadError(
+            f"{file} was not written by dadkit as a stage's result, so it does not say which model it holds. "
+            "Load it through its plugin instead, for instance with the option weights=…"
+        ) from error
+
+
+def result_path(path: Path) -> Path:
+    """The ``model.safetensors`` that a run folder, a stage's folder or a file stands for.
+
+    Raises:
+        LoadError: the folder holds no finished stage.
+    """
+    if path.is_file():
+        return path
+    if (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    finished = _finished(path)
+    if finished:
+        return finished[-1]
+    if (path / "config.yaml").is_file():
+        raise LoadError(f"no stage of the run in {path} is finished yet; go on with: dadkit train {path / 'config.yaml'}")
+    raise LoadError(f"{path} is neither a run folder, nor a stage's folder, nor a model.safetensors")
+
+
+def starts_trained(options: Mapping[str, Any]) -> bool:
+    """Whether a student's options initialise all of it, its head included, from given weights."""
+    return options.get("weights") not in (None, "none") and options.get("init", "all") == "all"
+
+
+def rebuild_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A student's options without those that name initial weights: what its trained result is rebuilt with."""
+    return {name: value for name, value in options.items() if name not in INITIAL_WEIGHTS}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU if there is one, else the CPU.
+
+    Raises:
+        DadkitError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise LoadError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _finished(run: Path) -> list[Path]:
+    """The results of a run's finished stages, in the order of its configuration."""
+    done = {path: json.loads(path.read_text()) for path in (run / "stages").glob("*/done.json")}
+    return [path.with_name("model.safetensors") for path in sorted(done, key=lambda path: int(done[path]["index"]))]
+
+
+def _registered(name: str, options: Mapping[str, Any]) -> DepthModel:
+    from dadkit.plugin import PluginError, get_registry
+
+    registry = get_registry()
+    try:
+        registry.resolve("teacher", name)
+    except PluginError as not_a_teacher:
+        try:
+            registry.resolve("student", name)
+        except PluginError:
+            raise LoadError(f"there is no file or folder '{name}', and no registered model: {not_a_teacher}") from not_a_teacher
+        return load_student(name, **options).eval()
+    return load_teacher(name, **options)
+
+
+def _checked(model: Any, base: type[Any], kind: str, name: str) -> Any:
+    if not isinstance(model, base):
+        raise TypeError(f"{kind} '{name}' built a {type(model).__qualname__}, which is not a dadkit.interfaces.{base.__name__}")
+    return model

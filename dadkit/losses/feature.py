@@ -1,0 +1,68 @@
+"""The feature alignment loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dadkit.losses.inputs import check_reduction, compute_dtype
+from dadkit.ops.reference import Reduction
+
+__all__ = ["feature_alignment_loss"]
+
+
+def feature_alignment_loss(
+    student_tokens: Tensor, reference_tokens: Tensor, *, cos_threshold: float = 0.85, reduction: Reduction = "mean"
+) -> Tensor:
+    """One minus the cosine similarity of the student's and a frozen encoder's tokens (Depth Anything, section 3.4).
+
+    L = 1 - mean of cos(f_i, f'_i) over the kept tokens. A token is kept while cos <= ``cos_threshold``: what is similar enough
+    is left alone, so that the student need not copy what helps semantics and harms depth.
+
+    Args:
+        student_tokens: (B, N, C), floating point; gets the gradient.
+        reference_tokens: (B, N, C) of the same places; gets no gradient.
+        cos_threshold: the margin, in [-1, 1]; 1 keeps all tokens.
+        reduction: ``"mean"``: images' losses averaged over the batch; ``"pixel"``: mean over all kept tokens of the batch;
+            ``"image"``: (B,); ``"none"``: (B, N), 0 for tokens that are not kept.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has student_tokens' dtype.
+
+    Invariances: to the length of any token, on both sides; the gradient is orthogonal to the student's token.
+
+    Degenerate cases: an image without kept tokens gives 0; a zero token counts as cos = 0 and gets no gradient; a non-finite
+    token makes its own image NaN.
+
+    Raises:
+        ValueError: the shapes differ or are not (B, N, C), a wrong dtype, an option out of range. Resample grids and adapt
+            widths first (:class:`FeatureAlignmentLoss` has a linear adapter).
+    """
+    if student_tokens.ndim != 3 or student_tokens.shape != reference_tokens.shape:
+        raise ValueError(
+            "student_tokens and reference_tokens must be (B, N, C) of one shape, got "
+            f"{tuple(student_tokens.shape)} and {tuple(reference_tokens.shape)}"
+        )
+    if not (student_tokens.is_floating_point() and reference_tokens.is_floating_point()):
+        raise ValueError(f"tokens must be floating point, got {student_tokens.dtype} and {reference_tokens.dtype}")
+    if not -1 <= cos_threshold <= 1:
+        raise ValueError(f"cos_threshold must lie in [-1, 1], got {cos_threshold}")
+    check_reduction(reduction)
+    dtype = compute_dtype(student_tokens, reference_tokens)
+    cos = (_directions(student_tokens.to(dtype)) * _directions(reference_tokens.detach().to(dtype))).sum(-1)
+    kept = ~(cos.detach() > cos_threshold)  # NaN is kept: it must be seen
+    loss = torch.where(kept, 1 - cos, 0)
+    if reduction == "none":
+        return loss
+    total, number = loss.sum(1), kept.sum(1)
+    if reduction == "pixel":
+        return total.sum() / number.sum().clamp(min=1)
+    image = total / number.clamp(min=1)
+    return image if reduction == "image" else image.sum() / max(len(image), 1)
+
+
+def _directions(tokens: Tensor) -> Tensor:
+    """Tokens of length 1; zero tokens stay zero, without gradient."""
+    squares = tokens.square().sum(-1, keepdim=True)
+    nonzero = squares != 0  # true for NaN, which must be seen
+    return torch.where(nonzero, tokens, 0) * torch.where(nonzero, squares, 1).rsqrt()

@@ -1,0 +1,64 @@
+"""The multi-scale gradient matching loss."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dadkit.losses.inputs import check_reduction, whole_maps
+from dadkit.ops import Backend, operator
+from dadkit.ops.reference import Reduction
+
+__all__ = ["gradient_matching_loss"]
+
+
+def gradient_matching_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scales: int = 4,
+    normalize: bool = True,
+    reduction: Reduction = "mean",
+    backend: Backend = "auto",
+) -> Tensor:
+    """Differences between neighbours of the residual, at several scales: edges where the teacher has them, and smooth
+    elsewhere.
+
+    R = N(pred) - N(target), each map normalised as a whole by its median and deviation; for scale k = 0, 1, … every 2^k-th row
+    and column of R is kept (no averaging), and
+
+        L_k = 1 / M_k  sum |R(x + 1, y) - R(x, y)| + |R(x, y + 1) - R(x, y)|
+
+    over the pairs whose pixels are both valid, M_k being the number of valid *pixels* of that scale. The scales are summed.
+    Depth Anything V2 weighs it twice as much as the scale- and shift-invariant term; four scales are MiDaS's.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
+        target: same shape; gets no gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        scales: number of scales, at least 1. A scale whose grid is a single pixel has no pairs and adds 0.
+        normalize: False compares the maps as they are.
+        reduction: ``"mean"``: images' losses averaged over the batch; ``"pixel"``: per scale, the batch's sum over the batch's
+            number of pixels; ``"image"``: (B,); ``"none"``: a map in pred's shape, each difference at its left or upper pixel,
+            weighted so that the map's mean over an image's valid pixels is that image's loss.
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances (with ``normalize``; float64 to rounding): in pred and in target to scale a > 0 and shift; the gradient g has
+    <g, 1> = <g, pred> = 0. (B, H, W) and (B, 1, H, W) give the same.
+
+    Degenerate cases: no valid pixel and (with ``normalize``) a constant target give 0 and no gradient; a constant prediction
+    gets no gradient. Non-finite values as in :func:`hybrid_norm_loss`.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+        RuntimeError: ``backend="fused"`` cannot run here.
+    """
+    p, d, m = whole_maps(pred, target, mask)
+    check_reduction(reduction)
+    if scales < 1:
+        raise ValueError(f"scales must be at least 1, got {scales}")
+    loss = operator("gradient_matching_loss", backend, p, d)(p, d, m, scales=scales, normalize=normalize, reduction=reduction)
+    return loss.view(pred.shape) if reduction == "none" else loss

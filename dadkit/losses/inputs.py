@@ -1,0 +1,162 @@
+"""What the losses accept: shapes, dtypes and options, checked before any work. Values are never looked at here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference.options import LEVELS, segment_count
+
+__all__ = [
+    "check_options",
+    "check_reduction",
+    "check_stats",
+    "check_trim",
+    "compute_dtype",
+    "patch_pair",
+    "single_map",
+    "whole_maps",
+]
+
+
+def compute_dtype(*tensors: Tensor) -> torch.dtype:
+    """float64 if any input is float64, else float32: half precision has too few digits for medians and sums."""
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def whole_maps(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The pair as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
+    _check_map("pred", pred)
+    _check_map("target", target)
+    if pred.shape != target.shape:
+        raise ValueError(f"pred and target must have one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
+    _check_mask("mask", mask, target)
+    _check_device(pred=pred, target=target, mask=mask)
+    dtype = compute_dtype(pred, target)
+    return _flat3(pred).to(dtype), _flat3(target).to(dtype), None if mask is None else _flat3(mask)
+
+
+def single_map(name: str, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """One map as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
+    _check_map(name, x)
+    _check_mask("mask", mask, x)
+    _check_device(**{name: x, "mask": mask})
+    return _flat3(x).to(compute_dtype(x)), None if mask is None else _flat3(mask)
+
+
+def patch_pair(
+    pred: Tensor, target: Tensor, boxes: Tensor, mask: Tensor | None, pred_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """pred (B, H, W), target (B, N, h, w), boxes (B, N, 4), masks; ValueError if they do not fit together."""
+    _check_map("pred", pred)
+    _check_floating("target", target)
+    if target.ndim != 4 or 0 in target.shape[2:]:
+        raise ValueError(f"target must be patches (B, N, h, w), got {tuple(target.shape)}")
+    if len(pred) != len(target):
+        raise ValueError(f"pred and target must have one batch size, got {len(pred)} and {len(target)}")
+    if boxes.shape != (*target.shape[:2], 4) or not boxes.is_floating_point():
+        raise ValueError(
+            f"boxes must be floating point of shape {(*target.shape[:2], 4)}: x0, y0, x1, y1 of each of target's patches "
+            f"in pixels of pred; got {boxes.dtype} of shape {tuple(boxes.shape)}"
+        )
+    _check_mask("mask", mask, target)
+    _check_mask("pred_mask", pred_mask, pred)
+    _check_device(pred=pred, target=target, boxes=boxes, mask=mask, pred_mask=pred_mask)
+    dtype = compute_dtype(pred, target)
+    flat_mask = None if pred_mask is None else _flat3(pred_mask)
+    return _flat3(pred).to(dtype), target.to(dtype), boxes.detach(), mask, flat_mask
+
+
+def check_options(options: NormOptions, shape: Sequence[int], detach_scale: bool = False) -> None:
+    """ValueError unless the options are legal for maps of this shape."""
+    segments = options.segments
+    if not segments or len(set(segments)) != len(segments) or not set(segments) <= set(LEVELS):
+        raise ValueError(f"segments must be different numbers out of {LEVELS}, got {segments!r}")
+    _check_choice("partition", options.partition, get_args(Partition))
+    _check_choice("variant", options.variant, get_args(Variant))
+    if options.min_pixels < 0:
+        raise ValueError(f"min_pixels must be at least 0, got {options.min_pixels}")
+    if not 0 < options.mad_floor < 1:
+        raise ValueError(f"mad_floor must lie between 0 and 1, both excluded, got {options.mad_floor}")
+    low, high = options.range_clip
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"range_clip must be two quantiles 0 <= low < high <= 1, got {options.range_clip!r}")
+    if detach_scale:
+        raise ValueError(
+            "detach_scale=True is refused: with a constant denominator nothing holds the student's scale from below and it "
+            "collapses (a spread of 0.25 fell to 0.002 in a few thousand steps). detach_median=True is harmless to it."
+        )
+    if options.variant == "hdn":
+        _check_hdn(options, shape)
+
+
+def check_reduction(reduction: str) -> None:
+    """ValueError unless ``reduction`` is one."""
+    _check_choice("reduction", reduction, get_args(Reduction))
+
+
+def check_trim(trim: float) -> None:
+    """ValueError unless ``trim`` is a share that leaves something."""
+    if not 0 <= trim < 1:
+        raise ValueError(f"trim must be a share 0 <= trim < 1 of each image's pixels, got {trim}")
+
+
+def check_stats(stats: TargetStats | None, maps: int, options: NormOptions) -> None:
+    """ValueError unless cached statistics have the shapes that belong to these maps and options."""
+    if stats is None:
+        return
+    segments = sum(segment_count(level, options.partition) for level in options.segments)
+    borders = 0 if options.partition == "grid" else max(options.segments) + 1
+    want = {"edges": (maps, borders), "count": (maps, segments), "median": (maps, segments), "mad": (maps, segments)}
+    got = {name: tuple(getattr(stats, name).shape) for name in want}
+    if got != want:
+        raise ValueError(
+            f"target_stats do not belong to {maps} maps with segments={options.segments}, partition={options.partition!r}: "
+            f"expected shapes {want}, got {got}. Compute them with target_statistics() and the same options."
+        )
+
+
+def _check_hdn(options: NormOptions, shape: Sequence[int]) -> None:
+    defaults = NormOptions()
+    for name in ("min_pixels", "mad_floor", "range_clip"):
+        if getattr(options, name) != getattr(defaults, name):
+            raise ValueError(f"variant='hdn' is the published code, which has no {name}; leave it at its default")
+    if options.partition == "grid" and shape[-1] != shape[-2]:
+        raise ValueError(f"variant='hdn' with partition='grid' needs square maps, got {shape[-2]} x {shape[-1]}")
+
+
+def _check_map(name: str, x: Tensor) -> None:
+    _check_floating(name, x)
+    if not (x.ndim == 3 or (x.ndim == 4 and x.shape[1] == 1)) or 0 in x.shape[1:]:
+        raise ValueError(f"{name} must be (B, H, W) or (B, 1, H, W) with at least one pixel, got {tuple(x.shape)}")
+
+
+def _check_floating(name: str, x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {x.dtype}")
+
+
+def _check_mask(name: str, mask: Tensor | None, of: Tensor) -> None:
+    if mask is not None and (mask.shape != of.shape or mask.dtype != torch.bool):
+        raise ValueError(
+            f"{name} must be bool of shape {tuple(of.shape)}, True = valid; got {mask.dtype} of shape {tuple(mask.shape)}"
+        )
+
+
+def _check_device(**tensors: Tensor | None) -> None:
+    devices = {name: t.device for name, t in tensors.items() if t is not None}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"all inputs must be on one device, got {', '.join(f'{n} on {d}' for n, d in devices.items())}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+
+
+def _flat3(x: Tensor) -> Tensor:
+    return x[:, 0] if x.ndim == 4 else x

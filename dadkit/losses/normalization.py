@@ -1,0 +1,301 @@
+"""Median, deviation, normalised maps, and the losses on them."""
+
+from __future__ import annotations
+
+from typing import TypedDict, Unpack
+
+from torch import Tensor
+
+from dadkit.losses.inputs import check_options, check_reduction, check_stats, check_trim, single_map, whole_maps
+from dadkit.ops import Backend, operator
+from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
+
+__all__ = [
+    "hybrid_norm_loss",
+    "l1_loss",
+    "local_norm_loss",
+    "median_mad",
+    "normalize",
+    "ssi_loss",
+    "target_statistics",
+]
+
+
+class NormKeywords(TypedDict, total=False):
+    """The keywords of :func:`hybrid_norm_loss` other than ``segments``."""
+
+    partition: Partition
+    variant: Variant
+    min_pixels: int
+    mad_floor: float
+    range_clip: tuple[float, float]
+    detach_median: bool
+    trim: float
+    reduction: Reduction | None
+    target_stats: TargetStats | None
+    backend: Backend
+
+
+def median_mad(x: Tensor, mask: Tensor | None = None, *, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
+    """Median and mean absolute deviation about it, per image.
+
+    t = lower median of the valid pixels (of an even number the lower of the two middle values), s = mean |x - t|.
+
+    Args:
+        x: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``.
+
+    Returns:
+        ``(median, mad)``, (B,) each, float32 (float64 for float64 input).
+
+    Gradient: all n pixels equal to the median share its gradient evenly, dt/dx_i = [x_i = t] / #ties, whatever their order; the
+    deviation's gradient goes through the median too.
+
+    Degenerate cases: no valid pixel gives 0 and 0 without gradient; a non-finite value inside the mask makes both NaN for that
+    image; what lies outside the mask changes nothing.
+
+    Raises:
+        ValueError: wrong shape or dtype.
+        RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example::
+
+        median, mad = median_mad(torch.tensor([[[1.0, 2.0, 4.0, 9.0]]]))  # 2 and (1 + 0 + 2 + 7) / 4
+    """
+    x, mask = single_map("x", x, mask)
+    return operator("median_mad", backend, x)(x, mask)
+
+
+def normalize(
+    x: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reference: Tensor | None = None,
+    segments: tuple[int, ...] = (1,),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    mad_floor: float = 0.01,
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    detach_median: bool = False,
+    backend: Backend = "auto",
+) -> Tensor:
+    """A map normalised within its segments, one channel per level.
+
+    N_u(x) = (x - t_u) / max(s_u, mad_floor * s), with t_u and s_u the median and deviation of the segment u that the pixel
+    belongs to on that level, and s the deviation of the whole map.
+
+    Args:
+        x: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        reference: the map whose values cut the segments, same shape; None = ``x`` itself. Gets no gradient.
+        segments, partition, variant, mad_floor, range_clip, detach_median, backend: as in :func:`hybrid_norm_loss`.
+
+    Returns:
+        (B, L, H, W) for the L levels of ``segments``; 0 outside the mask, for constant maps and (``hdn``) in no segment.
+        Segments that :func:`hybrid_norm_loss` would drop are normalised too; ``dadkit.normalizers`` gives their weights.
+
+    Invariances (``dadkit``; up to rounding): N(a x + b) = N(x) for a > 0 with ``reference`` given and unchanged.
+
+    Degenerate cases: as in :func:`median_mad`. With ``hdn``, a pixel on an edge at 0 lies in two segments; the upper one counts
+    here.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+        RuntimeError: ``backend="fused"`` cannot run here.
+    """
+    flat, target, flat_mask = whole_maps(x, x if reference is None else reference, mask)
+    check_options(NormOptions(segments, partition, variant, 16, mad_floor, range_clip, detach_median), flat.shape)
+    return operator("normalize", backend, flat, target)(
+        flat,
+        flat_mask,
+        reference=None if reference is None else target,
+        segments=tuple(segments),
+        partition=partition,
+        variant=variant,
+        mad_floor=mad_floor,
+        range_clip=range_clip,
+        detach_median=detach_median,
+    )
+
+
+def target_statistics(
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    segments: tuple[int, ...] = (1, 2, 4),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    backend: Backend = "auto",
+) -> TargetStats:
+    """The statistics of a target that the losses need, to be computed once, cached, and passed back as ``target_stats``.
+
+    Args:
+        target: (B, H, W) or (B, 1, H, W); for local-global losses the patches as (B * N, h, w).
+        mask: bool of the same shape; None = all valid.
+        segments, partition, variant, range_clip: those of the loss they are for; :func:`hybrid_norm_loss` documents them.
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``.
+
+    Returns:
+        :class:`TargetStats`, a named tuple of tensors with B rows; row i belongs to image i, so caches can be cut and joined.
+        They hold for the target and mask they came from, in the dtype of the computation.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+        RuntimeError: ``backend="fused"`` cannot run here.
+    """
+    target, mask = single_map("target", target, mask)
+    check_options(NormOptions(segments, partition, variant, range_clip=range_clip), target.shape)
+    return operator("target_statistics", backend, target)(
+        target, mask, segments=tuple(segments), partition=partition, variant=variant, range_clip=range_clip
+    )
+
+
+def hybrid_norm_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    segments: tuple[int, ...] = (1, 2, 4),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    min_pixels: int = 16,
+    mad_floor: float = 0.01,
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    detach_median: bool = False,
+    detach_scale: bool = False,
+    trim: float = 0.0,
+    reduction: Reduction | None = None,
+    target_stats: TargetStats | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Hybrid-normalised L1 between a student's and a teacher's map (Distill Any Depth, section 3.1).
+
+    The *target's* depth range is cut into S parts for each level S of ``segments``. Within a segment u both maps are
+    normalised, each by its own median t and mean absolute deviation s over the same pixels, and compared; a pixel's loss is the
+    mean over the kept segments U_i that hold it:
+
+        l_i = 1/|U_i| sum_u |N_u(pred_i) - N_u(target_i)|,    N_u(x) = (x - t_u) / max(s_u, mad_floor * s).
+
+    s is the deviation of the whole map. A segment of a level S > 1 is kept iff it has ``min_pixels`` pixels and its target's
+    deviation is at least ``mad_floor`` times that of the whole target (a flat sky says nothing, and would blow up noise).
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W), floating point, any scale and shift; gets the gradient.
+        target: same shape; gets no gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        segments: levels, different numbers out of 1, 2, 4, 8. (1,) is the global loss, (4,) the local one.
+        partition: ``"range"``: parts of equal width between the target's ``range_clip`` quantiles (the paper's);
+            ``"quantile"``: parts of equal pixel count, equal values together; ``"grid"``: S x S cells of the image.
+        variant: ``"dadkit"`` as above, or ``"hdn"``: the published code of Hierarchical Depth Normalization, where
+            s = sum |x - t| / (n + 1), N = (x - t) / (s + 1e-6), every segment is kept and segments are half open, so that the
+            largest target pixel is in none, adds 0, and still counts in the mean.
+        min_pixels: least number of pixels of a kept segment (not from the paper; ``dadkit`` only).
+        mad_floor: least deviation of a segment relative to the whole map's, in (0, 1) (not from the paper; ``dadkit`` only).
+        range_clip: quantiles of the target between which ``range`` cuts, in [0, 1] to a millionth; what lies beyond belongs to
+            the outer parts. (0, 0.99) keeps one near outlier from turning hybrid into global (not from the paper; ``dadkit``
+            only).
+        detach_median: take the prediction's medians for constants. Removes the spike of gradient at the median pixel, at the
+            price of a gradient that no longer sums to 0.
+        detach_scale: refused; the message says why.
+        trim: share of each image's M largest pixel losses to drop, floor(trim M) of them (Depth Anything V2: 0.1).
+        reduction: ``"mean"``: mean over an image's pixels, then over the batch, an image without pixels counting 0;
+            ``"pixel"``: mean over all pixels of the batch; ``"image"``: (B,); ``"none"``: a loss per pixel in pred's shape, 0
+            where masked or trimmed. None: ``"mean"``, or for ``hdn`` ``"pixel"``, as published.
+        target_stats: answer of :func:`target_statistics` for this target, mask and options.
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances (float64 to rounding; ``hdn`` only up to its epsilon):
+        * loss(a pred + b, target) = loss(pred, target) for a > 0, as long as b does not drown pred in rounding;
+        * without ``detach_median``: the gradient g has <g, 1> = <g, pred> = 0 per image;
+        * loss(pred, 2^k target) is the same bit for bit; any other scale or shift of the target may move pixels that lie on a
+          segment's edge, and changes nothing else;
+        * the order of the pixels does not matter (except ``grid``), nor the other images of a batch (except ``"pixel"``).
+
+    Degenerate cases: a constant target (s <= 8 eps max|x|) gives 0 and no gradient; a constant prediction counts as N = 0 and
+    gets no gradient; an image without valid pixels gives 0 and no gradient; pixels in no kept segment give 0 and leave the
+    mean. Values outside the mask, NaN and infinity included, change nothing. A non-finite value inside the mask makes its own
+    image's loss and gradient NaN and no other's (:func:`check_inputs` finds it).
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+        RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example::
+
+        loss = hybrid_norm_loss(student(images), teacher(images), valid)
+        loss.backward()
+    """
+    options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, tuple(range_clip), detach_median)
+    p, d, m = whole_maps(pred, target, mask)
+    check_options(options, p.shape, detach_scale)
+    check_stats(target_stats, len(p), options)
+    check_trim(trim)
+    reduction = reduction_of(reduction, variant)
+    loss = operator("hybrid_norm_loss", backend, p, d)(
+        p, d, m, **options._asdict(), trim=trim, reduction=reduction, target_stats=target_stats
+    )
+    return loss.view(pred.shape) if reduction == "none" else loss
+
+
+def ssi_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None, **keywords: Unpack[NormKeywords]) -> Tensor:
+    """Scale- and shift-invariant L1: both whole maps normalised by median and deviation (MiDaS; "global" in Distill Any Depth).
+
+    :func:`hybrid_norm_loss` with ``segments=(1,)``; all else is as there.
+    """
+    return hybrid_norm_loss(pred, target, mask, segments=(1,), **keywords)
+
+
+def local_norm_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None, **keywords: Unpack[NormKeywords]) -> Tensor:
+    """L1 normalised within the four parts of the target's range only ("local" in Distill Any Depth).
+
+    :func:`hybrid_norm_loss` with ``segments=(4,)``; all else is as there.
+    """
+    return hybrid_norm_loss(pred, target, mask, segments=(4,), **keywords)
+
+
+def l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    trim: float = 0.0,
+    reduction: Reduction = "mean",
+    backend: Backend = "auto",
+) -> Tensor:
+    """|pred - target| without any normalisation ("none" in Distill Any Depth).
+
+    Both maps must be in one space, scale and shift; distilling from teachers of different ranges needs standardised targets.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
+        target: same shape; gets no gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        trim, reduction, backend: as in :func:`hybrid_norm_loss`.
+
+    Returns:
+        float32 (float64 if an input is float64).
+
+    Degenerate cases: no valid pixel gives 0; non-finite values as in :func:`hybrid_norm_loss`.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+        RuntimeError: ``backend="fused"`` cannot run here.
+    """
+    p, d, m = whole_maps(pred, target, mask)
+    check_trim(trim)
+    check_reduction(reduction)
+    loss = operator("l1_loss", backend, p, d)(p, d, m, trim=trim, reduction=reduction)
+    return loss.view(pred.shape) if reduction == "none" else loss
+
+
+def reduction_of(reduction: Reduction | None, variant: Variant) -> Reduction:
+    """``reduction``, checked; None is the variant's own."""
+    if reduction is None:
+        return "pixel" if variant == "hdn" else "mean"
+    check_reduction(reduction)
+    return reduction

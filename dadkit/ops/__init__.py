@@ -1,0 +1,5 @@
+"""Operators behind the losses: the pure-PyTorch reference, and the choice between it and the fused ones of ``csrc/``."""
+
+from dadkit.ops.dispatch import Backend, operator, resolve
+
+__all__ = ["Backend", "operator", "resolve"]

@@ -1,0 +1,14 @@
+"""The plugin host: who is installed, what they offer, and how to get it.
+
+For plugin authors: :data:`hookimpl` marks the hooks of :mod:`dadkit.plugin.hookspecs`, and :class:`Register` is the type of their
+argument. For everybody else: :func:`get_registry` answers with the :class:`Registry`, which turns ``("teacher", "acme/large")``
+into a :class:`Component` and loads it. Importing this package imports no plugin and no torch.
+"""
+
+from __future__ import annotations
+
+from dadkit.plugin.hookspecs import Register, hookimpl
+from dadkit.plugin.records import Component, PluginError, PluginRecord, PluginState
+from dadkit.plugin.registry import Registry, get_registry
+
+__all__ = ["Component", "PluginError", "PluginRecord", "PluginState", "Register", "Registry", "get_registry", "hookimpl"]

@@ -1,0 +1,105 @@
+"""What the host says when something is not there: near misses first, then the failed plugin's cause, then what to install."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+
+from dadkit.plugin.records import CORE, Component, PluginRecord, PluginState
+
+__all__ = ["conflict", "did_you_mean", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
+
+_LISTING = {
+    "teacher": "dadkit teachers",
+    "student": "dadkit students",
+    "normalizer": "dadkit normalizers",
+    "context": "dadkit contexts",
+    "loss": "dadkit losses",
+    "dataset": "dadkit datasets",
+}
+_NOUN = {"context": "context sampler"}
+
+
+def did_you_mean(name: str, candidates: Iterable[str], *, prefix: str = "") -> str:
+    """``"; did you mean 'large' or 'larger'?"``, or an empty text where nothing is near.
+
+    Args:
+        name: what was written.
+        candidates: what could have been meant.
+        prefix: what all of them begin with, left out of the comparison, in which it would make everything look alike.
+    """
+    wanted = name[len(prefix) :].lower()
+    scores = {c: SequenceMatcher(None, wanted, c[len(prefix) :].lower()).ratio() for c in set(candidates)}
+    best = max(scores.values(), default=0.0)
+    near = sorted(c for c, score in scores.items() if score >= max(0.6, best - 0.1))[:3]
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def listed(names: Sequence[str], *, most: int = 12) -> str:
+    """``"a, b, c"``, cut short where there are many."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+
+
+def failure(record: PluginRecord) -> str:
+    """What is wrong with a plugin: who, its state, why, what to do."""
+    return f"{record.title} is {record.state}: {record.reason}; {record.remedy}. `dadkit plugins show {record.name}` says more"
+
+
+def failed_plugin(kind: str, name: str, record: PluginRecord) -> str:
+    """A component was named whose plugin cannot be used."""
+    return f"{_noun(kind)} '{name}' cannot be had, {failure(record)}"
+
+
+def unknown_plugin(name: str, installed: Iterable[str]) -> str:
+    """No installed distribution has a plugin of this name."""
+    installed = sorted(installed)
+    known = f"installed are {listed(installed)}" if installed else "none is installed"
+    near = did_you_mean(name, installed)
+    # A package name is guessed only where the name is not a slip of the pen: nobody should install a misspelt package.
+    hint = "" if near else f"; if it comes in a package of its own, install that (usually `pip install dadkit-{name}`)"
+    return f"no plugin '{name}' is installed{near} ({known}){hint}; `dadkit plugins` lists them"
+
+
+def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) -> str:
+    """The plugin (or the core) is in order but has no component of this kind and name.
+
+    Args:
+        kind: the wanted kind.
+        name: the qualified name that was asked for.
+        same_plugin: everything that plugin, or the core, registered.
+    """
+    others = [component.kind for component in same_plugin if component.name == name]
+    if others:
+        kinds = " and a ".join(_noun(other) for other in others)
+        return f"'{name}' is a {kinds}, not a {_noun(kind)}; `{_LISTING[kind]}` lists what can stand here"
+    names = [component.name for component in same_plugin if component.kind == kind]
+    aliases = [alias for component in same_plugin if component.kind == kind for alias in component.aliases]
+    prefix, slash, _ = name.partition("/")
+    message = f"unknown {_noun(kind)} '{name}'{did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else '')}"
+    owner = f"plugin '{prefix}'" if slash else "the core"
+    message += f" ({owner} has {listed(sorted(names))})" if names else f" ({owner} has no {_noun(kind)})"
+    if not slash:
+        message += "; plugins' components are written PLUGIN/NAME"
+    return f"{message}; `{_LISTING[kind]}` lists all"
+
+
+def conflict(name: str, claims: Sequence[str]) -> str:
+    """Two distributions claim one plugin name for different code."""
+    return f"the name '{name}' is claimed for different code by {' and by '.join(claims)}"
+
+
+def remedy(state: PluginState, record: PluginRecord) -> str:
+    """What to do about a plugin in this state."""
+    name, distribution = record.name, record.distribution
+    if state is PluginState.DISABLED:
+        return f"take '{name}' out of DADKIT_DISABLE_PLUGINS to use it"
+    if state is PluginState.INCOMPATIBLE:
+        return f"install versions that fit: `pip install --upgrade {distribution} {CORE}`"
+    if state is PluginState.CONFLICT:
+        return "uninstall all but one of them"
+    return f"mend or upgrade {distribution}, or switch it off with DADKIT_DISABLE_PLUGINS={name}"
+
+
+def _noun(kind: str) -> str:
+    return _NOUN.get(kind, kind)

@@ -1,0 +1,130 @@
+"""What the host knows: components, plugins and the states a plugin can be in. Plain data, nothing here imports a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from dadkit.errors import DadkitError
+
+__all__ = ["CORE", "Component", "PluginError", "PluginRecord", "PluginState"]
+
+CORE = "dadkit"
+"""Name of the plugin that the core itself is; its components carry no prefix."""
+
+
+class PluginError(DadkitError):
+    """A component or plugin cannot be used; the message says which, from where, why, and what to do."""
+
+    exit_code = 2
+
+
+class PluginState(StrEnum):
+    """What became of an installed plugin; ``docs/plugins.md`` explains each and its remedy."""
+
+    FOUND = "found"
+    """Installed, and not imported so far: nothing needed it."""
+    OK = "ok"
+    """Imported; its components can be used."""
+    DISABLED = "disabled"
+    """Switched off by ``DADKIT_DISABLE_PLUGINS``; never imported."""
+    INCOMPATIBLE = "incompatible"
+    """Its distribution requires another version of dadkit; never imported."""
+    CONFLICT = "conflict"
+    """Two distributions claim this plugin name for different code; neither is imported."""
+    IMPORT_ERROR = "import-error"
+    """Its entry module could not be imported."""
+    HOOK_ERROR = "hook-error"
+    """Imported, but what it registers is wrong; nothing of it was kept."""
+
+    @property
+    def is_failure(self) -> bool:
+        """True for the states that somebody has to mend; being switched off is a wish, not a failure."""
+        return self not in {PluginState.FOUND, PluginState.OK, PluginState.DISABLED}
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered teacher, student, normalizer, context sampler, loss or dataset, before it is imported.
+
+    Attributes:
+        kind: ``"teacher"``, ``"student"``, ``"normalizer"``, ``"context"``, ``"loss"`` or ``"dataset"``.
+        name: what users write: ``"acme/large"``, or without a slash for the core's own.
+        target: ``"package.module:attribute"``; :meth:`dadkit.plugin.Registry.load` imports it.
+        api: version of the component contract that the target was written for.
+        plugin: name of the plugin (``"acme"``; the core is ``"dadkit"``).
+        distribution, version: the installed package that the plugin comes from.
+        summary: one line for listings.
+        space: declared space of its maps (``disparity``, ``depth``, ``metric``), if it has one.
+        size_multiple: heights and widths that the network takes are multiples of this.
+        license: SPDX identifier, or a text, of the licence of the weights.
+        config: ``"package.module:OptionsModel"``, a pydantic model of the options; None: the target's signature.
+        arguments: fixed keyword arguments for the target, which users cannot change.
+        requires: further pip requirements without which the target cannot be imported.
+        aliases: former qualified names, which still work with a DeprecationWarning.
+    """
+
+    kind: str
+    name: str
+    target: str
+    api: int
+    plugin: str
+    distribution: str
+    version: str
+    summary: str = ""
+    space: str | None = None
+    size_multiple: int | None = None
+    license: str | None = None
+    config: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    requires: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The component in messages: ``teacher 'acme/large' (plugin acme, dadkit-acme 0.1)``."""
+        origin = "" if self.plugin == CORE else f"plugin {self.plugin}, "
+        return f"{self.kind} '{self.name}' ({origin}{self.distribution} {self.version})"
+
+    def provenance(self) -> dict[str, str]:
+        """``{"distribution", "version", "target"}``: what a run stores about each component that it used."""
+        return {"distribution": self.distribution, "version": self.version, "target": self.target}
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """An installed plugin and what became of it.
+
+    Attributes:
+        name: the plugin's name, the prefix of its components.
+        target: the entry point's value, ``"package"`` or ``"package:object"``.
+        distribution, version: the installed package that claims the name; of a conflict, the first one.
+        location: folder in which that package is installed; once imported, the file of the entry module.
+        state: see :class:`PluginState`.
+        reason: why the state is what it is, in one line; empty for ``found`` and ``ok``.
+        remedy: what to do about a failure, in one line.
+        traceback: full traceback of a failed import or hook.
+        requires: the requirements on dadkit that the package declares.
+        claims: of a conflict, every claim as ``"distribution version -> target"``.
+        components: what the plugin registered; empty unless its state is ``ok``.
+    """
+
+    name: str
+    target: str
+    distribution: str
+    version: str
+    location: str
+    state: PluginState = PluginState.FOUND
+    reason: str = ""
+    remedy: str = ""
+    traceback: str = field(default="", repr=False)
+    requires: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    components: tuple[Component, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The plugin in messages: ``plugin 'acme' (dadkit-acme 0.1)``."""
+        return f"plugin '{self.name}' ({self.distribution} {self.version})"

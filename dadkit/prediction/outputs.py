@@ -1,0 +1,103 @@
+"""The files a prediction becomes: raw float, 16-bit PNG with its range, colours, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from dadkit import pictures
+from dadkit.files import atomic_path
+from dadkit.spaces import Space
+
+__all__ = ["FORMATS", "read_png16", "write_prediction"]
+
+FORMATS = {
+    "npy": ".npy",
+    "png16": ".png",
+    "color": ".color.png",
+    "side": ".side.png",
+}
+"""Name of a format -> how its files end."""
+
+
+def write_prediction(
+    stem: Path, image: Tensor, depth: Tensor, *, space: Space, valid: Tensor | None, formats: Iterable[str], model: str
+) -> list[Path]:
+    """Write one map in several formats beside each other; each file appears whole or not at all.
+
+    Args:
+        stem: path without ending; its folder is made if needed.
+        image: (3, H, W) uint8, for the side-by-side picture.
+        depth: (1, H, W) float32 in ``space``.
+        space: what the numbers mean; stored in the PNG.
+        valid: (1, H, W) bool or None.
+        formats: names out of :data:`FORMATS`.
+        model: name stored in the PNG.
+
+    Returns:
+        The written paths.
+    """
+    written = []
+    for name in formats:
+        path = stem.with_name(stem.name + FORMATS[name])
+        with atomic_path(path) as temporary:
+            match name:
+                case "npy":
+                    _write_npy(temporary, depth, valid)
+                case "png16":
+                    _write_png16(temporary, depth, valid, space, model)
+                case "color":
+                    Image.fromarray(pictures.colorize(depth, space=space, valid=valid)).save(temporary)
+                case "side":
+                    Image.fromarray(pictures.side_by_side(image, depth, space=space, valid=valid)).save(temporary)
+        written.append(path)
+    return written
+
+
+def read_png16(path: str | Path) -> tuple[NDArray[np.float32], Space]:
+    """Read a 16-bit PNG written by :func:`write_prediction`.
+
+    Returns:
+        (H, W) float32 values in the returned space, NaN where invalid; exact to 1/65534 of the stored range.
+
+    Raises:
+        ValueError: the file carries no range, so its integers mean nothing.
+    """
+    with Image.open(path) as picture:
+        text = picture.info
+        if "dadkit:low" not in text:
+            raise ValueError(f"{path} is not a depth map written by dadkit: it stores no range (dadkit:low, dadkit:high)")
+        low, high = float(text["dadkit:low"]), float(text["dadkit:high"])
+        levels = np.asarray(picture).astype(np.float64)
+    values = low + (levels - 1) / 65534 * (high - low)
+    return np.where(levels > 0, values, np.nan).astype(np.float32), Space(text["dadkit:space"])
+
+
+def _write_npy(path: Path, depth: Tensor, valid: Tensor | None) -> None:
+    values = depth[0].float().cpu().numpy()
+    if valid is not None:
+        values = np.where(valid[0].cpu().numpy(), values, np.nan).astype(np.float32)
+    with path.open("wb") as handle:
+        np.save(handle, values)
+
+
+def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, model: str) -> None:
+    """Levels 1 to 65535 span the valid range, 0 is invalid; the range travels in the PNG's text."""
+    values = depth[0].double().cpu().numpy()
+    keep = np.isfinite(values)
+    if valid is not None:
+        keep &= valid[0].cpu().numpy()
+    low, high = (float(values[keep].min()), float(values[keep].max())) if keep.any() else (0.0, 0.0)
+    span = high - low if high > low else 1.0
+    levels = np.where(keep, 1 + np.round((np.where(keep, values, low) - low) / span * 65534), 0).astype(np.uint16)
+    text = PngInfo()
+    entries = {"space": space, "low": repr(low), "high": repr(low + span), "invalid": "0", "model": model}
+    for key, value in entries.items():
+        text.add_text(f"dadkit:{key}", str(value))
+    Image.fromarray(levels).save(path, pnginfo=text)

@@ -1,0 +1,83 @@
+"""What the numbers of a depth map mean, and which meanings can be turned into which.
+
+A map without a declared space is worthless: users of this field lose more time to "is larger nearer or farther?" than to
+anything else. Every model, label and metric therefore names its space, and nothing is ever guessed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Space", "SpaceError", "check_conversion", "convert"]
+
+
+class Space(StrEnum):
+    """The space of a depth map."""
+
+    DISPARITY = "disparity"
+    """Affine-invariant inverse depth: larger is nearer; unknown scale and shift."""
+    DEPTH = "depth"
+    """Affine-invariant depth: larger is farther; unknown scale and shift."""
+    METRIC = "metric"
+    """Depth along the optical axis in metres: larger is farther."""
+
+
+class SpaceError(ValueError):
+    """Two components speak of different quantities and no exact conversion exists."""
+
+
+_WHY = {
+    (Space.DEPTH, Space.DISPARITY): "affine depth has an unknown shift, so 1/depth is not its disparity",
+    (Space.DISPARITY, Space.DEPTH): "affine disparity has an unknown shift, so 1/disparity is not its depth",
+    (Space.DISPARITY, Space.METRIC): "affine disparity has unknown scale and shift, so it holds no metres",
+    (Space.DEPTH, Space.METRIC): "affine depth has unknown scale and shift, so it holds no metres",
+}
+
+
+def check_conversion(source: Space | str, target: Space | str, *, what: str = "the map") -> None:
+    """Raise :class:`SpaceError` unless a map in ``source`` can be turned exactly into ``target``.
+
+    Exact conversions are the identity, metric -> depth (the same numbers) and metric -> disparity (``1 / depth``).
+
+    Args:
+        source: the space the values are in.
+        target: the space they are wanted in.
+        what: the subject of the message, for instance ``"teacher 'genpercept/depth'"``.
+    """
+    source, target = Space(source), Space(target)
+    why = _WHY.get((source, target))
+    if why is not None:
+        raise SpaceError(
+            f"{what} answers in space '{source}', but '{target}' is wanted: {why}. "
+            f"Use a component whose space is '{target}' or 'metric', or change the other side's space to '{source}'."
+        )
+
+
+def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: Space | str) -> tuple[Tensor, Tensor | None]:
+    """Turn a map from one space into another, exactly or not at all.
+
+    Args:
+        values: map of any shape, in ``source``.
+        valid: bool mask of the same shape, True = valid, or None for "all".
+        source: the space of ``values``.
+        target: the wanted space.
+
+    Returns:
+        ``(values, valid)`` in ``target``. metric -> disparity is ``1 / depth``; pixels with depth <= 0, NaN or infinite
+        depth have no disparity that training could use except infinity, whose disparity is exactly 0 (sky): +inf stays
+        valid where it was valid, all others become invalid with value 0.
+
+    Raises:
+        SpaceError: no exact conversion exists (see :func:`check_conversion`).
+    """
+    source, target = Space(source), Space(target)
+    check_conversion(source, target)
+    if not (source is Space.METRIC and target is Space.DISPARITY):
+        return values, valid
+    usable = values > 0  # False for NaN; True for +inf, whose disparity is 0
+    inverse = (1.0 / values.where(usable, values.new_ones(()))).where(usable, values.new_zeros(()))
+    return inverse, usable if valid is None else valid & usable

@@ -1,0 +1,81 @@
+"""Non-finite iterations: skipped as if they had never been, counted, written down, and after too many the run stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dadkit.errors import DadkitError
+from dadkit.training.log.metrics import append_line, truncate_lines
+
+__all__ = ["NonFiniteError", "NonFiniteGuard"]
+
+
+class NonFiniteError(DadkitError):
+    """Too many iterations had a non-finite loss or gradient."""
+
+
+@dataclass(frozen=True)
+class _Iteration:
+    step: int
+    teacher: str | None
+    keys: tuple[str, ...]
+    finite: Tensor
+
+
+class NonFiniteGuard:
+    """Watches the iterations of one stage without making the device wait.
+
+    The optimiser itself skips a step by a flag on the device. Buffers (the running statistics of batch normalisation), which a
+    forward pass changes on its own, are put back here. The flags are read when :meth:`flush` is called, at log intervals.
+
+    Args:
+        student: whose buffers are guarded.
+        path: JSON lines, one per skipped iteration: step, teacher, the samples' keys.
+        limit: this many skipped iterations end the run.
+        count: how many there were before.
+        start: iterations already done; lines beyond it are those of a process that died.
+    """
+
+    def __init__(self, student: nn.Module, path: Path, *, limit: int, count: int = 0, start: int = 0) -> None:
+        self.path, self.limit, self.count = path, limit, count
+        self._buffers = list(student.buffers())
+        self._saved = [buffer.clone() for buffer in self._buffers]
+        self._pending: list[_Iteration] = []
+        truncate_lines(path, lambda line: line["step"] <= start)
+
+    def before(self) -> None:
+        """Remember the buffers, before an iteration's first forward pass."""
+        if self._buffers:
+            torch._foreach_copy_(self._saved, self._buffers)
+
+    def after(self, finite: Tensor, step: int, teacher: str | None, keys: tuple[str, ...]) -> None:
+        """Put the buffers back unless ``finite`` (a bool on the device), and remember whose iteration it was."""
+        for buffer, saved in zip(self._buffers, self._saved, strict=True):
+            buffer.copy_(torch.where(finite, buffer, saved))
+        self._pending.append(_Iteration(step, teacher, keys, finite))
+
+    def flush(self) -> int:
+        """Read the flags, write down what was skipped, and return how many iterations were skipped since the last call.
+
+        Raises:
+            NonFiniteError: ``limit`` is reached.
+        """
+        if not self._pending:
+            return 0
+        flags = torch.stack([iteration.finite for iteration in self._pending]).tolist()
+        skipped = [iteration for iteration, finite in zip(self._pending, flags, strict=True) if not finite]
+        self._pending = []
+        for iteration in skipped:
+            append_line(self.path, {"step": iteration.step, "teacher": iteration.teacher, "keys": iteration.keys})
+        self.count += len(skipped)
+        if self.count >= self.limit:
+            raise NonFiniteError(
+                f"stopped at iteration {skipped[-1].step}: {self.count} iterations had a non-finite loss or gradient (max_nonfinite: "
+                f"{self.limit}). Their samples' keys are in {self.path}. The weights are those of the last good iteration. "
+                "Look at those images, lower optim.lr, lengthen optim.warmup, or use precision: fp32."
+            )
+        return len(skipped)

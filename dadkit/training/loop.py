@@ -1,0 +1,223 @@
+"""The training loop of one stage: data in, steps, checkpoints and logs out.
+
+Everything random is derived from (seed, stage, step), the learning rates and the data's order from the step alone; so a run
+that was killed and goes on from its last checkpoint ends with the same weights, bit for bit, as one that was not. The device is
+waited for at log intervals only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from dadkit.interfaces import DepthModel, Student
+from dadkit.training.calibration import calibrate
+from dadkit.training.checkpoint import Checkpoint, Checkpoints, contiguous_state
+from dadkit.training.folder import RunFolder
+from dadkit.training.guard import NonFiniteGuard
+from dadkit.training.log.logger import StageLogger
+from dadkit.training.log.window import Window
+from dadkit.training.micro import Iteration, micro_batches
+from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates
+from dadkit.training.preview import draw_samples
+from dadkit.training.scale import SourceScales
+from dadkit.training.seeds import draw_index, seed_everything
+from dadkit.training.signals import Interrupted, StopSignal
+from dadkit.training.stage import Stage
+
+__all__ = ["Outcome", "Trainer"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: the trained weights, the iteration they are from, and how many iterations were skipped."""
+
+    weights: dict[str, Tensor]
+    step: int
+    nonfinite: int
+
+
+class Trainer:
+    """Trains one stage; goes on from the newest checkpoint in the stage's folder, if there is one.
+
+    Args:
+        stage: the built stage.
+        folder: the run's folder.
+        console: where progress is shown.
+        validate: measures a model by a number of which less is better; called if the stage has ``validate_every``.
+    """
+
+    def __init__(
+        self, stage: Stage, folder: RunFolder, console: Console, validate: Callable[[DepthModel], float] | None = None
+    ) -> None:
+        self.stage, self.config, self.validate = stage, stage.config, validate
+        self.student, self.step = stage.student, stage.step
+        self.forward = torch.compile(self.student) if self.config.compile else self.student
+        self.optimizer = build_optimizer(self.config.optim, self.student, adapter=self.step.adapter)
+        self.ema = build_ema(self.student, self.config.ema)
+        self.files = folder.stage(stage.name)
+        self.checkpoints = Checkpoints(self.files.checkpoints, keep_last=self.config.keep_last)
+        saved, damaged = self.checkpoints.load_newest()
+        self.start = saved.step if saved else 0
+        self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=self.config.max_nonfinite, start=self.start)
+        if saved:
+            self._restore(saved)
+        self.window = Window()
+        self.log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start)
+        for message in damaged:
+            self.log.warn(message)
+
+    def train(self) -> Outcome:
+        """Train to the end.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+            NonFiniteError: too many iterations had to be skipped.
+            CheckpointError: a checkpoint could not be written.
+        """
+        stage = self.stage
+        with StopSignal() as stop, closing(stage.data), self.log:
+            batches = stage.data.iterations(self.start)
+            if self.start:
+                self.log.say(f"goes on from the checkpoint of iteration {self.start}")
+            elif stage.needs_scales:
+                self.step.scales, batches = calibrate(
+                    self.step,
+                    self.student,
+                    batches,
+                    maps=self.config.losses.anchor.warmup_maps,
+                    parts=self.config.optim.accumulate,
+                    measure_student=stage.student_is_trained,
+                    device=stage.device,
+                )
+            for index in range(self.start, stage.iterations):
+                with self.window.waiting():
+                    data = next(batches)
+                self._iterate(index, data)
+                self._after(index + 1)
+                if stop.name is not None:
+                    self._save(index + 1)
+                    raise Interrupted(
+                        f"{stop.name} in iteration {index + 1} of stage '{stage.name}'; its state is saved, "
+                        "and the same command goes on from there"
+                    )
+        return self._outcome()
+
+    def _iterate(self, index: int, data: Iteration) -> None:
+        """One optimiser step, in as many micro-batches as are accumulated."""
+        stage, key = self.stage, (self.stage.seed, self.stage.name)
+        self.rates = set_rates(self.optimizer, rate_factor(self.config.optim, index, stage.iterations))
+        teachers = self.step.teachers if data.unlabelled is not None else ()
+        teacher = draw_index([t.probability for t in teachers], *key, "teacher", index) if teachers else 0
+        self.student.train()
+        self.guard.before()
+        values: dict[str, Tensor] = {}
+        for number, part in enumerate(micro_batches(data, self.config.optim.accumulate)):
+            seed_everything(*key, "step", index, number)  # what dropout and drop-path draw from
+            part = part.to(stage.device)
+            result = self.step(
+                self.forward,
+                part.unlabelled,
+                part.labelled,
+                teacher=teacher,
+                images=data.counts,
+                with_stats=self._due(index + 1, self.config.log_every),
+            )
+            result.total.backward()
+            for name, value in result.named().items():
+                values[name] = values[name] + value if name in values else value
+        values["grad_norm"], finite = clip_gradients(self.optimizer, values["loss/total"], self.config.optim.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        drawn = teachers[teacher].name if teachers else None
+        self.guard.after(finite, index + 1, drawn, data.keys)
+        if self.ema is not None:
+            self.ema.update_parameters(self.student)
+        self.window.add(values, finite, images=sum(data.counts), teacher=drawn)
+
+    def _after(self, done: int) -> None:
+        """Log, draw, save, validate, where that is due once ``done`` iterations are done."""
+        self.log.progress.advance(done)
+        if self._due(done, self.config.log_every):
+            self._write(done)
+        if self._due(done, self.config.sample_every):
+            picture = draw_samples(self.step, self._model, self.stage.data.preview(), self.stage.device)
+            if picture is not None:
+                self.log.picture(done, picture)
+        if self.validate is not None and self._due(done, self.config.validate_every):
+            self._save(done)
+            self._validate(done)
+        elif self._due(done, self.config.checkpoint_every):
+            self._save(done)
+
+    def _due(self, done: int, every: int | None) -> bool:
+        return every is not None and (done % every == 0 or done == self.stage.iterations)
+
+    def _write(self, done: int) -> None:
+        self._check_finite()
+        self.log.values(
+            done,
+            {
+                **self.window.close(),
+                **{f"lr/{group}": rate for group, rate in self.rates.items()},
+                "nonfinite": self.guard.count,
+                "unreadable": len(self.stage.data.unreadable),
+            },
+        )
+
+    def _check_finite(self) -> None:
+        skipped = self.guard.flush()
+        if skipped:
+            self.log.warn(f"{skipped} iterations skipped, loss or gradient not finite; keys in {self.guard.path}")
+
+    @property
+    def _model(self) -> Student:
+        """What the stage would result in now: the averaged weights if there are some."""
+        return self.student if self.ema is None else self.ema.module
+
+    def _validate(self, done: int) -> None:
+        assert self.validate is not None
+        value = self.validate(self._model)
+        self.log.validation(done, value)
+        best = self.checkpoints.best()
+        if best is None or value < best[1]:
+            self.checkpoints.mark_best(done, value)
+
+    def _save(self, done: int) -> None:
+        self._check_finite()
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "adapter": self.step.state_dict(),
+            "scales": self.step.scales.state_dict(),
+            "nonfinite": self.guard.count,
+            "data": self.stage.data.state(),
+        }
+        self.checkpoints.save(done, self.student.state_dict(), state)
+
+    def _restore(self, saved: Checkpoint) -> None:
+        state = saved.state
+        self.student.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.step.load_state_dict(state["adapter"])
+        self.step.scales = SourceScales.from_state_dict(state["scales"])
+        self.guard.count = state["nonfinite"]
+        self.stage.data.restore(state["data"])
+
+    def _outcome(self) -> Outcome:
+        """The best checkpoint's weights if the stage was validated, else the last ones."""
+        best = self.checkpoints.best()
+        step = self.stage.iterations if best is None else best[0]
+        if step != self.stage.iterations:
+            saved = self.checkpoints.load(step)
+            self.student.load_state_dict(saved.model)
+            if self.ema is not None:
+                self.ema.load_state_dict(saved.state["ema"])
+        return Outcome(contiguous_state(self._model.state_dict()), step, self.guard.count)

@@ -1,0 +1,59 @@
+"""The data of one iteration, and how gradient accumulation cuts it into micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from dadkit.data.sample import Batch
+
+__all__ = ["Iteration", "micro_batches"]
+
+
+@dataclass(frozen=True, eq=False)
+class Iteration:
+    """All images of one optimiser step: unlabelled ones, labelled ones, or both."""
+
+    unlabelled: Batch | None
+    labelled: Batch | None
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Numbers of unlabelled and labelled images."""
+        return len(self.unlabelled or ()), len(self.labelled or ())
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of all samples."""
+        return tuple(key for batch in (self.unlabelled, self.labelled) if batch is not None for key in batch.keys)
+
+    def to(self, device: torch.device) -> Iteration:
+        """The same on ``device``."""
+        unlabelled, labelled = (None if batch is None else batch.to(device) for batch in (self.unlabelled, self.labelled))
+        return Iteration(unlabelled, labelled)
+
+
+def micro_batches(data: Iteration, count: int) -> Iterator[Iteration]:
+    """``count`` parts of nearly equal size (a kind with fewer images than parts is missing from some of them).
+
+    Every term is a mean over images, and the step weighs each part by its share of the iteration's images; so the parts'
+    gradients add up to those of the whole, unless a model mixes the images of a batch (batch normalisation).
+    """
+    for index in range(count):
+        part = Iteration(_part(data.unlabelled, index, count), _part(data.labelled, index, count))
+        if any(part.counts):
+            yield part
+
+
+def _part(batch: Batch | None, index: int, count: int) -> Batch | None:
+    if batch is None:
+        return None
+    start, stop = len(batch) * index // count, len(batch) * (index + 1) // count
+    if start == stop:
+        return None
+    cut = {name: tensor[start:stop] for name, tensor in batch.tensors()}
+    if batch.student_images is batch.images:
+        cut["student_images"] = cut["images"]
+    return replace(batch, keys=batch.keys[start:stop], **cut)

@@ -1,0 +1,55 @@
+"""One stage, built: what its configuration names, as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from dadkit.config.schema import StageConfig
+from dadkit.interfaces import Student
+from dadkit.spaces import Space
+from dadkit.training.data import StageData
+from dadkit.training.step import DistillationStep
+
+__all__ = ["Stage"]
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Everything that the loop needs for one stage.
+
+    Attributes:
+        config: the stage's configuration.
+        seed: the run's seed.
+        device: where the models are.
+        student: the model that is trained, with its initial weights.
+        step: the terms and the teachers.
+        data: the iterations.
+        iterations: how many there are.
+        student_is_trained: its head came with trained weights, so the anchor keeps the student's own magnitude.
+        licenses: of all weights that go into the result.
+        unsound: combinations that ``allow_unsound`` permits.
+    """
+
+    config: StageConfig
+    seed: int
+    device: torch.device
+    student: Student
+    step: DistillationStep
+    data: StageData
+    iterations: int
+    student_is_trained: bool = False
+    licenses: Sequence[str] = ()
+    unsound: Sequence[str] = ()
+
+    @property
+    def needs_scales(self) -> bool:
+        """Whether the sources' typical magnitudes must be measured before the first step; metric students have theirs."""
+        return self.step.terms.needs_scales and self.step.space is not Space.METRIC
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.config.name

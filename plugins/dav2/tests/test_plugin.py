@@ -1,0 +1,85 @@
+"""What the plugin declares, and its options."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import dadkit_dav2
+import pytest
+from dadkit_dav2.options import Options, TeacherOptions
+from dadkit_dav2.sizes import SIZES
+from pydantic import ValidationError
+
+import dadkit
+
+
+def declared(hook):
+    found = {}
+    hook(lambda name, target, **metadata: found.update({name: (target, metadata)}))
+    return found
+
+
+@pytest.mark.parametrize("hook", [dadkit_dav2.register_teachers, dadkit_dav2.register_students])
+def test_declared_metadata_is_true(hook):
+    found = declared(hook)
+    assert found.keys() == SIZES.keys()
+    for name, (target, metadata) in found.items():
+        assert metadata["license"] == SIZES[name].license
+        assert metadata["arguments"] == {"size": name}
+        assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 14, 1)
+        for path in (target, metadata["config"]):
+            module, _, attribute = path.partition(":")
+            assert isinstance(getattr(importlib.import_module(module), attribute), type)
+
+
+def test_entry_module_imports_no_torch():
+    code = "import sys, dadkit_dav2; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_option_is_described():
+    for model in (Options, TeacherOptions):
+        assert all(field.description for field in model.model_fields.values())
+
+
+def test_defaults_build_the_model():
+    assert Options().model_dump() == {
+        "weights": None,
+        "init": "all",
+        "version": "v2",
+        "pos_embed": "official",
+        "native_size": None,
+    }
+    assert Options(weights="none").weights is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init": "encoder"}, "needs weights: PATH"),
+        ({"init": "none", "weights": "a.pth"}, "takes nothing from the weights given"),
+        ({"version": "v3"}, "'v1' or 'v2'"),
+        ({"native_size": 13}, "greater than or equal to 14"),
+        ({"weight": "a.pth"}, "Extra inputs"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValidationError, match=message):
+        Options(**options)
+
+
+def test_a_released_teacher_must_be_given_weights_or_told_to_be_random():
+    with pytest.raises(ValidationError, match="a teacher needs weights: give the path of a checkpoint, or `none`"):
+        TeacherOptions()
+    assert TeacherOptions(weights="none").weights is None
+    assert TeacherOptions(weights=None).weights is None
+    assert TeacherOptions(weights="a.pth").weights == "a.pth"
+
+
+def test_by_name():
+    student = dadkit.load_student("dav2/tiny", native_size=98)
+    assert student.spec.native.size == 98
+    teacher = dadkit.load_teacher("dav2/tiny")
+    assert not any(p.requires_grad for p in teacher.parameters())

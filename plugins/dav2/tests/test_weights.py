@@ -1,0 +1,105 @@
+"""What happens with files that do not fit, and with files that fit in part."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dadkit_dav2.keys import to_model
+from dadkit_dav2.model import DepthAnything
+
+from dadkit.errors import DadkitError
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(state: object, name: str = "weights.pth"):
+        torch.save(state, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_init_encoder_leaves_the_head_random(build, save):
+    source = build("mini")
+    path = save(source.state_dict())
+    torch.manual_seed(5)
+    model = DepthAnything("mini", weights=path, init="encoder")
+    torch.manual_seed(5)
+    fresh = DepthAnything("mini")
+    for name, tensor in model.state_dict().items():
+        expected = source if name.startswith("pretrained.") else fresh
+        assert torch.equal(tensor, expected.state_dict()[name]), name
+
+
+def test_init_encoder_takes_a_file_without_a_head(build, save):
+    source = build("mini")
+    path = save({k: v for k, v in source.state_dict().items() if k.startswith("pretrained.")})
+    model = DepthAnything("mini", weights=path, init="encoder")
+    assert torch.equal(model.pretrained.pos_embed, source.pretrained.pos_embed)
+    with pytest.raises(DadkitError, match="missing: depth_head"):
+        DepthAnything("mini", weights=path)
+
+
+def test_half_precision_files_load_into_float32(build, save):
+    source = build("mini")
+    model = DepthAnything("mini", weights=save({k: v.half() for k, v in source.state_dict().items()}))
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert torch.allclose(model.pretrained.pos_embed, source.pretrained.pos_embed, atol=1e-3)
+
+
+@pytest.mark.parametrize("init", ["all", "encoder"])
+def test_wrong_size_says_which_size_it_is(build, save, init):
+    with pytest.raises(DadkitError) as error:
+        DepthAnything("mini", weights=save(build("tiny").state_dict()), init=init)
+    message = str(error.value)
+    assert "looks like Depth Anything tiny: use dav2/tiny" in message
+    assert "pretrained.cls_token (file (1, 1, 128), model (1, 1, 48))" in message
+    assert "unexpected: pretrained.blocks.4." in message
+    assert error.value.exit_code == 2
+
+
+def test_another_head_is_said_to_be_one(build, save):
+    state = build("mini").state_dict()
+    state["depth_head.projects.0.weight"] = torch.zeros(7, 48, 1, 1)
+    with pytest.raises(DadkitError, match=r"1 of another shape: depth_head\.projects\.0\.weight[^\0]*another head"):
+        DepthAnything("mini", weights=save(state))
+
+
+def test_a_foreign_file_is_said_to_be_one(save):
+    with pytest.raises(DadkitError) as error:
+        DepthAnything("mini", weights=save({"conv.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}))
+    message = str(error.value)
+    assert "2 unexpected: conv.weight, fc.bias" in message
+    assert "does not look like Depth Anything" in message
+
+
+def test_missing_and_unexpected_names_are_listed_and_nothing_is_loaded(build, save):
+    source = build("mini")
+    state = source.state_dict()
+    del state["pretrained.norm.bias"]
+    state["depth_head.readout_projects.0.0.weight"] = torch.zeros(1)
+    with pytest.raises(DadkitError) as error:
+        DepthAnything("mini", weights=save(state))
+    assert "1 missing: pretrained.norm.bias" in str(error.value)
+    assert "1 unexpected: depth_head.readout_projects.0.0.weight" in str(error.value)
+
+
+def test_a_missing_part_of_a_joined_parameter_is_reported_by_its_own_name(transformers_model, build, save):
+    state = transformers_model("mini", build("mini")).state_dict()
+    gone = next(name for name in state if "layer.2" in name and ("key.bias" in name or "k_proj.bias" in name))
+    del state[gone]
+    with pytest.raises(DadkitError) as error:
+        DepthAnything("mini", weights=save(state))
+    assert "missing: pretrained.blocks.2.attn.qkv.bias" in str(error.value)
+    assert "unexpected: backbone.encoder.layer.2.attention" in str(error.value)
+
+
+def test_two_tensors_for_one_place(build):
+    state = build("mini").state_dict()
+    with pytest.raises(DadkitError, match=r"twice, as 'pretrained.norm.bias' and as 'backbone.layernorm.bias'"):
+        to_model({**state, "backbone.layernorm.bias": state["pretrained.norm.bias"]})
+
+
+def test_no_such_file(tmp_path):
+    with pytest.raises(DadkitError, match=r"no weight file at .*nowhere\.pth; give the path"):
+        DepthAnything("mini", weights=tmp_path / "nowhere.pth")

@@ -1,0 +1,225 @@
+"""TopFormer's encoder: a pyramid of tokens, one transformer over all of them, and its answer injected into each level.
+
+All parameters bear the official names. Own code after Zhang et al., TopFormer: Token Pyramid Transformer for Mobile Semantic
+Segmentation, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dadkit_topformer.sizes import STEM, Residual, Size
+
+__all__ = ["Attention", "Injection", "TopFormer"]
+
+_KEY = 16  # channels of a head's queries and keys
+_VALUE = 32  # channels of a head's values
+_BLOCKS = 4
+
+
+class ConvBN(nn.Sequential):
+    """Convolution ``c`` without bias, then batch norm ``bn``."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depth-wise, project; plus the input where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, row: Residual) -> None:
+        super().__init__()
+        hidden = inputs * row.expansion
+        expand = [ConvBN(inputs, hidden), nn.ReLU()] if row.expansion > 1 else []
+        depthwise = ConvBN(hidden, hidden, row.kernel, row.stride, groups=hidden)
+        self.conv = nn.Sequential(*expand, depthwise, nn.ReLU(), ConvBN(hidden, outputs))
+        self.adds = row.stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, outputs, ceil(h/stride), ceil(w/stride))."""
+        y: Tensor = self.conv(x)
+        return x + y if self.adds else y
+
+
+class TokenPyramid(nn.Module):
+    """MobileNetV2-like stages; the last map of each stride from 4 on is a level of tokens."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(ConvBN(3, STEM, 3, 2), nn.ReLU())
+        channels, inputs = (STEM, *size.channels), STEM
+        self.ends: dict[int, str] = {}  # level -> name of its last residual
+        self.names: list[str] = []
+        for number, row in enumerate(size.pyramid, start=1):
+            name = f"layer{number}"
+            self.add_module(name, InvertedResidual(inputs, channels[row.level], row))
+            self.names.append(name)
+            self.ends[row.level] = name
+            inputs = channels[row.level]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> four maps at strides 4, 8, 16, 32."""
+        levels = []
+        x = self.stem(x)
+        ends = set(self.ends.values()) - {self.ends[0]}
+        for name in self.names:
+            x = self.get_submodule(name)(x)
+            if name in ends:
+                levels.append(x)
+        return levels
+
+
+class Attention(nn.Module):
+    """Multi-head attention on a map, **without** the usual 1/sqrt(d): the published weights are trained that way."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = ConvBN(width, heads * _KEY)
+        self.to_k = ConvBN(width, heads * _KEY)
+        self.to_v = ConvBN(width, heads * _VALUE)
+        self.proj = nn.Sequential(nn.ReLU6(), ConvBN(heads * _VALUE, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        height, width = x.shape[-2:]
+        q, k, v = (
+            layer(x).reshape(len(x), self.heads, -1, height * width).transpose(2, 3)  # (B, heads, h w, channels)
+            for layer in (self.to_q, self.to_k, self.to_v)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        y = y.transpose(2, 3).reshape(len(x), -1, height, width)  # (B, heads * channels, h, w)
+        answer: Tensor = self.proj(y)
+        return answer
+
+
+class MLP(nn.Module):
+    """1x1, depth-wise 3x3 (the only convolution with a bias here), ReLU6, 1x1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = 2 * width
+        self.fc1 = ConvBN(width, hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.fc2 = ConvBN(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        answer: Tensor = self.fc2(F.relu6(self.dwconv(self.fc1(x))))
+        return answer
+
+
+class Block(nn.Module):
+    """Attention and MLP, each added to its input; in training an image skips either with probability ``drop``."""
+
+    def __init__(self, width: int, heads: int, drop: float) -> None:
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.mlp = MLP(width)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        x = x + self._dropped(self.attn(x))
+        return x + self._dropped(self.mlp(x))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        if not self.training or self.drop == 0:
+            return x
+        keep = 1 - self.drop
+        return x * x.new_empty(len(x), 1, 1, 1).bernoulli_(keep).div_(keep)
+
+
+class Transformer(nn.Module):
+    """Four blocks; the later a block, the likelier it is skipped."""
+
+    def __init__(self, size: Size, drop_path: float) -> None:
+        super().__init__()
+        drops = [drop_path * i / (_BLOCKS - 1) for i in range(_BLOCKS)]
+        self.transformer_blocks = nn.Sequential(*(Block(size.width, size.heads, drop) for drop in drops))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> the same shape."""
+        answer: Tensor = self.transformer_blocks(x)
+        return answer
+
+
+class NamedConvBN(nn.Sequential):
+    """As :class:`ConvBN`, 1x1, with the names of mmcv: ``conv`` and ``bn``."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+
+
+class Injection(nn.Module):
+    """Puts the transformer's view of the whole image into one level: ``local * gate(global) + global'``."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.local_embedding = NamedConvBN(inputs, outputs)
+        self.global_embedding = NamedConvBN(inputs, outputs)
+        self.global_act = NamedConvBN(inputs, outputs)
+
+    def forward(self, local: Tensor, overall: Tensor) -> Tensor:
+        """(B, C, h, w) of the level and (B, C, h', w') of the transformer -> (B, outputs, h, w)."""
+        size = local.shape[-2:]
+        gate = F.interpolate(F.hardsigmoid(self.global_act(overall)), size, mode="bilinear", align_corners=False)
+        shift = F.interpolate(self.global_embedding(overall), size, mode="bilinear", align_corners=False)
+        answer: Tensor = self.local_embedding(local) * gate + shift
+        return answer
+
+
+class TopFormer(nn.Module):
+    """The encoder.
+
+    Args:
+        size: the architecture.
+        injection: ``"official"``: levels of strides 8, 16, 32, all with ``size.injected`` channels, as published; ``"all"``:
+            all four levels, each keeping its channels; ``"none"``: no injection, the transformer's map goes to the coarsest.
+        drop_path: probability of skipping the last block's parts in training (published: 0.1).
+    """
+
+    def __init__(self, size: Size, *, injection: Literal["official", "all", "none"], drop_path: float) -> None:
+        super().__init__()
+        self.channels = size.channels
+        self.tpm = TokenPyramid(size)
+        self.trans = Transformer(size, drop_path)
+        first, *others = size.channels
+        if injection == "official":
+            self.outputs = (first, *[size.injected] * len(others))
+            self.SIM = nn.ModuleList([nn.Identity(), *(Injection(c, size.injected) for c in others)])
+        elif injection == "all":
+            self.outputs = size.channels
+            self.SIM = nn.ModuleList(Injection(c, c) for c in size.channels)
+        else:
+            self.outputs = (*size.channels[:-1], size.channels[-1] + size.width)
+            self.SIM = nn.ModuleList()
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """(B, 3, H, W) -> four maps at strides 4 to 32, with ``outputs`` channels, and the transformer's map at stride 64."""
+        levels = self.tpm(x)
+        height, width = levels[-1].shape[-2:]
+        pooled = ((height + 1) // 2, (width + 1) // 2)
+        overall = self.trans(torch.cat([F.adaptive_avg_pool2d(level, pooled) for level in levels], dim=1))
+        if not self.SIM:
+            coarse = F.interpolate(overall, (height, width), mode="bilinear", align_corners=False)
+            return [*levels[:-1], torch.cat([levels[-1], coarse], dim=1)], overall
+        parts = overall.split(self.channels, dim=1)
+        injected = [
+            inject(level, part) if isinstance(inject, Injection) else level
+            for inject, level, part in zip(self.SIM, levels, parts, strict=True)
+        ]
+        return injected, overall

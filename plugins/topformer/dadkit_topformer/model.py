@@ -1,0 +1,103 @@
+"""TopFormer encoder and feature-fusion decoder as a dadkit student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dadkit.interfaces import ModelSpec, SizePolicy, Student
+from dadkit.spaces import Space
+from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit_topformer.decoder import Decoder
+from dadkit_topformer.encoder import TopFormer
+from dadkit_topformer.keys import CONTAINERS, DECODER, ENCODER, INJECTION, looks_like, to_model
+from dadkit_topformer.sizes import SIZES
+
+__all__ = ["TopFormerDepth"]
+
+_STRIDE = 32
+
+
+class TopFormerDepth(Student):
+    """A small student: TopFormer's encoder, LeReS-like decoder, one map at half resolution, upsampled to the input's size.
+
+    ``predict`` keeps the aspect ratio with a shorter side of ``native_size`` (lower bound): students are trained on undistorted
+    views, so a square of another aspect ratio would be a new distribution. 448 is the lightweight paper's size.
+
+    Args:
+        size: a key of :data:`dadkit_topformer.sizes.SIZES`.
+        weights: file, None for random weights; see :class:`dadkit_topformer.options.Options` for this and the rest.
+        space: ``"disparity"`` (non-negative by a softplus, which unlike ReLU never loses its gradient) or ``"depth"``
+            (unbounded).
+        injection: ``"all"``, ``"official"`` or ``"none"``.
+        widths: channels of the decoder at strides 4, 8, 16, 32; None = the size's own.
+        drop_path: probability of skipping the last transformer block in training.
+        native_size: shorter side at which ``predict`` runs.
+
+    Raises:
+        WeightsError: the file cannot be read, or is not this model's; the message says which size it looks like.
+    """
+
+    # The injection modules train with the decoder: ImageNet files lack them, so they usually start from random weights.
+    encoder_prefixes = (f"{ENCODER}tpm.", f"{ENCODER}trans.")
+
+    def __init__(
+        self,
+        size: str,
+        *,
+        weights: str | Path | None = None,
+        space: Literal["disparity", "depth"] = "disparity",
+        injection: Literal["all", "official", "none"] = "all",
+        widths: tuple[int, int, int, int] | None = None,
+        drop_path: float = 0.0,
+        native_size: int = 448,
+    ) -> None:
+        super().__init__()
+        architecture = SIZES[size]
+        self.spec = ModelSpec(
+            name=f"topformer-{size}",
+            space=Space(space),
+            size_multiple=_STRIDE,
+            native=SizePolicy(native_size, "lower_bound", _STRIDE, "bicubic"),
+            range=(0.0, None) if space == "disparity" else (None, None),
+            features={"tokens": architecture.width},
+            license="Apache-2.0",
+        )
+        self.backbone = TopFormer(architecture, injection=injection, drop_path=drop_path)
+        self.decoder = Decoder(self.backbone.outputs, widths or architecture.widths)
+        if weights is not None:
+            self._load(size, weights, injection)
+
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """(B, 3, 32 h, 32 w) -> map (B, 1, 16 h, 16 w); ``tokens`` (B, ceil(h/2) ceil(w/2), C), the transformer's answer."""
+        levels, overall = self.backbone(x)
+        depth = self.decoder(levels)
+        if self.spec.space is Space.DISPARITY:
+            depth = F.softplus(depth)
+        return depth, {"tokens": overall.flatten(2).transpose(1, 2)}
+
+    def _load(self, size: str, weights: str | Path, injection: str) -> None:
+        try:
+            state = to_model(read_weights(weights, containers=CONTAINERS), injection=injection)
+        except WeightsError as error:
+            raise WeightsError(f"topformer/{size}: {error}") from error
+        found = looks_like(state)
+        if found is None:
+            hint = "It does not look like a TopFormer: it has no transformer blocks of a known width."
+        elif found != size:
+            hint = f"It looks like TopFormer {found}: use topformer/{found}."
+        else:
+            hint = f"It has the transformer of TopFormer {size}; a trained student needs the options that it was trained with."
+        # A part may be missing as a whole, never in pieces; a batch counter takes no part in the function.
+        absent = tuple(part for part in (INJECTION, DECODER) if not any(name.startswith(part) for name in state))
+        load_strict(
+            self,
+            state,
+            source=weights,
+            optional=lambda name: name.startswith(absent) or name.endswith(".num_batches_tracked"),
+            hint=hint,
+        )

@@ -1,0 +1,162 @@
+"""What dadkit expects of any student."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from dadkit_topformer.model import TopFormerDepth
+from dadkit_topformer.sizes import SIZES
+from torch.utils.flop_counter import FlopCounterMode
+
+from dadkit.interfaces import FrozenTeacher
+from dadkit.spaces import Space
+
+
+def images(count: int = 2, height: int = 96, width: int = 128, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("injection", ["all", "official", "none"])
+def test_gradient_reaches_every_parameter(size, injection):
+    torch.manual_seed(0)
+    model = TopFormerDepth(size, injection=injection)
+    model(images(2, 128, 128)).depth.square().mean().backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("size", SIZES)
+def test_random_weights_start_positive_and_alive(size, training):
+    torch.manual_seed(1)
+    model = TopFormerDepth(size).train(training)
+    noise = images()
+    for x in (noise, torch.zeros_like(noise), torch.ones_like(noise)):
+        assert model(x).depth.min() > 0.1
+    assert model(noise).depth.std() > 1e-3
+
+
+def test_disparity_is_never_negative_and_never_flat(build):
+    model = build("tiny")
+    torch.nn.init.constant_(model.decoder.output[-1].bias, -30.0)
+    depth = model(images()).depth
+    assert depth.min() >= 0
+    (gradient,) = torch.autograd.grad(depth.sum(), model.decoder.output[-1].bias)
+    assert gradient.abs() > 0
+    assert model.spec.range == (0.0, None)
+
+
+def test_affine_depth_is_unbounded(build):
+    model = build("tiny", space="depth")
+    assert model.spec.space is Space.DEPTH
+    assert model.spec.range == (None, None)
+    torch.nn.init.constant_(model.decoder.output[-1].bias, -30.0)
+    assert model(images()).depth.max() < 0
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 96), (1, 40), (97, 131), (160, 160), (224, 352)])
+@pytest.mark.parametrize("injection", ["all", "official", "none"])
+def test_any_size(build, injection, height, width):
+    model = build("tiny", injection=injection)
+    prediction = model(images(2, height, width))
+    assert prediction.depth.shape == (2, 1, height, width)
+    assert prediction.depth.isfinite().all()
+    assert prediction.space is Space.DISPARITY
+    assert prediction.features["tokens"].shape[2] == model.spec.features["tokens"]
+
+
+def test_tokens_cover_the_image_at_stride_64(build):
+    model = build("tiny")
+    assert model(images(2, 160, 224)).features["tokens"].shape == (2, 3 * 4, 208)
+
+
+def test_parameter_groups(build):
+    model = build("tiny")
+    encoder, decoder = model.param_groups()
+    assert (encoder["name"], decoder["name"]) == ("encoder", "decoder")
+    parts = [*model.backbone.tpm.parameters(), *model.backbone.trans.parameters()]
+    assert {id(p) for p in encoder["params"]} == {id(p) for p in parts}
+    assert {id(p) for p in encoder["params"] + decoder["params"]} == {id(p) for p in model.parameters()}
+    assert len(encoder["params"]) + len(decoder["params"]) == len(list(model.parameters()))
+
+
+def test_one_image_does_not_touch_another(build):
+    model, x = build("tiny"), images(3)
+    with torch.inference_mode():
+        assert torch.allclose(model(x[1:2]).depth, model(x).depth[1:2], atol=1e-5)
+
+
+def test_deep_copy_is_equal_and_apart(build):
+    model, x = build("tiny"), images()
+    twin = copy.deepcopy(model)
+    before = model(x).depth
+    assert torch.equal(twin(x).depth, before)
+    torch.nn.init.zeros_(twin.decoder.join.weight)
+    assert torch.equal(model(x).depth, before)
+    assert not torch.equal(twin(x).depth, before)
+
+
+def test_precisions(build):
+    model, x = build("tiny"), images()
+    with torch.inference_mode():
+        exact = model(x).depth
+        with torch.autocast("cpu", torch.bfloat16):
+            auto = model(x).depth
+        double = copy.deepcopy(model).double()(x.double()).depth
+    assert exact.dtype == auto.dtype == double.dtype == torch.float32
+    assert (double - exact).abs().max() < 1e-4 * exact.std()
+    assert (auto - exact).abs().mean() < 0.2 * exact.std()
+
+
+def test_channels_last_changes_nothing(build):
+    model, x = build("tiny"), images()
+    with torch.inference_mode():
+        before = model(x).depth
+        after = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last)).depth
+    assert torch.allclose(after, before, atol=1e-4)
+
+
+def test_as_teacher(build):
+    model = build("tiny")
+    teacher = FrozenTeacher(copy.deepcopy(model)).train()
+    statistics = teacher.model.backbone.tpm.stem[0].bn.running_mean.clone()
+    x = images()
+    assert torch.equal(teacher(x).depth, model(x).depth)
+    assert torch.equal(teacher.model.backbone.tpm.stem[0].bn.running_mean, statistics)
+
+
+def test_published_size_of_the_lightweight_student():
+    """Its poster says 11.49 M parameters and 20.92 G multiply-adds at 448 x 448; the widths are our reconstruction."""
+    with torch.device("meta"):
+        model = TopFormerDepth("small", widths=(128, 192, 256, 384)).eval()
+        x = torch.zeros(1, 3, 448, 448)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 11.49
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert abs(counter.get_total_flops() / 2e9 - 20.92) < 0.5
+
+
+def test_it_can_learn(build):
+    """A ramp that depends on the image's brightness: the loss falls well below that of the best constant."""
+    torch.manual_seed(0)
+    model = TopFormerDepth("tiny")
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    ramp = torch.linspace(0, 1, 64).view(1, 1, 64, 1).expand(8, 1, 64, 64)
+    losses = []
+    for step in range(30):
+        brightness = torch.rand(8, 1, 1, 1, generator=torch.Generator().manual_seed(step))
+        x = brightness.expand(8, 3, 64, 64) + 0.1 * images(8, 64, 64, step)
+        target = 2 + ramp * (brightness > 0.5) + (1 - ramp) * (brightness <= 0.5)
+        loss = (model(x.clamp(0, 1)).depth - target).abs().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert sum(losses[-5:]) / 5 < 0.6 * 0.25  # the best constant's error is 0.25
+
+
+def test_native_size_keeps_the_aspect_ratio(build):
+    assert build("tiny").spec.native.target(480, 640) == (448, 608)
+    assert build("tiny", native_size=160).spec.native.target(480, 640) == (160, 224)

@@ -1,0 +1,60 @@
+"""What the plugin declares, and its options."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import dadkit_topformer
+import pytest
+from dadkit_topformer.options import Options
+from dadkit_topformer.sizes import SIZES
+from pydantic import ValidationError
+
+import dadkit
+
+
+def test_declared_metadata_is_true():
+    found = {}
+    dadkit_topformer.register_students(lambda name, target, **metadata: found.update({name: (target, metadata)}))
+    assert found.keys() == SIZES.keys()
+    for name, (target, metadata) in found.items():
+        assert metadata["arguments"] == {"size": name}
+        assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 32, 1)
+        for path in (target, metadata["config"]):
+            module, _, attribute = path.partition(":")
+            assert isinstance(getattr(importlib.import_module(module), attribute), type)
+
+
+def test_entry_module_imports_no_torch():
+    code = "import sys, dadkit_topformer; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_are_described_and_lists_from_yaml_become_tuples():
+    assert all(field.description for field in Options.model_fields.values())
+    assert Options(widths=[8, 8, 16, 16]).widths == (8, 8, 16, 16)
+    assert Options(weights="none").weights is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"space": "metric"}, "'disparity' or 'depth'"),
+        ({"widths": [8, 8, 16]}, "widths"),
+        ({"widths": [8, 8, 16, 0]}, "greater than or equal to 1"),
+        ({"drop_path": 1.0}, "less than 1"),
+        ({"native_size": 31}, "greater than or equal to 32"),
+        ({"fuse": True}, "Extra inputs"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValidationError, match=message):
+        Options(**options)
+
+
+def test_by_name():
+    student = dadkit.load_student("topformer/tiny", native_size=160, widths=[8, 8, 16, 16])
+    assert student.spec.native.size == 160
+    assert student.decoder.join.out_channels == 16

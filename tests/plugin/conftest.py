@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from dadkit.plugin import Registry
+
+
+class PluginFarm:
+    """Fake installed distributions in a temporary folder: metadata and modules, without pip."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(
+        self,
+        plugin: str,
+        code: str = "",
+        *,
+        distribution: str | None = None,
+        version: str = "0.1",
+        requires: Sequence[str] = (),
+        target: str | None = None,
+        modules: Mapping[str, str] | None = None,
+        site: str = "site",
+    ) -> str:
+        """One distribution with one plugin; returns the name of its entry module.
+
+        Args:
+            plugin: name of the plugin.
+            code: source of the entry module.
+            distribution: name of the distribution, ``dadkit-PLUGIN`` by default.
+            requires: its Requires-Dist lines.
+            target: the entry point's value; by default a module of its own.
+            modules: further modules of the entry package: name -> source.
+            site: which folder of the path it is installed in.
+        """
+        distribution = distribution or f"dadkit-{plugin}"
+        package = f"farm_{distribution.replace('-', '_').lower()}"
+        root = self.folder / site
+        (root / package).mkdir(parents=True, exist_ok=True)
+        for name, source in {"__init__": code, **(modules or {})}.items():
+            (root / package / f"{name}.py").write_text(dedent(source))
+        info = root / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        lines = [f"Requires-Dist: {requirement}" for requirement in requires]
+        (info / "METADATA").write_text(
+            "\n".join(["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}", *lines])
+        )
+        (info / "entry_points.txt").write_text(f"[dadkit]\n{plugin} = {target or package}\n")
+        return target or package
+
+    def add_good(self, plugin: str, components: Mapping[str, str] | None = None, **keywords: object) -> str:
+        """A plugin whose teachers (name -> source of the target's module ``code``) can be built."""
+        names = components or {"small": "class Small:\n    pass\n"}
+        package = f"farm_{str(keywords.get('distribution') or f'dadkit-{plugin}').replace('-', '_').lower()}"
+        registrations = "\n".join(
+            f'    register("{name}", "{package}.{name}:{name.capitalize()}", api=1, summary="toy {name}", space="disparity")'
+            for name in names
+        )
+        code = f"import dadkit\n\n@dadkit.hookimpl\ndef register_teachers(register):\n{registrations}\n"
+        return self.add(plugin, code, modules=names, **keywords)  # type: ignore[arg-type]
+
+    def registry(self, *, sites: Sequence[str] = ("site",), version: str = "0.1.0", disabled: Sequence[str] = ()) -> Registry:
+        """A registry that sees nothing but the farm."""
+        path = [str(self.folder / site) for site in sites]
+        return Registry(distributions(path=path), version=version, disabled=disabled)
+
+
+@pytest.fixture
+def plugin_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginFarm]:
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    before = set(sys.modules)
+    yield PluginFarm(tmp_path)
+    # A module left behind would let the next test pass without importing anything.
+    for name in set(sys.modules) - before:
+        if name.startswith("farm_"):
+            del sys.modules[name]
+
+
+class Environment:
+    """A virtual environment that also sees every package of the one the tests run in, so that nothing is downloaded."""
+
+    def __init__(self, folder: Path, work: Path) -> None:
+        self.work = work
+        venv.EnvBuilder(with_pip=False, symlinks=True).create(folder)
+        (site_packages,) = folder.glob("lib/python*/site-packages")
+        parents = dict.fromkeys(sysconfig.get_paths()[key] for key in ("purelib", "platlib"))
+        (site_packages / "parent.pth").write_text("".join(f"import site; site.addsitedir({parent!r})\n" for parent in parents))
+        for name in ("dadkit", "pip"):
+            script = folder / "bin" / name
+            script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -P -m {name} "$@"\n')
+            script.chmod(0o755)
+        dropped = {"PYTHONPATH", "PYTHONHOME", "FORCE_COLOR", "DADKIT_DISABLE_PLUGINS"}
+        self._variables = {key: value for key, value in os.environ.items() if key not in dropped}
+        self._variables |= {
+            "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(folder),
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # pip reads the value of --no-xxx options the other way round: 0 is "no isolation"
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+
+    def run(self, command: str) -> tuple[int, str]:
+        """Run a shell command in the work folder; (exit code, output and errors together)."""
+        result = subprocess.run(
+            command, shell=True, cwd=self.work, env=self._variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        return result.returncode, result.stdout
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    work = tmp_path / "work"
+    work.mkdir()
+    return Environment(tmp_path / "environment", work)

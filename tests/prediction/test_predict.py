@@ -1,0 +1,103 @@
+"""`dadkit predict`'s work: which files, which formats, what happens to bad ones."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dadkit.errors import DadkitError, DataError
+from dadkit.interfaces import DepthModel, ModelSpec
+from dadkit.prediction import find_images, predict_files, read_png16
+from dadkit.prediction.outputs import write_prediction
+from dadkit.spaces import Space
+
+
+class Brightness(DepthModel):
+    def __init__(self):
+        super().__init__()
+        self.spec = ModelSpec(name="brightness", space=Space.DISPARITY, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def estimate(self, x):
+        return x.mean(1, keepdim=True), {}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in {"a.jpg": (64, 48), "b.png": (64, 48), "deep/a.jpg": (33, 21)}.items():
+        Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(folder / name)
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_every_format_of_every_image(photos, tmp_path, batch_size):
+    out = tmp_path / "out"
+    written, failures = predict_files(Brightness(), [photos], out, name="brightness", batch_size=batch_size)
+    assert [f.path.name for f in failures] == ["broken.jpg"]
+    assert sorted(str(p.relative_to(out)) for p in written) == sorted(
+        stem + end for stem in ("a", "b", "deep/a") for end in (".npy", ".png", ".color.png", ".side.png")
+    )
+    raw = np.load(out / "deep" / "a.npy")
+    assert raw.shape == (21, 33)
+    assert raw.dtype == np.float32
+    truth = np.asarray(Image.open(photos / "deep" / "a.jpg")).mean(2) / 255
+    np.testing.assert_allclose(raw, truth, atol=1e-5)
+    decoded, space = read_png16(out / "deep" / "a.png")
+    assert space is Space.DISPARITY
+    np.testing.assert_allclose(decoded, raw, atol=np.ptp(raw) / 65534)
+    assert np.asarray(Image.open(out / "deep" / "a.color.png")).shape == (21, 33, 3)
+
+
+def test_invalid_pixels_are_nan_in_every_raw_format(tmp_path):
+    depth = torch.arange(6.0).view(1, 2, 3)
+    valid = torch.tensor([[[True, True, False], [True, True, True]]])
+    image = torch.zeros(3, 2, 3, dtype=torch.uint8)
+    write_prediction(tmp_path / "x", image, depth, space=Space.METRIC, valid=valid, formats=["npy", "png16"], model="m")
+    assert np.isnan(np.load(tmp_path / "x.npy")[0, 2])
+    decoded, space = read_png16(tmp_path / "x.png")
+    assert space is Space.METRIC
+    assert np.isnan(decoded[0, 2])
+    np.testing.assert_allclose(decoded[1], [3, 4, 5], atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.25, -3.0])
+def test_a_constant_map_survives_the_png(tmp_path, value):
+    depth = torch.full((1, 4, 4), value)
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    write_prediction(tmp_path / "x", image, depth, space=Space.DEPTH, valid=None, formats=["png16"], model="m")
+    assert (read_png16(tmp_path / "x.png")[0] == value).all()
+
+
+def test_a_foreign_png_has_no_range(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match="stores no range"):
+        read_png16(tmp_path / "x.png")
+
+
+def test_same_stem_with_two_endings_does_not_collide(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert [str(stem) for _, stem in find_images([tmp_path])] == ["a.jpg", "a.png"]
+
+
+def test_missing_path_and_empty_folder_say_so(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        find_images([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no images in"):
+        find_images([tmp_path / "empty"])
+
+
+def test_a_failing_writer_leaves_no_file_behind(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    image = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(DadkitError, match="No space left"):
+        write_prediction(tmp_path / "x", image, torch.ones(1, 4, 4), space="depth", valid=None, formats=["npy"], model="m")
+    assert list(tmp_path.iterdir()) == []

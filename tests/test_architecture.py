@@ -1,0 +1,193 @@
+"""The house rules about imports: arrows between rooms point one way, and what must be light is light.
+
+``ROOMS`` is the drawing, ordered from the ground up; the first test checks the drawing, the second the code. Imports for types
+only (under ``TYPE_CHECKING``) are free; imports inside functions count like all others.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+GROUND = {"_version", "errors", "spaces", "files"}
+"""Small rooms without dependencies, which every other may use (except those that must be usable with only torch installed)."""
+
+ROOMS: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "spaces": set(),
+    "files": {"errors"},
+    "ops": set(),
+    "losses": {"ops"},
+    "interfaces": {"spaces", "errors"},
+    "weights": GROUND,
+    "pictures": GROUND,
+    "normalizers": GROUND | {"ops", "losses", "interfaces"},
+    "contexts": GROUND | {"ops", "losses", "interfaces"},
+    "plugin": GROUND,
+    "config": GROUND | {"plugin"},
+    "data": GROUND | {"interfaces"},
+    "loading": GROUND | {"interfaces", "weights", "plugin", "config"},
+    "prediction": GROUND | {"interfaces", "data", "pictures", "loading"},
+    "evaluation": GROUND | {"interfaces", "data", "pictures", "config", "loading"},
+    "report": GROUND | {"interfaces", "data", "pictures", "config", "evaluation"},
+}
+_BELOW_TRAINING = set(ROOMS)
+ROOMS["training"] = _BELOW_TRAINING
+ROOMS["testing"] = GROUND | {"ops", "losses", "interfaces", "normalizers", "contexts", "plugin", "config", "data", "loading"}
+ROOMS["cli"] = set(ROOMS)
+ROOMS["__main__"] = {"cli"}
+
+EXCEPTIONS = {
+    # (file, room): why. Only inside functions.
+    ("dadkit/interfaces.py", "data"): "predict() takes paths and pictures; the decoder is imported when it is called",
+}
+
+THIRD_PARTY: dict[str, set[str]] = {
+    **{key: set() for key in ("_version", "errors", "spaces", "files")},
+    **{key: {"torch"} for key in ("ops", "losses", "interfaces", "normalizers", "contexts")},
+    "plugin": {"pluggy", "packaging"},
+}
+"""Rooms that may import only these packages besides the standard library."""
+
+PUBLIC_TO_PLUGINS = {
+    "dadkit",
+    *(f"dadkit.{room}" for room in ("interfaces", "spaces", "errors", "weights", "losses", "data", "plugin")),
+}
+
+PLUGIN_PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/dadkit_*/__init__.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[str, list[str], bool]]:
+    """(module, imported names, at top level) of every import statement that runs."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for child in ast.walk(statement)
+    }
+    in_functions = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, [], id(node) not in in_functions
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the whole name"
+            assert node.module
+            names = [alias.name for alias in node.names]
+            if node.module == "dadkit":  # `from dadkit import ops` names a room, `from dadkit import hookimpl` does not
+                for name in names:
+                    yield (f"dadkit.{name}" if name in ROOMS else "dadkit"), [name], id(node) not in in_functions
+            else:
+                yield node.module, names, id(node) not in in_functions
+
+
+def modules(room: str) -> list[Path]:
+    folder, file = ROOT / "dadkit" / room, ROOT / "dadkit" / f"{room}.py"
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [file]
+
+
+def test_the_drawing_is_complete_and_has_no_arrow_upwards():
+    drawn = [*ROOMS, "__init__"]
+    built = {path.stem if path.suffix == ".py" else path.name for path in (ROOT / "dadkit").iterdir() if path.name[:2] != "__"}
+    built = {name for name in built if (ROOT / "dadkit" / name).is_dir() or (ROOT / "dadkit" / f"{name}.py").exists()}
+    assert built <= set(drawn), "a new room: give it a place in ROOMS and in the architecture page"
+    for index, (room, below) in enumerate(ROOMS.items()):
+        assert below <= set(list(ROOMS)[:index]), room
+
+
+@pytest.mark.parametrize("room", list(ROOMS))
+def test_arrows_between_rooms(room):
+    wrong = []
+    for path in modules(room):
+        name = path.relative_to(ROOT).as_posix()
+        for module, _, at_top in imports(path):
+            top, _, rest = module.partition(".")
+            other = rest.partition(".")[0]
+            if top != "dadkit" or not rest or other == room or other in ROOMS[room]:
+                continue
+            if at_top or (name, other) not in EXCEPTIONS:
+                wrong.append(f"{name} imports {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", list(ROOMS))
+def test_the_core_knows_no_plugin(room):
+    wrong = [
+        f"{path} imports {module}" for path in modules(room) for module, _, _ in imports(path) if module.startswith("dadkit_")
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("room", list(THIRD_PARTY))
+def test_what_the_light_rooms_need(room):
+    allowed = set(sys.stdlib_module_names) | {"dadkit"} | THIRD_PARTY[room]
+    wrong = [f"{path} imports {m}" for path in modules(room) for m, _, _ in imports(path) if m.partition(".")[0] not in allowed]
+    assert not wrong
+
+
+def test_every_exception_is_still_needed():
+    for file, room in EXCEPTIONS:
+        assert any(module.startswith(f"dadkit.{room}") for module, _, _ in imports(ROOT / file)), (file, room)
+
+
+@pytest.mark.parametrize("package", PLUGIN_PACKAGES, ids=lambda package: package.name)
+def test_builtin_plugins_go_through_no_private_door(package):
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        for module, names, _ in imports(path):
+            top = module.partition(".")[0]
+            if top == "dadkit" and (module not in PUBLIC_TO_PLUGINS or any(name.startswith("_") for name in names)):
+                wrong.append(f"{path.relative_to(ROOT)} imports {', '.join(names)} from {module}")
+            if top.startswith("dadkit_") and top != package.name:
+                wrong.append(f"{path.relative_to(ROOT)} imports another plugin, {module}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("package", PLUGIN_PACKAGES, ids=lambda package: package.name)
+def test_builtin_plugins_are_claimed_by_the_root_and_by_their_own_wheel(package):
+    root = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    own = tomllib.loads((package.parent / "pyproject.toml").read_text())
+    claims = own["project"]["entry-points"]["dadkit"]
+    assert package.name in claims.values()
+    assert claims.items() <= root["project"]["entry-points"]["dadkit"].items()
+    assert package.parent.relative_to(ROOT).as_posix() in root["tool"]["setuptools"]["packages"]["find"]["where"]
+
+
+@pytest.mark.parametrize("module", ["dadkit", "dadkit.plugin", "dadkit.spaces", *(package.name for package in PLUGIN_PACKAGES)])
+def test_light_modules_import_no_torch(module):
+    heavy = "{'torch', 'numpy', 'pydantic', 'timm', 'torchvision', 'PIL', 'yaml', 'rich', 'typer'}"
+    code = (
+        f"import sys, {module}; found = {heavy} & {{name.partition('.')[0] for name in sys.modules}}; assert not found, found"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_losses_need_torch_alone():
+    code = """
+    import sys, dadkit.losses
+    ours = {name for name in sys.modules if name.partition('.')[0] == 'dadkit'}
+    rooms = {name.split('.')[1] for name in ours if '.' in name}
+    assert rooms <= {'_version', 'losses', 'ops'}, rooms
+    assert not {'pydantic', 'pluggy', 'timm', 'yaml', 'typer'} & set(sys.modules)
+    """
+    result = subprocess.run([sys.executable, "-c", code.replace("\n    ", "\n")], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
