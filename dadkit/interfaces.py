@@ -319,6 +319,10 @@ class Student(DepthModel):
     encoder_prefixes: tuple[str, ...] = ("encoder.", "backbone.")
     """Parameters whose names start so form the ``encoder`` group of the default :meth:`param_groups`."""
 
+    head_is_trained: bool = False
+    """Set this where the given weights hold the depth head too: the student then keeps its own magnitude while it is trained,
+    where one that starts from a random head is held at a mean absolute deviation of about 1."""
+
     def param_groups(self) -> list[ParamGroup]:
         """Every trainable parameter exactly once, as ``encoder`` (usually pre-trained: small rate) and ``decoder``.
 

@@ -30,11 +30,10 @@ __all__ = [
     "read_card",
     "rebuild_options",
     "result_path",
-    "starts_trained",
 ]
 
 INITIAL_WEIGHTS = ("weights", "init")
-FORMAT = "1"
+METADATA_KEY = "dadkit"
 
 
 class LoadError(DadkitError):
@@ -71,13 +70,16 @@ class ModelCard:
     unsound: Sequence[str] = ()
 
     def to_metadata(self) -> dict[str, str]:
-        """As safetensors stores it: strings only, each value as JSON."""
-        return {"format": "pt", "dadkit": FORMAT, **{name: json.dumps(value) for name, value in asdict(self).items()}}
+        """As safetensors stores it: strings only. One key, since safetensors writes several in a random order, and the same
+        training should give the same file.
+        """
+        return {METADATA_KEY: json.dumps(asdict(self), sort_keys=True)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
         """The inverse of :meth:`to_metadata`. Raises KeyError or ValueError if the metadata are not dadkit's."""
-        return cls(**{name: json.loads(metadata[name]) for name in cls.__dataclass_fields__})
+        found = json.loads(metadata[METADATA_KEY])
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__})
 
 
 def load_teacher(name: str, **options: Any) -> Teacher:
@@ -100,7 +102,8 @@ def load_teacher(name: str, **options: Any) -> Teacher:
 
 def load_student(name: str, **options: Any) -> Student:
     """A model that learns, by its registered name. Arguments and errors as in :func:`load_teacher`."""
-    return _checked(build("student", name, options), Student, "student", name)
+    student: Student = _checked(build("student", name, options), Student, "student", name)
+    return student
 
 
 def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
@@ -175,11 +178,6 @@ def result_path(path: Path) -> Path:
     if (path / "config.yaml").is_file():
         raise LoadError(f"no stage of the run in {path} is finished yet; go on with: dadkit train {path / 'config.yaml'}")
     raise LoadError(f"{path} is neither a run folder, nor a stage's folder, nor a model.safetensors")
-
-
-def starts_trained(options: Mapping[str, Any]) -> bool:
-    """Whether a student's options initialise all of it, its head included, from given weights."""
-    return options.get("weights") not in (None, "none") and options.get("init", "all") == "all"
 
 
 def rebuild_options(options: Mapping[str, Any]) -> dict[str, Any]:

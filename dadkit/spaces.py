@@ -51,9 +51,10 @@ def check_conversion(source: Space | str, target: Space | str, *, what: str = "t
     source, target = Space(source), Space(target)
     why = _WHY.get((source, target))
     if why is not None:
+        wanted = f"'{target}'" if target is Space.METRIC else f"'{target}' or '{Space.METRIC}'"
         raise SpaceError(
             f"{what} answers in space '{source}', but '{target}' is wanted: {why}. "
-            f"Use a component whose space is '{target}' or 'metric', or change the other side's space to '{source}'."
+            f"Use a component whose space is {wanted}, or change the other side's space to '{source}'."
         )
 
 

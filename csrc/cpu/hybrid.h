@@ -3,21 +3,10 @@
 
 #include <vector>
 
+#include "../common/record.h"
 #include "order.h"
 
 namespace dadkit {
-
-// What forward leaves for backward, per image, in doubles: a head and then the fields of every context.
-namespace record {
-constexpr int kStatus = 0, kNumber = 1, kFlatPred = 2, kEdges = 3, kHead = 12;
-enum Field { kCount, kTargetMedian, kTargetInverse, kMedian, kScale, kFloored, kKept, kSignSum, kTies, kUpstream, kUpstreamZ, kFields };
-enum Status { kFine = 0, kEmpty = 1, kPoisoned = 2 };
-
-inline int contexts(const Options& o) { return o.contexts() + (o.variant == kDadkit && !o.has_whole() ? 1 : 0); }
-inline int64_t width(const Options& o) { return kHead + static_cast<int64_t>(kFields) * contexts(o); }
-inline double& at(double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
-inline double at(const double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
-}  // namespace record
 
 // Row of TargetStats; edges may be given alone.
 template <typename T>
@@ -323,6 +312,7 @@ class HybridImage {
 
   template <typename Task>
   void constants(const double* r, int levels, Task* task) const {
+    *task = Task{};  // levels that are not there: zeros, which contribute nothing
     task->levels = levels;
     const bool flat = r[record::kFlatPred] != 0;
     for (int l = 0; l < levels; ++l) {
@@ -335,12 +325,6 @@ class HybridImage {
         task->inv_d.at[l][c] = on ? static_cast<T>(record::at(r, u, record::kTargetInverse)) : T(0);
       }
     }
-  }
-
-  static void clear(LossTask<T>* task) {
-    std::fill(task->abs_sum, task->abs_sum + kMaxLeaves, 0.0);
-    task->sign_sum = Table<double>{};
-    task->z_sum = Table<double>{};
   }
 
   // Adds the sums of every leaf to its contexts.
@@ -359,7 +343,6 @@ class HybridImage {
     LossTask<T> model;
     constants(r, seg_.loss_levels, &model);
     std::copy(share, share + seg_.leaves, model.share);
-    clear(&model);
     const int64_t strips = pixels_.layout.strips();
     std::vector<LossTask<T>> parts(static_cast<size_t>(strips), model);
     for_each(pixels_.parallel, strips, [&](int64_t s) {
@@ -388,7 +371,6 @@ class HybridImage {
     LossTask<T> model;
     constants(r, seg_.loss_levels, &model);
     std::copy(share, share + seg_.leaves, model.share);
-    clear(&model);
     const int64_t strips = pixels_.layout.strips();
     std::vector<LossTask<T>> parts(static_cast<size_t>(strips), model);
     for_each(pixels_.parallel, strips, [&](int64_t s) {

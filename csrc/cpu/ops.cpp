@@ -6,6 +6,7 @@
 #include <optional>
 #include <tuple>
 
+#include "../common/arguments.h"
 #include "dispatch.h"
 #include "hybrid.h"
 #include "normalize.h"
@@ -13,67 +14,6 @@
 
 namespace dadkit {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using Maybe = std::optional<Tensor>;
-using Ints = std::vector<int64_t>;
-
-Options options_of(const Ints& segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor, bool detach_median) {
-  STD_TORCH_CHECK(!segments.empty() && segments.size() <= 4, "segments must hold one to four levels, got ", segments.size());
-  Options o{};
-  for (size_t l = 0; l < segments.size(); ++l) {
-    const int64_t s = segments[l];
-    STD_TORCH_CHECK(s == 1 || s == 2 || s == 4 || s == 8, "a level must be 1, 2, 4 or 8, got ", s);
-    o.segments[l] = static_cast<int>(s);
-  }
-  o.n_segments = static_cast<int>(segments.size());
-  STD_TORCH_CHECK(partition >= 0 && partition <= 2 && (variant == 0 || variant == 1), "unknown partition or variant");
-  o.partition = static_cast<Partition>(partition);
-  o.variant = static_cast<Variant>(variant);
-  o.min_pixels = min_pixels;
-  o.mad_floor = mad_floor;
-  o.detach_median = detach_median;
-  return o;
-}
-
-void check_map(const Tensor& x, const char* name, int64_t dim) {
-  STD_TORCH_CHECK(x.dim() == dim && x.is_contiguous(), name, " must be contiguous with ", dim, " dimensions, got ", x.dim());
-  STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double, name, " must be float32 or float64");
-}
-
-void check_like(const Tensor& x, const Tensor& map, const char* name) {
-  STD_TORCH_CHECK(x.numel() == map.numel() && x.is_contiguous(), name, " must be contiguous and as large as the maps");
-}
-
-void check_same_type(const Tensor& x, const Tensor& map, const char* name) {
-  STD_TORCH_CHECK(x.scalar_type() == map.scalar_type(), name, " must have the maps' dtype");
-}
-
-template <typename T>
-const T* data(const Tensor& x) {
-  return static_cast<const T*>(x.const_data_ptr());
-}
-template <typename T>
-T* out(const Tensor& x) {
-  return static_cast<T*>(x.mutable_data_ptr());
-}
-const uint8_t* mask_data(const Maybe& mask, const Tensor& map) {
-  if (!mask) return nullptr;
-  check_like(*mask, map, "mask");
-  STD_TORCH_CHECK(mask->scalar_type() == ScalarType::Bool, "mask must be bool");
-  return static_cast<const uint8_t*>(mask->const_data_ptr());
-}
-
-// Calls f with a value of the map's type.
-template <typename F>
-void by_type(const Tensor& map, const F& f) {
-  if (map.scalar_type() == ScalarType::Double) {
-    f(double());
-  } else {
-    f(float());
-  }
-}
 
 // Calls f(image, parallel, workspace) for all images: images in parallel where there are enough, else strips inside each.
 template <typename T, typename F>
@@ -89,58 +29,20 @@ void for_images(int64_t images, const F& f) {
   for (int64_t i = 0; i < images; ++i) f(i, true, &work);
 }
 
-// ------------------------------------------------------------------------------------------------ target statistics, passed in
-struct GivenTensors {
-  const Maybe &edges, &count, &median, &mad, &global_mad, &flat;
-
-  void check(int64_t images, const Options& o, const Tensor& map) const {
-    const int64_t borders = o.partition == kGrid ? 0 : o.finest() + 1, contexts = o.contexts();
-    auto column = [&](const Maybe& x, int64_t size, const char* name) {
-      if (x) STD_TORCH_CHECK(x->numel() == images * size && x->is_contiguous(), "target statistics: ", name, " must hold ", size, " values per map");
-    };
-    column(edges, borders, "edges");
-    column(count, contexts, "count");
-    column(median, contexts, "median");
-    column(mad, contexts, "mad");
-    column(global_mad, 1, "global_mad");
-    column(flat, 1, "flat");
-    for (const Maybe* x : {&edges, &median, &mad, &global_mad})
-      if (*x) check_same_type(**x, map, "target statistics");
-    STD_TORCH_CHECK(!median || (count && mad && global_mad && flat), "target statistics: all or none");
-  }
-
-  template <typename T>
-  Given<T> row(int64_t i, const Options& o) const {
-    Given<T> g;
-    if (edges && o.partition != kGrid) g.edges = data<T>(*edges) + i * (o.finest() + 1);
-    if (!median) return g;
-    g.count = data<int64_t>(*count) + i * o.contexts();
-    g.median = data<T>(*median) + i * o.contexts();
-    g.mad = data<T>(*mad) + i * o.contexts();
-    g.global_mad = data<T>(*global_mad)[i];
-    g.flat = data<uint8_t>(*flat)[i] != 0;
-    return g;
-  }
-};
+template <typename T>
+Given<T> row(const GivenTensors& t, int64_t i, const Options& o) {
+  Given<T> g;
+  if (t.edges && o.partition != kGrid) g.edges = data<T>(*t.edges) + i * (o.finest() + 1);
+  if (!t.median) return g;
+  g.count = data<int64_t>(*t.count) + i * o.contexts();
+  g.median = data<T>(*t.median) + i * o.contexts();
+  g.mad = data<T>(*t.mad) + i * o.contexts();
+  g.global_mad = data<T>(*t.global_mad)[i];
+  g.flat = data<uint8_t>(*t.flat)[i] != 0;
+  return g;
+}
 
 using LossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-struct Outputs {
-  Tensor total, number, map, counted, stats;
-
-  Outputs(const Tensor& target, const Ints& images_shape, const Options& o, bool want_map)
-      : total(torch::stable::new_empty(target, images_shape)),
-        number(torch::stable::new_empty(target, images_shape)),
-        map(torch::stable::new_empty(target, want_map ? Ints(target.sizes().begin(), target.sizes().end()) : Ints{0})),
-        counted(torch::stable::new_empty(target, want_map ? Ints(target.sizes().begin(), target.sizes().end()) : Ints{0}, ScalarType::Bool)),
-        stats(torch::stable::new_empty(target, with(images_shape, record::width(o)), ScalarType::Double)) {}
-
-  static Ints with(Ints shape, int64_t last) {
-    shape.push_back(last);
-    return shape;
-  }
-  LossOutputs all() const { return {total, number, map, counted, stats}; }
-};
 
 // ------------------------------------------------------------------------------------------------ hybrid loss
 LossOutputs hybrid_forward(Tensor pred, Tensor target, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad, Maybe global_mad, Maybe flat,
@@ -160,7 +62,7 @@ LossOutputs hybrid_forward(Tensor pred, Tensor target, Maybe mask, Maybe edges, 
     const Sweeps<T>* with = sweeps<T>();
     for_images<T>(images, [&](int64_t i, bool parallel, Workspace<T>* work) {
       HybridImage<T> image(with, o, data<T>(target) + i * n, valid ? valid + i * n : nullptr, h, w, Layout::of_map(n), parallel, work);
-      image.forward(Source<T>(data<T>(pred) + i * n), given.row<T>(i, o), out<T>(y.total) + i, out<T>(y.number) + i,
+      image.forward(Source<T>(data<T>(pred) + i * n), row<T>(given, i, o), out<T>(y.total) + i, out<T>(y.number) + i,
                     want_map ? out<T>(y.map) + i * n : nullptr, want_map ? out<uint8_t>(y.counted) + i * n : nullptr,
                     out<double>(y.stats) + i * record::width(o));
     });
@@ -220,7 +122,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> segment_statistics(Te
     for_images<T>(images, [&](int64_t i, bool parallel, Workspace<T>* work) {
       HybridImage<T> image(with, o, data<T>(target) + i * n, valid ? valid + i * n : nullptr, h, w, Layout::of_map(n), parallel, work);
       bool is_constant = false;
-      image.statistics(given.row<T>(i, o).edges, out<T>(y_edges) + i * borders, out<int64_t>(count) + i * contexts, out<T>(median) + i * contexts,
+      image.statistics(row<T>(given, i, o).edges, out<T>(y_edges) + i * borders, out<int64_t>(count) + i * contexts, out<T>(median) + i * contexts,
                        out<T>(mad) + i * contexts, out<T>(global_mad) + i, &is_constant);
       out<uint8_t>(flat)[i] = is_constant;
     });
@@ -254,7 +156,7 @@ Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
         seg.leaves = 1;
         int64_t rank[4];
         for (int l = 0; l < size; ++l) {
-          seg.context[l][0] = l;
+          seg.context[l][0] = static_cast<int8_t>(l);
           rank[l] = std::max<int64_t>(0, std::min(range.count - 1, data<int64_t>(ranks)[i * wanted + from + l]));
         }
         Statistic found[kMaxContexts];
@@ -351,7 +253,7 @@ std::tuple<Tensor, Tensor> normalize_forward(Tensor x, Maybe mask, Tensor refere
     const Sweeps<T>* with = sweeps<T>();
     for_images<T>(images, [&](int64_t i, bool parallel, Workspace<T>* work) {
       NormalizedImage<T> image(with, o, data<T>(reference) + i * n, valid ? valid + i * n : nullptr, h, w, parallel, work);
-      image.forward(data<T>(x) + i * n, given.row<T>(i, o).edges, out<T>(y) + i * o.n_segments * n, out<double>(stats) + i * record::width(o));
+      image.forward(data<T>(x) + i * n, row<T>(given, i, o).edges, out<T>(y) + i * o.n_segments * n, out<double>(stats) + i * record::width(o));
     });
   });
   return {y, stats};
@@ -413,7 +315,7 @@ LossOutputs local_global_forward(Tensor pred, Tensor target, Tensor boxes, Maybe
       }
       const Patch<T> patch(data<T>(pred) + i / patches * height * width, height, width, h, w, box);
       HybridImage<T> image(with, o, data<T>(target) + i * n, valid ? valid + i * n : nullptr, h, w, Layout::of_patch(h, w), parallel, work);
-      image.forward(Source<T>(&patch.task, with), given.row<T>(i, o), out<T>(y.total) + i, out<T>(y.number) + i, map, counted, r);
+      image.forward(Source<T>(&patch.task, with), row<T>(given, i, o), out<T>(y.total) + i, out<T>(y.number) + i, map, counted, r);
     });
   });
   return y.all();

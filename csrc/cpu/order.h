@@ -193,9 +193,9 @@ class OrderStatistics {
       SelectTask<T>& task = scratch_->tasks[static_cast<size_t>(s)];
       task.levels = seg_.levels;
       int64_t size[kMaxContexts] = {};
-      for (int l = 0; l < seg_.levels; ++l) {
+      for (int l = 0; l < kMaxLevels; ++l) {  // beyond the image's levels too: a sweep may run for more
         for (int c = 0; c < seg_.leaves; ++c) {
-          const int u = seg_.context[l][c];
+          const int u = l < seg_.levels ? seg_.context[l][c] : kNoContext;
           const bool none = u == kNoContext;
           const T inf = std::numeric_limits<T>::infinity();
           task.lo.at[l][c] = none ? inf : lo_[u];

@@ -6,12 +6,9 @@
 
 #include <cstdint>
 
-namespace dadkit {
+#include "../common/segmentation.h"
 
-constexpr int kMaxLevels = 8;     // segments is a subset of {1, 2, 4, 8}; variant hdn may list a level twice (see Segmentation)
-constexpr int kMaxLeaves = 64;    // 8 x 8 cells of the grid partition
-constexpr int kMaxContexts = 85;  // 1 + 4 + 16 + 64
-constexpr uint8_t kNoLeaf = 255;
+namespace dadkit {
 
 template <typename T>
 struct Table {

@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ def doctor(
     """
     problems: list[str] = []
     report: dict[str, Any] = {
-        "dadkit": {"version": __version__, "location": os.path.dirname(os.path.dirname(__file__))},
+        "dadkit": {"version": __version__, "location": str(Path(__file__).parents[1])},
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
         "packages": {name: _version(name) or "not installed" for name in _PACKAGES},
         "torch": _torch(problems),
@@ -92,11 +93,13 @@ def _torchvision(torch_version: str, problems: list[str]) -> str:
 
 
 def _losses(problems: list[str]) -> dict[str, Any]:
+    """Which implementation ``backend="auto"`` takes, why, and how the compiled operators were built."""
     try:
-        ops = import_module("dadkit.ops")
-        describe = getattr(ops, "describe", None)
-        return dict(describe()) if describe else {"backend": "reference", "why": "this build has no compiled operators"}
-    except Exception as error:
+        from dadkit.ops import dispatch
+        from dadkit.ops.build_info import describe
+
+        return {"backend": dispatch.resolve("auto"), **describe()}
+    except Exception as error:  # an installation can be broken in any way, and this command is there to say so
         problems.append(f"dadkit.ops cannot be used: {_line(error)}")
         return {}
 

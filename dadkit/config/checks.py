@@ -6,14 +6,14 @@ where a part it needs is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dadkit.config.problems import Problem, did_you_mean
 from dadkit.config.schema import StageFields, TeacherConfig
 from dadkit.config.tree import KeyPath, Node
-from dadkit.spaces import SpaceError, check_conversion
+from dadkit.spaces import Space, SpaceError, check_conversion
 
 if TYPE_CHECKING:
     from dadkit.plugin import Component
@@ -43,22 +43,33 @@ class StageView:
     def problem(self, path: KeyPath, message: str) -> Problem:
         """A problem at ``path``, or at its nearest ancestor that was written down."""
         node = self.node.nearest(path)
-        rest = path[len(path) - self._missing(path) :]
-        return Problem(node.place, ".".join(str(part) for part in (*node.path, *rest)), message)
-
-    def _missing(self, path: KeyPath) -> int:
-        return next(count for count in range(len(path) + 1) if self.node.find(path[: len(path) - count]) is not None)
+        existing = next(count for count in range(len(path), -1, -1) if self.node.find(path[:count]) is not None)
+        return Problem(node.place, ".".join(str(part) for part in (*node.path, *path[existing:])), message)
 
 
-def check_stages(stages: Sequence[StageView], lookup: Lookup) -> list[Problem]:
+def check_stages(stages: Sequence[StageView], lookup: Lookup, *, has_evaluation: bool) -> list[Problem]:
     """Everything that cannot work in these stages, which are in the order of the run."""
     problems: list[Problem] = []
     for index, stage in enumerate(stages):
+        if stage.fields.validate_every is not None and not has_evaluation:
+            problems.append(
+                stage.problem(("validate_every",), "the run has no evaluation, which says what to measure, and on what")
+            )
         earlier = stages[:index]
         for needs, check in _CHECKS:
             if not stage.broken & set(needs):
                 problems += check(stage, earlier, lookup)
     return problems
+
+
+def _has_a_name_of_its_own(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """Later stages and overrides refer to stages by name."""
+    first = next((view for view in earlier if view.name == stage.name and view.name is not None), None)
+    if first is not None:
+        place = first.node.nearest(("name",)).place
+        yield stage.problem(
+            ("name",), f"a second stage called '{stage.name}' (the first: {place}); give each a name of its own"
+        )
 
 
 def _is_complete(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
@@ -119,16 +130,32 @@ def _has_data_to_learn_from(stage: StageView, earlier: Sequence[StageView], look
         yield stage.problem(("data", where), "images without labels need teachers, and the stage has none")
 
 
+def _draws_both_kinds(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    data, size = stage.fields.data, stage.fields.batch_size
+    if data.labelled and (data.root or data.unlabelled):
+        labelled = round(size * data.labelled_fraction)
+        if labelled in (0, size):
+            message = (
+                f"{data.labelled_fraction:g} of a batch of {size} is {labelled} labelled and {size - labelled} unlabelled "
+                "images, but both kinds are given: change it or batch_size, or leave out one kind"
+            )
+            yield stage.problem(("data", "labelled_fraction"), message)
+
+
 def _has_a_loss(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     fields, losses = stage.fields, stage.fields.losses
-    on_teachers = [losses.shared.weight, losses.local_global.weight, losses.gradient.weight, losses.feature.weight]
-    on_teachers += [extra.weight for extra in losses.extra]
-    if fields.teachers and not any(on_teachers):
+    on_both = [losses.gradient.weight, *(extra.weight for extra in losses.extra)]
+    if fields.teachers and not any([losses.shared.weight, losses.local_global.weight, losses.feature.weight, *on_both]):
         yield stage.problem(("losses",), "every term that looks at the teachers has weight 0, so they teach nothing")
-    if fields.data.labelled and not losses.labelled.weight and not losses.gradient.weight:
-        message = "the stage has labelled data, but losses.labelled.weight and losses.gradient.weight are both 0"
+    if fields.data.labelled and not any([losses.labelled.weight, *on_both]):
+        message = (
+            "the stage has labelled data, but every term that looks at true depth (labelled, gradient, extra) has weight 0"
+        )
         yield stage.problem(("losses", "labelled", "weight"), message)
-    if losses.feature.weight > 0 and losses.feature.reference == "teacher" and not fields.teachers:
+    if losses.feature.weight > 0 and not (fields.data.root or fields.data.unlabelled):
+        message = "features are aligned on images without labels, and there are none: give data.root, or set this to 0"
+        yield stage.problem(("losses", "feature", "weight"), message)
+    elif losses.feature.weight > 0 and losses.feature.reference == "teacher" and not fields.teachers:
         message = "the features of 'teacher' are wanted, but the stage has no teachers: name a model (reference: {name: …})"
         yield stage.problem(("losses", "feature", "reference"), message)
 
@@ -152,12 +179,32 @@ def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) ->
             "choose hybrid, global or local, or set allow_unsound: true for an ablation"
         )
         yield stage.problem(("losses", "local_global", "normalizer", "name"), message)
-    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and len(fields.teachers) > 1:
+    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and not _share_a_range(stage, earlier, lookup):
         message = (
             "without normalisation the student would follow the teachers' different ranges by turns; "
             "choose hybrid, global or local, use one teacher, or set allow_unsound: true for an ablation"
         )
         yield stage.problem(("losses", "shared", "normalizer", "name"), message)
+
+
+def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
+    """One teacher, or metres from all of them; whether other spaces share their range is not known before they are built."""
+    count = len(stage.fields.teachers)
+    spaces = [space for path, _, space in _sources(stage, earlier, lookup) if path[0] == "teachers"]
+    return count < 2 or (len(spaces) == count and set(spaces) == {Space.METRIC})
+
+
+def _teaches_metres(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    losses = stage.fields.losses
+    if stage.fields.allow_unsound or _result_space(stage, earlier, lookup) != Space.METRIC:
+        return
+    maps = (losses.shared, losses.local_global, losses.labelled)
+    if not losses.extra and not any(term.weight > 0 and term.normalizer.name == "none" for term in maps):
+        message = (
+            "the student answers in metres, but every term is normalised, so nothing teaches it metres: give losses.labelled "
+            "or losses.shared the normalizer none, or add a loss in metres under losses.extra"
+        )
+        yield stage.problem(("student",), message)
 
 
 def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
@@ -172,35 +219,40 @@ def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lo
             yield stage.problem(path, str(error))
 
 
-def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[tuple[KeyPath, str, str]]:
+def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[tuple[KeyPath, str, Space]]:
     """(path, what it is, its space) of everything that the student learns from and whose space is known."""
     for index, teacher in enumerate(stage.fields.teachers):
         if teacher.name is not None:
-            component = lookup("teacher", teacher.name)
-            if component is not None and component.space is not None:
-                yield ("teachers", index, "name"), f"teacher '{teacher.name}'", component.space
+            known = _space(lookup("teacher", teacher.name), teacher.options)
+            if known is not None:
+                yield ("teachers", index, "name"), f"teacher '{teacher.name}'", known
         elif teacher.stage is not None:
             known = _space_of_stage(teacher.stage, earlier, lookup)
             if known is not None:
                 yield ("teachers", index, "stage"), f"stage '{teacher.stage}'", known
     for index, dataset in enumerate(stage.fields.data.labelled):
-        component = lookup("dataset", dataset.name)
-        if component is not None and component.space is not None:
-            yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", component.space
+        known = _space(lookup("dataset", dataset.name), dataset.options)
+        if known is not None:
+            yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", known
 
 
-def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> str | None:
+def _space(component: Component | None, options: Mapping[str, Any]) -> Space | None:
+    """What a component's option ``space`` says, if it has one, else its registration."""
+    said = options.get("space", component.space if component is not None else None)
+    return Space(said) if said in list(Space) else None
+
+
+def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Space | None:
     """The space of a stage's result, if it is registered."""
     student = stage.fields.student
     if student is None or "student" in stage.broken:
         return None
     if student.stage is not None:
         return _space_of_stage(student.stage, earlier, lookup)
-    component = lookup("student", student.name or "")
-    return None if component is None else component.space
+    return _space(lookup("student", student.name or ""), student.options)
 
 
-def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> str | None:
+def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> Space | None:
     for index, stage in enumerate(stages):
         if stage.name == name:
             return _result_space(stage, stages[:index], lookup)
@@ -208,14 +260,17 @@ def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> s
 
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], Lookup], Iterator[Problem]]], ...] = (
+    ((), _has_a_name_of_its_own),
     (("student",), _is_complete),
     (("iterations", "epochs"), _has_a_length),
     (("batch_size", "optim"), _accumulates_evenly),
     ((), _refers_to_earlier_stages),
     (("teachers", "data", "losses"), _has_data_to_learn_from),
+    (("data", "batch_size"), _draws_both_kinds),
     (("teachers", "data", "losses"), _has_a_loss),
     (("teachers", "contexts", "losses"), _has_patches),
     (("teachers", "losses", "allow_unsound"), _is_sound),
+    (("student", "losses", "allow_unsound"), _teaches_metres),
     (("student", "teachers", "data"), _speaks_one_space),
 )
 """(keys that a check needs, the check)."""

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from dadkit.config.messages import translate
 from dadkit.config.problems import ConfigError, Place, Problem
@@ -96,14 +95,21 @@ def check_options(model: type[BaseModel], tree: Node) -> tuple[dict[str, Any], l
 def complete_options(model: type[BaseModel], options: dict[str, Any]) -> dict[str, Any]:
     """Valid ``options`` together with the defaults of those that are not given, as plain data.
 
-    A default that does not survive the way to plain data and back (an open file, a secret) leaves ``options`` as they are.
+    A default that does not survive the way to plain data and back (an object, a secret) is left to the component.
     """
     given = _parse(model, options)
-    try:
-        complete: dict[str, Any] = given.model_dump(mode="json", by_alias=True, warnings=False)
-        return complete if _parse(model, complete) == given else options
-    except (PydanticSerializationError, ValidationError):
-        return options
+    plain: dict[str, Any] = given.model_dump(mode="json", by_alias=True, warnings=False, fallback=lambda _: None)
+    complete = dict(options)
+    for field, info in model.model_fields.items():
+        key = info.serialization_alias or info.alias or field
+        if key in plain and key not in options:
+            candidate = {**complete, key: plain[key]}
+            try:
+                if getattr(_parse(model, candidate), field) == getattr(given, field):
+                    complete = candidate
+            except ValueError:  # pydantic's ValidationError is one
+                continue
+    return {key: complete[key] for key in [*(key for key in plain if key in complete), *options]}
 
 
 def _parse(model: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:

@@ -63,11 +63,17 @@ class _Dumper(Emitter, Serializer, SafeRepresenter, CoreResolver):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> ScalarNode:
+        # Unicode's line ends are line ends in YAML 1.1, as which PyYAML reads them unless they are escaped.
+        style = '"' if any(end in data for end in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
     def represent_list(self, data: Any) -> SequenceNode:
         node = super().represent_list(data)
         node.flow_style = all(isinstance(item, ScalarNode) for item in node.value)
         return node
 
 
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Dumper.add_representer(list, _Dumper.represent_list)
 _Dumper.add_representer(tuple, _Dumper.represent_list)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from dadkit.config.checks import StageView, check_stages
 from dadkit.config.lookup import Components
-from dadkit.config.messages import KeyHint, translate
+from dadkit.config.messages import translate
 from dadkit.config.overrides import apply_overrides
 from dadkit.config.problems import ConfigError, Problem
 from dadkit.config.reader import read_document, read_file
@@ -65,13 +65,14 @@ def _resolve(
     if "name" not in root.mapping:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", default_name).lstrip("._-") or "run"
         root = root.with_items({"name": Node(name, root.place, ("name",)), **root.mapping})
-    resolved, found = resolve_stages(root)
-    problems += found + _idle_overrides(resolved)
+    resolved = resolve_stages(root)
+    problems += _idle_overrides(resolved)
     if resolved.multiple:
         problems += _default_problems(resolved.defaults)
     data, found = _validate(resolved.run)
     components = Components(registry)
-    problems += found + components.complete(data, resolved.run) + check_stages(_views(resolved), components.find)
+    problems += found + components.complete(data, resolved.run)
+    problems += check_stages(_views(resolved), components.find, has_evaluation=data.get("evaluation") is not None)
     if problems:
         raise ConfigError(problems)
     try:
@@ -88,7 +89,7 @@ def _validate(run: Node) -> tuple[dict[str, Any], list[Problem]]:
     except ValidationError as error:
         # Whether a stage is complete is said by check_stages, which also can where some other part of the stage is broken.
         errors = [item for item in error.errors(include_url=False) if item["type"] != INCOMPLETE_STAGE]
-        return plain, translate(errors, run, RunFile, hint=_KEY_HINT)
+        return plain, translate(errors, run, RunFile, hint=_hint)
 
 
 def _default_problems(defaults: Node) -> list[Problem]:
@@ -98,7 +99,7 @@ def _default_problems(defaults: Node) -> list[Problem]:
     except ValidationError as error:
         # A default may be half a component, say options without a name: it only has to be complete in a stage.
         errors = [item for item in error.errors(include_url=False) if item["type"] not in ("missing", "value_error")]
-        return translate(errors, defaults, StageFields, hint=_KEY_HINT)
+        return translate(errors, defaults, StageFields, hint=_hint)
     return []
 
 
@@ -157,4 +158,3 @@ def _paths(model: type[BaseModel], prefix: str = "") -> dict[str, list[str]]:
 
 
 _PATHS = _paths(StageFields)
-_KEY_HINT: KeyHint = _hint

@@ -131,7 +131,7 @@ def _union_problems(
     path: KeyPath, branches: dict[str, list[_Found]], root: Node, model: type[BaseModel], hint: KeyHint | None
 ) -> list[Problem]:
     """If the value has the shape of one branch, that branch's errors; else one sentence about all of them."""
-    fitting = [found for found in branches.values() if all(len(f.path) > len(path) or f.missing is not None for f in found)]
+    fitting = [found for found in branches.values() if all(_is_inside(f, path) for f in found)]
     if fitting:
         return [_problem(found, root, model, hint) for found in min(fitting, key=len)]
     value = root.nearest(path).plain()
@@ -142,6 +142,12 @@ def _union_problems(
         return [_problem(found, root, model, hint) for found in next(iter(branches.values()))]
     message = f"must be {' or '.join(wanted)}, got {_show(value)}{_advice(wanted[0], value)}"
     return [root.nearest(path).problem(message)]
+
+
+def _is_inside(found: _Found, path: KeyPath) -> bool:
+    """The value at ``path`` is of the right shape, something about its content is wrong."""
+    content = ("value_error", "assertion_error")
+    return len(found.path) > len(path) or found.missing is not None or found.error["type"] in content
 
 
 def _problem(found: _Found, root: Node, model: type[BaseModel], hint: KeyHint | None) -> Problem:

@@ -1,15 +1,13 @@
 """Every key with its type, default and meaning, written from the schema: the table of the documentation, and a default file.
 
-``python -m dadkit.config.reference docs/configuration.md`` renews the table in the page; a test compares the two.
+``python -m dadkit.config docs/configuration.md`` renews the table in the page; a test compares the two.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -24,7 +22,7 @@ from dadkit.config.slots import models_in
 
 __all__ = ["BEGIN", "END", "Key", "default_text", "find_keys", "markdown", "renew"]
 
-BEGIN = "<!-- keys: written by python -m dadkit.config.reference, do not edit -->"
+BEGIN = "<!-- keys: written by `python -m dadkit.config docs/configuration.md`, do not edit -->"
 END = "<!-- /keys -->"
 _REQUIRED = object()
 _WORDS = {bool: "true / false", int: "whole number", float: "number", str: "text", type(None): "null", dict: "mapping"}
@@ -164,8 +162,3 @@ def _bounds(metadata: list[Any]) -> str:
 
 def _plural(word: str) -> str:
     return {"mapping": "mappings", "text": "texts"}.get(word, word)
-
-
-if __name__ == "__main__":
-    for file in map(Path, sys.argv[1:]):
-        file.write_text(renew(file.read_text(encoding="utf-8")), encoding="utf-8")

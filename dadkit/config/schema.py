@@ -293,7 +293,7 @@ class EvaluationConfig(Section):
     data: Annotated[DatasetConfig, Kind("dataset")]
     """A labelled dataset that was not trained on."""
     protocol: str = "affine-disparity"
-    """Named protocol: ``affine-disparity``, ``affine-depth``, ``metric``, …"""
+    """Named protocol, for instance ``affine-disparity``, ``affine-depth`` or ``metric``."""
     limit: Positive | None = None
     """Only the first so many samples."""
     batch_size: Positive = 8

@@ -66,11 +66,10 @@ def signature_model(target: Callable[..., Any], *, fixed: Collection[str] = ()) 
             continue
         annotation = types[name]
         required = parameter.default is parameter.empty
-        if parameter.kind is parameter.POSITIONAL_ONLY or annotation is _Unwritable:
+        only_positional = parameter.kind is parameter.POSITIONAL_ONLY
+        if only_positional or annotation is _Unwritable:
             if required:
-                why = (
-                    "is positional-only" if parameter.kind is parameter.POSITIONAL_ONLY else "has a type that YAML cannot hold"
-                )
+                why = "is positional-only" if only_positional else "has a type that YAML cannot hold"
                 raise SignatureError(f"{title}'s parameter '{name}' is required but {why}")
             continue
         # Implicitly optional parameters, `size: int = None`, are common in this field.

@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dadkit.config.problems import Problem
-from dadkit.config.reader import describe
 from dadkit.config.schema import StageFields
 from dadkit.config.slots import slot_paths
 from dadkit.config.tree import Node
@@ -45,7 +43,7 @@ class Resolved:
     multiple: bool
 
 
-def resolve_stages(root: Node) -> tuple[Resolved, list[Problem]]:
+def resolve_stages(root: Node) -> Resolved:
     """Merge the defaults of ``root``, a mapping, into its stages."""
     assert root.mapping is not None
     written = root.mapping
@@ -54,14 +52,13 @@ def resolve_stages(root: Node) -> tuple[Resolved, list[Problem]]:
     listed = rest.get("stages")
     if listed is None or listed.value is None or listed.items == ():
         run = root.with_items({**rest, "stages": Node((defaults,), root.place, root.path)})
-        return Resolved(run, {0: defaults}, defaults, multiple=False), []
-    if listed.items is None:
-        problem = listed.problem(f"must be a list of stages (each begins with '- name: …'), got {describe(listed)}")
-        return Resolved(root.with_items(rest), {}, defaults, multiple=True), [problem]
+        return Resolved(run, {0: defaults}, defaults, multiple=False)
+    if listed.items is None:  # the schema will say so
+        return Resolved(root.with_items(rest), {}, defaults, multiple=True)
     merged = tuple(_fill(_merge(defaults, item)) for item in listed.items)
     run = root.with_items({**rest, "stages": listed.with_items(merged)})
     stages = {index: stage for index, stage in enumerate(merged) if stage.mapping is not None}
-    return Resolved(run, stages, defaults, multiple=True), _repeated_names(stages)
+    return Resolved(run, stages, defaults, multiple=True)
 
 
 def other_choice(key: str, value: Node | None) -> str | None:
@@ -119,20 +116,3 @@ def _names_another(default: Node, own: Node) -> bool:
 def _source(node: Node) -> tuple[Any, Any]:
     name, stage = node.get("name"), node.get("stage")
     return (name.value if name else None, stage.value if stage else None)
-
-
-def _repeated_names(stages: dict[int, Node]) -> list[Problem]:
-    """Names must differ, since later stages and overrides refer to stages by them."""
-    problems = []
-    first: dict[str, Node] = {}
-    for stage in stages.values():
-        name = stage.get("name")
-        value = "main" if name is None else name.value
-        if not isinstance(value, str):
-            continue  # said elsewhere
-        if value in first:
-            message = f"a second stage called '{value}' (the first: {first[value].place}); give each stage a name of its own"
-            problems.append((name or stage).problem(message))
-        else:
-            first[value] = name or stage
-    return problems

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dadkit.data.loader import Member, Stream
-from dadkit.data.unlabelled import Images
 from dadkit.errors import DataError
 from dadkit.interfaces import ContextSampler
 
@@ -43,7 +41,6 @@ def build_streams(
     stage: str,
     seed: int,
     batch_size: int,
-    root: str | Path | list[str | Path] | None = None,
     unlabelled: Sequence[Member] = (),
     labelled: Sequence[Member] = (),
     labelled_fraction: float = 0.5,
@@ -58,7 +55,6 @@ def build_streams(
         stage: the stage's name, part of the streams' names and so of their order.
         seed: the run's seed.
         batch_size: labelled and unlabelled samples per step together.
-        root: further unlabelled images, as :class:`~dadkit.data.Images` takes them. They join the mixture with weight 1.
         unlabelled, labelled: datasets already built, with names and weights.
         labelled_fraction: where both kinds are given, the share of a batch that is labelled, rounded to whole samples.
         workers: processes of both streams together, but at least one for each; 0 reads in this process.
@@ -66,14 +62,11 @@ def build_streams(
             ``space`` and ``perturb`` are given to the stream that can use them: the labelled, the unlabelled.
 
     Raises:
-        DataError: there is no data; or the fraction leaves no sample for one of the kinds; or a root cannot be used.
+        DataError: there is no data, a dataset is empty, or the fraction leaves no sample for one of the kinds.
     """
-    plain = list(unlabelled)
-    if root is not None:
-        plain.append(Member("root", Images(root)))
-    if not plain and not labelled:
+    if not unlabelled and not labelled:
         raise DataError(f"stage '{stage}' has no data: give data.root (images), data.unlabelled or data.labelled (datasets)")
-    count = _labelled_count(batch_size, labelled_fraction, bool(labelled), bool(plain), stage)
+    count = _labelled_count(batch_size, labelled_fraction, bool(labelled), bool(unlabelled), stage)
     space, perturb = options.pop("space", None), options.pop("perturb", None)
     processes = _split_workers(workers, count, batch_size)
 
@@ -86,12 +79,12 @@ def build_streams(
 
     return Streams(
         labelled=stream("labelled", labelled, count, processes[0], labelled=True, patches=False, space=space),
-        unlabelled=stream("unlabelled", plain, batch_size - count, processes[1], perturb=perturb),
+        unlabelled=stream("unlabelled", unlabelled, batch_size - count, processes[1], perturb=perturb),
     )
 
 
-def _labelled_count(batch_size: int, fraction: float, has_labelled: bool, has_plain: bool, stage: str) -> int:
-    if not (has_labelled and has_plain):
+def _labelled_count(batch_size: int, fraction: float, has_labelled: bool, has_unlabelled: bool, stage: str) -> int:
+    if not (has_labelled and has_unlabelled):
         return batch_size if has_labelled else 0
     count = round(batch_size * fraction)
     if not 0 < count < batch_size:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,20 @@ _FIELDS = ("fx", "fy", "cx", "cy")
 
 
 class Cameras:
-    """Pinhole cameras read from a file.
+    """Pinhole cameras of the samples ``keys``, read from the file ``path``.
 
     ``.txt``: four numbers ``fx fy cx cy`` for all images (``#`` begins a comment line). ``.json``: an object with these four
     keys for all images, or an object of such objects by sample key. Numbers are pixels of the upright image, with pixel centres
     at half integers: cx = W/2 is the middle. If your file counts from the centre of the first pixel, add 0.5 to cx and cy.
 
     Raises:
-        DataError: the file cannot be read or does not hold what is described above.
+        DataError: the file cannot be read or does not hold what is described above for every key.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keys: Iterable[str]) -> None:
         self._path = path
         self._shared: Tensor | None = None
-        self._by_key: Mapping[str, Any] = {}
+        self._by_key: dict[str, Tensor] = {}
         try:
             text = path.read_text(encoding="utf-8")
             content = json.loads(text) if path.suffix.lower() == ".json" else _four_numbers(text)
@@ -45,15 +45,17 @@ class Cameras:
         if set(_FIELDS) & set(content):
             self._shared = self._matrix(content)
         else:
-            self._by_key = content
+            wanted = list(keys)
+            missing = [key for key in wanted if key not in content]
+            if missing:
+                raise DataError(
+                    f"the intrinsics {path} hold nothing for {len(missing)} of the {len(wanted)} samples, first {missing[0]!r}"
+                )
+            self._by_key = {key: self._matrix(content[key]) for key in wanted}
 
     def __call__(self, key: str) -> Tensor:
         """(3, 3) float32, the camera of the sample ``key``."""
-        if self._shared is not None:
-            return self._shared
-        if key not in self._by_key:
-            raise DataError(f"the intrinsics {self._path} hold nothing for {key!r}")
-        return self._matrix(self._by_key[key])
+        return self._by_key[key] if self._shared is None else self._shared
 
     def _matrix(self, fields: Any) -> Tensor:
         try:

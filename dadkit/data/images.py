@@ -107,7 +107,7 @@ def _load_whole(image: Image.Image) -> None:
 
 def _turn_upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, struct.error):
         return image  # broken metadata does not make a photograph unusable; viewers show it as it is stored
     method = _UPRIGHT_BY.get(orientation)

@@ -97,7 +97,8 @@ class Stream:
         self.name, self.batch_size = name, batch_size
         self.samples_per_epoch = sum(len(member.dataset) for member in members)
         """Number of samples in all datasets together: what ``epochs:`` is counted in."""
-        self._workers, self._prefetch, self._start_method = workers, prefetch, start_method
+        self.workers = workers
+        self._prefetch, self._start_method = prefetch, start_method
         self._pin_memory = pin_memory
         self._max_error_rate, self._min_reads = max_error_rate, min_reads
         self.position = 0
@@ -161,13 +162,13 @@ class Stream:
         self.close()
 
     def _start(self) -> Iterator[Reading]:
-        if self._workers == 0:
+        if self.workers == 0:
             return map(self._reader.__getitem__, itertools.count(self.position, self.batch_size))
         loader: DataLoader[Reading] = DataLoader(
             self._reader,  # type: ignore[arg-type]
             batch_size=None,
             sampler=_Positions(self.position, self.batch_size),
-            num_workers=self._workers,
+            num_workers=self.workers,
             prefetch_factor=self._prefetch,
             worker_init_fn=_begin_worker,
             pin_memory=self._pin_memory,

@@ -80,7 +80,7 @@ class DepthPairs:
             "invalid": _as_tuple(invalid),
             "sky": sky,
         }
-        self._decoding = {"min_size": min_size, "max_pixels": max_pixels, "upright": upright}
+        self._decoding: dict[str, Any] = {"min_size": min_size, "max_pixels": max_pixels, "upright": upright}
         path = Path(root).expanduser()
         if path.is_dir():
             self._base = path
@@ -95,7 +95,7 @@ class DepthPairs:
         self._keys = PackedStrings(name if kept else stem(name) for name, kept in zip(names, keep, strict=True))
         self._images = PackedStrings(image for image, _ in pairs)
         self._depths = PackedStrings(depth for _, depth in pairs)
-        self._cameras = None if intrinsics is None else Cameras(self._base / intrinsics)
+        self._cameras = None if intrinsics is None else Cameras(self._base / intrinsics, self._keys)
 
     def _check_options(self, encoding: str, scale: float | None, sky: float | None) -> None:
         if encoding not in SUFFIXES:

@@ -86,7 +86,7 @@ class BatchReader:
         space: Space | None,
         perturb: Perturb | None,
     ) -> None:
-        self.members, self.contexts, self.batch_size = tuple(members), contexts, batch_size
+        self.members, self.contexts, self.batch_size = _named_apart(members), contexts, batch_size
         self.seed, self.name, self.flip = seed, name, flip
         self.labelled, self.patches, self.space, self.perturb = labelled, patches, space, perturb
         self._mixture = Mixture([member.weight for member in members])
@@ -141,3 +141,13 @@ class BatchReader:
         key = getattr(member.dataset, "key", None)  # optional: a dataset that knows its keys without reading
         inside = key(index) if callable(key) else str(index)
         return inside if len(self.members) == 1 else f"{member.name}/{inside}"
+
+
+def _named_apart(members: Sequence[Member]) -> tuple[Member, ...]:
+    """The members, numbered from the second of one name on: two datasets ``images`` must not share a name in the account."""
+    names = [member.name for member in members]
+    counts = [names[: index + 1].count(name) for index, name in enumerate(names)]
+    return tuple(
+        replace(member, name=f"{member.name}#{count}") if count > 1 else member
+        for member, count in zip(members, counts, strict=True)
+    )

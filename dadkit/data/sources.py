@@ -110,7 +110,7 @@ class ShardSource:
         try:
             with self._shards[shard][1].open("rb") as handle:
                 handle.seek(offset)
-                data = handle.read(size)
+                data: bytes = handle.read(size)
         except OSError as error:
             raise SampleError(f"the shard cannot be read: {error.strerror or error}") from error
         if len(data) < size:
@@ -126,7 +126,7 @@ def _read_headers(path: Path) -> dict[str, tuple[int, int]]:
             for member in tar:
                 if member.isreg() and not member.issparse():
                     index[member.name] = (member.offset_data, member.size)
-                tar.members.clear()  # tarfile remembers every header it has seen
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every header it has seen
             _check_end(path, tar.offset)
     except FileNotFoundError as error:
         raise DataError(f"the tar shard {path} does not exist") from error

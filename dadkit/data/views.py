@@ -128,11 +128,12 @@ def _resized_fractional(image: Tensor, box: Sequence[float], size: tuple[int, in
 
 def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | None) -> View:
     assert sample.depth is not None
+    assert sample.space is not None
     x0, y0, x1, y1 = contexts.region.tolist()
     height, width = contexts.view_size
     rows = _nearest(y0, y1, height)[:, None]
     columns = _nearest(x0, x1, width)
-    depth = sample.depth[:, rows, columns]
+    depth = sample.depth[:, rows, columns].float()
     valid = torch.ones_like(depth, dtype=torch.bool) if sample.valid is None else sample.valid[:, rows, columns]
     if space is not None:
         depth, converted = convert(depth, valid, sample.space, space)
@@ -190,15 +191,19 @@ def stack(views: Sequence[View]) -> Batch:
         raise ValueError(f"a batch has one space of depth, but its samples have {sorted(map(str, spaces))}")
     images = torch.stack([v.image for v in views])
     perturbed = any(v.student_image is not v.image for v in views)
-    has_depth = views[0].depth is not None
     return Batch(
         keys=tuple(v.key for v in views),
         images=images,
         student_images=torch.stack([v.student_image for v in views]) if perturbed else images,
         patches=torch.stack([v.patches for v in views]),
         boxes=torch.stack([v.boxes for v in views]),
-        depth=torch.stack([v.depth for v in views]) if has_depth else None,
-        valid=torch.stack([v.valid for v in views]) if has_depth else None,
+        depth=_stacked([v.depth for v in views]),
+        valid=_stacked([v.valid for v in views]),
         space=views[0].space,
-        intrinsics=torch.stack([v.intrinsics for v in views]) if all(v.intrinsics is not None for v in views) else None,
+        intrinsics=_stacked([v.intrinsics for v in views]),
     )
+
+
+def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(there) if len(there) == len(tensors) else None

@@ -25,7 +25,7 @@ def scale_anchor_loss(
     student_scale: float | Tensor = 1.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Distance of the student's magnitude from the teacher's relative one, in octaves of e (not from a paper).
+    """How far the student's magnitude is from the one that the teacher's map asks for (not from a paper).
 
         L_i = | log s(pred_i) - log( student_scale * s(target_i) / target_scale ) |,    s = mean |x - median(x)|
 

@@ -14,7 +14,7 @@ __all__ = ["feature_alignment_loss"]
 def feature_alignment_loss(
     student_tokens: Tensor, reference_tokens: Tensor, *, cos_threshold: float = 0.85, reduction: Reduction = "mean"
 ) -> Tensor:
-    """One minus the cosine similarity of the student's and a frozen encoder's tokens (Depth Anything, section 3.4).
+    """One minus the cosine similarity of the student's and a frozen encoder's tokens (Depth Anything, section 3.3).
 
     L = 1 - mean of cos(f_i, f'_i) over the kept tokens. A token is kept while cos <= ``cos_threshold``: what is similar enough
     is left alone, so that the student need not copy what helps semantics and harms depth.

@@ -30,6 +30,7 @@ class NormKeywords(TypedDict, total=False):
     mad_floor: float
     range_clip: tuple[float, float]
     detach_median: bool
+    detach_scale: bool
     trim: float
     reduction: Reduction | None
     target_stats: TargetStats | None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, EntryPoint
+from typing import NamedTuple
 
 from dadkit.plugin import messages
 from dadkit.plugin.records import CORE, PluginRecord, PluginState
@@ -44,10 +45,10 @@ def find_plugins(distributions: Iterable[Distribution], *, version: str, disable
         Plugin name -> what is known, in alphabetical order. Each record's state is ``found``, ``disabled``, ``conflict``,
         ``incompatible`` or, for a name that could never be written in a YAML file, ``hook-error``.
     """
-    claims: dict[str, list[tuple[str, Distribution, EntryPoint]]] = {}
-    for name, distribution in _once(distributions):
-        for entry_point in _entry_points(name, distribution):
-            claims.setdefault(entry_point.name, []).append((name, distribution, entry_point))
+    claims: dict[str, list[_Claim]] = {}
+    for owner, distribution in _once(distributions):
+        for entry_point in _entry_points(owner, distribution):
+            claims.setdefault(entry_point.name, []).append(_Claim(owner, distribution, entry_point))
     patterns = tuple(disabled)
     return {name: _judge(name, claims[name], version, patterns) for name in sorted(claims)}
 
@@ -78,6 +79,22 @@ def unmet_requirements(requirements: Iterable[str], version_of: Callable[[str], 
     return unmet
 
 
+class _Claim(NamedTuple):
+    owner: str
+    distribution: Distribution
+    entry_point: EntryPoint
+
+    @property
+    def version(self) -> str:
+        try:
+            return self.distribution.version or "?"
+        except KeyError:  # newer Pythons raise where older ones answered None
+            return "?"
+
+    def __str__(self) -> str:
+        return f"{self.owner} {self.version} -> {self.entry_point.value}"
+
+
 def _once(distributions: Iterable[Distribution]) -> Iterable[tuple[str, Distribution]]:
     """(normalised name, distribution), the first of each name: a later one is shadowed, whatever it claims."""
     seen: set[str] = set()
@@ -104,30 +121,29 @@ def _entry_points(name: str, distribution: Distribution) -> list[EntryPoint]:
         return []
 
 
-def _judge(name: str, claims: list[tuple[str, Distribution, EntryPoint]], version: str, disabled: tuple[str, ...]) -> Found:
+def _judge(name: str, claims: list[_Claim], version: str, disabled: tuple[str, ...]) -> Found:
     # The built-in plugins lie in dadkit's own distribution and may be installed from their own wheels as well: same target, so
     # no conflict, and the wheel, being the more special claim, gives provenance and requirements.
-    claims = sorted(claims, key=lambda claim: (claim[0] == CORE, claim[0]))
-    owner, distribution, entry_point = claims[0]
+    claims = sorted(claims, key=lambda claim: (claim.owner == CORE, claim.owner))
+    first = claims[0]
     record = PluginRecord(
         name=name,
-        target=entry_point.value,
-        distribution=owner,
-        version=distribution.version or "?",
-        location=str(distribution.locate_file("")),
-        requires=tuple(text for text in distribution.requires or () if _normalised(leading_name(text)) == CORE),
+        target=first.entry_point.value,
+        distribution=first.owner,
+        version=first.version,
+        location=str(first.distribution.locate_file("")),
+        requires=tuple(text for text in first.distribution.requires or () if _normalised(leading_name(text)) == CORE),
+        claims=tuple(map(str, claims)) if len(claims) > 1 else (),
     )
-    return Found(_with_state(record, claims, version, disabled), entry_point)
+    is_conflict = len({claim.entry_point.value for claim in claims}) > 1
+    return Found(_with_state(record, is_conflict, version, disabled), first.entry_point)
 
 
-def _with_state(
-    record: PluginRecord, claims: list[tuple[str, Distribution, EntryPoint]], version: str, disabled: tuple[str, ...]
-) -> PluginRecord:
+def _with_state(record: PluginRecord, is_conflict: bool, version: str, disabled: tuple[str, ...]) -> PluginRecord:
     if any(fnmatchcase(record.name, pattern) for pattern in disabled):
         return _failed(record, PluginState.DISABLED, "it is named in DADKIT_DISABLE_PLUGINS")
-    if len({entry_point.value for _, _, entry_point in claims}) > 1:
-        told = tuple(f"{owner} {distribution.version} -> {entry_point.value}" for owner, distribution, entry_point in claims)
-        return replace(_failed(record, PluginState.CONFLICT, messages.conflict(record.name, told)), claims=told)
+    if is_conflict:
+        return _failed(record, PluginState.CONFLICT, messages.conflict(record))
     if record.name == CORE or not NAME_PATTERN.fullmatch(record.name):
         why = "is the core's own" if record.name == CORE else f"does not match {NAME_PATTERN.pattern}"
         return _failed(record, PluginState.HOOK_ERROR, f"its entry point's name '{record.name}' {why}")

@@ -78,15 +78,15 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
     prefix, slash, _ = name.partition("/")
     message = f"unknown {_noun(kind)} '{name}'{did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else '')}"
     owner = f"plugin '{prefix}'" if slash else "the core"
-    message += f" ({owner} has {listed(sorted(names))})" if names else f" ({owner} has no {_noun(kind)})"
+    message += f" ({owner} has {listed(names)})" if names else f" ({owner} has no {_noun(kind)})"
     if not slash:
         message += "; plugins' components are written PLUGIN/NAME"
     return f"{message}; `{_LISTING[kind]}` lists all"
 
 
-def conflict(name: str, claims: Sequence[str]) -> str:
+def conflict(record: PluginRecord) -> str:
     """Two distributions claim one plugin name for different code."""
-    return f"the name '{name}' is claimed for different code by {' and by '.join(claims)}"
+    return f"the name '{record.name}' is claimed for different code by {' and by '.join(record.claims)}"
 
 
 def remedy(state: PluginState, record: PluginRecord) -> str:

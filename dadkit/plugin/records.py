@@ -107,7 +107,7 @@ class PluginRecord:
         remedy: what to do about a failure, in one line.
         traceback: full traceback of a failed import or hook.
         requires: the requirements on dadkit that the package declares.
-        claims: of a conflict, every claim as ``"distribution version -> target"``.
+        claims: if more than one distribution claims the name, every claim as ``"distribution version -> target"``.
         components: what the plugin registered; empty unless its state is ``ok``.
     """
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from dadkit._version import __version__
@@ -49,7 +50,7 @@ class Registry:
             disabled = [name.strip() for name in os.environ.get(_DISABLE_VARIABLE, "").split(",")]
         self._found: dict[str, Found] = find_plugins(distributions, version=version, disabled=disabled)
         self._records: dict[str, PluginRecord] = {name: found.record for name, found in self._found.items()}
-        core = PluginRecord(CORE, "dadkit.plugin.builtins", CORE, version, os.path.dirname(os.path.dirname(__file__)))
+        core = PluginRecord(CORE, "dadkit.plugin.builtins", CORE, version, str(Path(__file__).parents[1]))
         self._core: tuple[Component, ...] = collect(builtins, core)
 
     def plugins(self, *, load: bool = False) -> list[PluginRecord]:

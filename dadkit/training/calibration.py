@@ -12,32 +12,22 @@ from dadkit.interfaces import Student
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.pairs import labelled_target
 from dadkit.training.scale import LABELS, ScaleMeter, SourceScales
+from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep
 
 __all__ = ["calibrate"]
 
 
 @torch.no_grad()
-def calibrate(
-    step: DistillationStep,
-    student: Student,
-    batches: Iterator[Iteration],
-    *,
-    maps: int,
-    parts: int,
-    measure_student: bool,
-    device: torch.device,
-) -> tuple[SourceScales, Iterator[Iteration]]:
+def calibrate(stage: Stage, batches: Iterator[Iteration]) -> tuple[SourceScales, Iterator[Iteration]]:
     """Measure c of every source, and gamma (see ``scale.py``), on the first iterations' images.
 
+    So many iterations are taken that one kind of images, unlabelled or labelled, has ``losses.anchor.warmup_maps`` of them.
+    They are cut into micro-batches as in training, so no more memory is needed here than there.
+
     Args:
-        step: knows the teachers and the student's space.
-        student: its initial weights decide gamma.
-        batches: the iterations; so many are taken that one kind, unlabelled or labelled, has ``maps`` images.
-        maps: how many maps of each source are measured, about.
-        parts: micro-batches per iteration, as in training, so that no more memory is needed here than there.
-        measure_student: whether the student's head comes with trained weights; otherwise gamma is 1.
-        device: where the models are.
+        stage: its initial student decides gamma if its head comes with trained weights; otherwise gamma is 1.
+        batches: the iterations.
 
     Returns:
         The scales, and all iterations from the first one on.
@@ -45,19 +35,20 @@ def calibrate(
     Raises:
         ScaleError: a source answers with constant maps only.
     """
-    taken = _take(batches, maps)
-    cut = [part for data in taken for part in micro_batches(data, parts)]
+    step, device = stage.step, stage.device
+    taken = _take(batches, stage.config.losses.anchor.warmup_maps)
+    cut = [part for data in taken for part in micro_batches(data, stage.config.optim.accumulate)]
     unlabelled = [part.unlabelled for part in cut if part.unlabelled is not None]
     labelled = [part.labelled for part in cut if part.labelled is not None]
-    sources = {
-        teacher.name: _teacher_scale(step, index, unlabelled, device) for index, teacher in enumerate(step.teachers) if unlabelled
-    }
+    sources: dict[str, float] = {}
+    for index, teacher in enumerate(step.teachers if unlabelled else ()):
+        sources[teacher.name] = _teacher_scale(step, index, unlabelled, device)
     if labelled:
         meter = ScaleMeter("the true depth")
         for batch in labelled:
             meter.add(*labelled_target(batch, step.space))
         sources[LABELS] = meter.value()
-    gamma = _student_scale(step, student, unlabelled + labelled, device) if measure_student else 1.0
+    gamma = _student_scale(step, stage.student, unlabelled + labelled, device) if stage.student_is_trained else 1.0
     return SourceScales(sources, gamma), itertools.chain(taken, batches)
 
 

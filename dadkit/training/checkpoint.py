@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,18 @@ __all__ = ["Checkpoint", "CheckpointError", "Checkpoints", "contiguous_state", "
 
 MODEL, STATE, MANIFEST, BEST = "model.safetensors", "state.pt", "manifest.json", "best.json"
 CHUNK = 1 << 20
+# What json, safetensors, zipfile and torch raise on files that are not what they should be.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    EOFError,
+    SafetensorError,
+    pickle.UnpicklingError,
+)
 
 
 class CheckpointError(DadkitError):
@@ -61,7 +74,7 @@ class Checkpoints:
         return sorted(int(name.removeprefix("step-")) for name in names if name.removeprefix("step-").isdigit())
 
     def save(self, step: int, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint and prune old ones. Raises CheckpointError if it cannot; earlier checkpoints are then untouched."""
+        """Write a checkpoint and prune old ones. Raises CheckpointError if it cannot; earlier ones are then untouched."""
         final = self._path(step)
         temporary = self.folder / f".{final.name}.{os.getpid()}.tmp"
         try:
@@ -77,7 +90,11 @@ class Checkpoints:
                 shutil.rmtree(final)
             temporary.replace(final)
             _fsync(self.folder)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk in errors of their own
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # torch and safetensors wrap a full disk in errors of their own
             shutil.rmtree(temporary, ignore_errors=True)
             raise CheckpointError(
                 f"cannot save checkpoint {final}: {error}. Training stops here; "
@@ -105,15 +122,13 @@ class Checkpoints:
         path = self._path(step)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            for name, expected in manifest["files"].items():
-                if _describe(path / name) != expected:
-                    raise CheckpointError(f"checkpoint {path} is damaged: {name} is not what was saved.")
-            model = load_file(path / MODEL)
-            state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        except CheckpointError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, SafetensorError) as error:
+            altered = [name for name, expected in manifest["files"].items() if _describe(path / name) != expected]
+            model = {} if altered else load_file(path / MODEL)
+            state = {} if altered else torch.load(path / STATE, map_location="cpu", weights_only=True)
+        except _UNREADABLE as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}.") from error
+        if altered:
+            raise CheckpointError(f"checkpoint {path} is damaged: {', '.join(altered)} is not what was saved.")
         return Checkpoint(step, model, state)
 
     def mark_best(self, step: int, value: float) -> None:

@@ -70,8 +70,8 @@ class StageData:
             before = saved.pop("samples")
             if before != stream.samples_per_epoch:
                 raise DataChangedError(
-                    f"the data of '{stream.name}' changed: {before} samples when the run began, {stream.samples_per_epoch} now. "
-                    "Bring them back, or begin anew with --fresh or under another name (name=…)"
+                    f"the data of '{stream.name}' changed: {before} samples when the run began, {stream.samples_per_epoch} "
+                    "now. Bring them back, or begin anew with --fresh or under another name (name=…)"
                 )
             stream.restore(saved)
 

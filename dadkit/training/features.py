@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,10 +28,10 @@ def align_features(
         adapter: from :func:`make_adapter`.
 
     Returns:
-        ``(student, reference)``, each (B, N', C') float32 with the reference's N' and C'.
+        ``(student, reference)``, each (B, N', C') with the reference's N' and C', in float32 at least.
     """
-    target = to_grid(reference.detach().float(), view)
-    grid = to_grid(student.float(), view)
+    target = to_grid(_at_least_float32(reference.detach()), view)
+    grid = to_grid(_at_least_float32(student), view)
     if grid.shape[-2:] != target.shape[-2:]:
         grid = F.interpolate(grid, target.shape[-2:], mode="bilinear", align_corners=False)
     tokens = grid.flatten(2).transpose(1, 2)  # (B, N', C)
@@ -54,6 +55,11 @@ def to_grid(features: Tensor, view: tuple[int, int]) -> Tensor:
     # Patches are square, so the grid's aspect differs from the view's by rounding only.
     if not 0.5 < rows / columns / aspect < 2:
         raise ValueError(
-            f"{count} tokens form no grid like a {view[0]} x {view[1]} view; a tap must hold patch tokens only, in rows, without class token"
+            f"{count} tokens form no grid like a {view[0]} x {view[1]} view; a tap must hold patch tokens only, row by row, "
+            "without a class token"
         )
     return features.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from dadkit.errors import DadkitError
 
-__all__ = ["RunFolder", "RunLocked", "StageFolder", "lock"]
+__all__ = ["RunFolder", "RunLockedError", "StageFolder", "lock"]
 
 
-class RunLocked(DadkitError):
+class RunLockedError(DadkitError):
     """Another process is training into the run's folder."""
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """The files of one stage: ``checkpoints/step-…/``, ``samples/step-….jpg``, and at its end ``model.safetensors``, ``done.json``."""
+    """The files of one stage."""
 
     path: Path
 
@@ -30,8 +30,13 @@ class StageFolder:
         return self.path / "model.safetensors"
 
     @property
+    def begun(self) -> Path:
+        """Written first: the configuration with which the stage is trained."""
+        return self.path / "stage.json"
+
+    @property
     def done(self) -> Path:
-        """Written last: says with which configuration the stage was trained, and what came out."""
+        """Written last: how the stage ended."""
         return self.path / "done.json"
 
     @property
@@ -86,14 +91,14 @@ def lock(folder: Path) -> Iterator[None]:
     """Hold the run's folder while the block runs. The operating system lets go of it when the process dies, however it dies.
 
     Raises:
-        RunLocked: another process holds it.
+        RunLockedError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with path.open("a+") as handle:
         if not _try_lock(handle.fileno()):
             handle.seek(0)
-            raise RunLocked(
+            raise RunLockedError(
                 f"{folder} is being trained into by {handle.read().strip() or 'another process'}; "
                 "wait for it, stop it, or give this run another name (name=…)"
             )

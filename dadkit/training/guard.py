@@ -74,8 +74,8 @@ class NonFiniteGuard:
         self.count += len(skipped)
         if self.count >= self.limit:
             raise NonFiniteError(
-                f"stopped at iteration {skipped[-1].step}: {self.count} iterations had a non-finite loss or gradient (max_nonfinite: "
-                f"{self.limit}). Their samples' keys are in {self.path}. The weights are those of the last good iteration. "
+                f"stopped at iteration {skipped[-1].step}: {self.count} iterations had a non-finite loss or gradient "
+                f"(max_nonfinite: {self.limit}). Their samples' keys are in {self.path}. "
                 "Look at those images, lower optim.lr, lengthen optim.warmup, or use precision: fp32."
             )
         return len(skipped)

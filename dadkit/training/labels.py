@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from dadkit.interfaces import Prediction, Teacher
 from dadkit.spaces import Space
 from dadkit.training.pairs import to_float, usable
 
-__all__ = ["PseudoLabels", "label"]
+__all__ = ["PseudoLabels", "label", "split_prediction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,11 @@ class PseudoLabels:
         features: the teacher's feature taps on the regions; empty if it did not see them.
     """
 
-    region: Tensor | None
-    region_mask: Tensor | None
-    patches: Tensor | None
-    patch_mask: Tensor | None
-    features: Mapping[str, Tensor]
+    region: Tensor | None = None
+    region_mask: Tensor | None = None
+    patches: Tensor | None = None
+    patch_mask: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def label(teacher: Teacher, batch: Batch, space: Space, *, regions: bool, patches: bool) -> PseudoLabels:
@@ -40,7 +41,7 @@ def label(teacher: Teacher, batch: Batch, space: Space, *, regions: bool, patche
     if patches:
         views.append(batch.patches.flatten(0, 1))  # (B N, 3, p, p)
     if len(views) == 2 and views[0].shape[1:] == views[1].shape[1:]:
-        answers = _split(teacher(to_float(torch.cat(views))), [len(view) for view in views])
+        answers = split_prediction(teacher(to_float(torch.cat(views))), [len(view) for view in views])
     else:
         answers = [teacher(to_float(view)) for view in views]
     region, region_mask = usable(answers[0], space) if regions else (None, None)
@@ -54,9 +55,16 @@ def label(teacher: Teacher, batch: Batch, space: Space, *, regions: bool, patche
     )
 
 
-def _split(prediction: Prediction, sizes: list[int]) -> list[Prediction]:
+def split_prediction(prediction: Prediction, sizes: Sequence[int]) -> list[Prediction]:
     """A prediction on several stacks of images as one prediction per stack. Intrinsics, which no term uses, are dropped."""
-    depths = prediction.depth.split(sizes)
-    valids = [None] * len(sizes) if prediction.valid is None else prediction.valid.split(sizes)
-    features = [{name: taps.split(sizes)[i] for name, taps in prediction.features.items()} for i in range(len(sizes))]
-    return [Prediction(*parts[:1], prediction.space, *parts[1:]) for parts in zip(depths, valids, features, strict=True)]
+    ends = list(itertools.accumulate(sizes))
+    parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    return [
+        Prediction(
+            prediction.depth[part],
+            prediction.space,
+            None if prediction.valid is None else prediction.valid[part],
+            {name: tap[part] for name, tap in prediction.features.items()},
+        )
+        for part in parts
+    ]

@@ -7,9 +7,10 @@ waited for at log intervals only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from dadkit.interfaces import DepthModel, Student
 from dadkit.training.calibration import calibrate
-from dadkit.training.checkpoint import Checkpoint, Checkpoints, contiguous_state
+from dadkit.training.checkpoint import Checkpoints, contiguous_state
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
 from dadkit.training.log.logger import StageLogger
@@ -25,21 +26,12 @@ from dadkit.training.log.window import Window
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates
 from dadkit.training.preview import draw_samples
-from dadkit.training.scale import SourceScales
 from dadkit.training.seeds import draw_index, seed_everything
-from dadkit.training.signals import Interrupted, StopSignal
-from dadkit.training.stage import Stage
+from dadkit.training.signals import StoppedError, StopSignal
+from dadkit.training.stage import Outcome, Stage
+from dadkit.training.state import collect, restore
 
-__all__ = ["Outcome", "Trainer"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a stage ended: the trained weights, the iteration they are from, and how many iterations were skipped."""
-
-    weights: dict[str, Tensor]
-    step: int
-    nonfinite: int
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -65,9 +57,9 @@ class Trainer:
         saved, damaged = self.checkpoints.load_newest()
         self.start = saved.step if saved else 0
         self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=self.config.max_nonfinite, start=self.start)
+        self.begun, self.seconds_before = time.monotonic(), 0.0
         if saved:
-            self._restore(saved)
-        self.window = Window()
+            restore(self, saved)
         self.log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start)
         for message in damaged:
             self.log.warn(message)
@@ -76,7 +68,7 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; a checkpoint was saved.
+            StoppedError: SIGINT or SIGTERM came; a checkpoint was saved.
             NonFiniteError: too many iterations had to be skipped.
             CheckpointError: a checkpoint could not be written.
         """
@@ -85,16 +77,11 @@ class Trainer:
             batches = stage.data.iterations(self.start)
             if self.start:
                 self.log.say(f"goes on from the checkpoint of iteration {self.start}")
+                if self._due(self.start, self.config.validate_every):  # it may have been killed before it was measured
+                    self._validate(self.start)
             elif stage.needs_scales:
-                self.step.scales, batches = calibrate(
-                    self.step,
-                    self.student,
-                    batches,
-                    maps=self.config.losses.anchor.warmup_maps,
-                    parts=self.config.optim.accumulate,
-                    measure_student=stage.student_is_trained,
-                    device=stage.device,
-                )
+                self.step.scales, batches = calibrate(stage, batches)
+            self.window = Window()
             for index in range(self.start, stage.iterations):
                 with self.window.waiting():
                     data = next(batches)
@@ -102,7 +89,7 @@ class Trainer:
                 self._after(index + 1)
                 if stop.name is not None:
                     self._save(index + 1)
-                    raise Interrupted(
+                    raise StoppedError(
                         f"{stop.name} in iteration {index + 1} of stage '{stage.name}'; its state is saved, "
                         "and the same command goes on from there"
                     )
@@ -149,11 +136,11 @@ class Trainer:
             picture = draw_samples(self.step, self._model, self.stage.data.preview(), self.stage.device)
             if picture is not None:
                 self.log.picture(done, picture)
-        if self.validate is not None and self._due(done, self.config.validate_every):
+        validated = self.validate is not None and self._due(done, self.config.validate_every)
+        if validated or self._due(done, self.config.checkpoint_every):
             self._save(done)
+        if validated:
             self._validate(done)
-        elif self._due(done, self.config.checkpoint_every):
-            self._save(done)
 
     def _due(self, done: int, every: int | None) -> bool:
         return every is not None and (done % every == 0 or done == self.stage.iterations)
@@ -178,10 +165,11 @@ class Trainer:
     @property
     def _model(self) -> Student:
         """What the stage would result in now: the averaged weights if there are some."""
-        return self.student if self.ema is None else self.ema.module
+        return self.student if self.ema is None else cast(Student, self.ema.module)
 
     def _validate(self, done: int) -> None:
-        assert self.validate is not None
+        if self.validate is None:
+            return
         value = self.validate(self._model)
         self.log.validation(done, value)
         best = self.checkpoints.best()
@@ -190,26 +178,12 @@ class Trainer:
 
     def _save(self, done: int) -> None:
         self._check_finite()
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "ema": None if self.ema is None else self.ema.state_dict(),
-            "adapter": self.step.state_dict(),
-            "scales": self.step.scales.state_dict(),
-            "nonfinite": self.guard.count,
-            "data": self.stage.data.state(),
-        }
-        self.checkpoints.save(done, self.student.state_dict(), state)
+        self.checkpoints.save(done, self.student.state_dict(), collect(self))
 
-    def _restore(self, saved: Checkpoint) -> None:
-        state = saved.state
-        self.student.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.ema is not None:
-            self.ema.load_state_dict(state["ema"])
-        self.step.load_state_dict(state["adapter"])
-        self.step.scales = SourceScales.from_state_dict(state["scales"])
-        self.guard.count = state["nonfinite"]
-        self.stage.data.restore(state["data"])
+    @property
+    def seconds(self) -> float:
+        """Time spent on this stage, sessions before this one included."""
+        return self.seconds_before + time.monotonic() - self.begun
 
     def _outcome(self) -> Outcome:
         """The best checkpoint's weights if the stage was validated, else the last ones."""
@@ -220,4 +194,4 @@ class Trainer:
             self.student.load_state_dict(saved.model)
             if self.ema is not None:
                 self.ema.load_state_dict(saved.state["ema"])
-        return Outcome(contiguous_state(self._model.state_dict()), step, self.guard.count)
+        return Outcome(contiguous_state(self._model.state_dict()), step, self.guard.count, self.seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -53,7 +54,7 @@ def _part(batch: Batch | None, index: int, count: int) -> Batch | None:
     start, stop = len(batch) * index // count, len(batch) * (index + 1) // count
     if start == stop:
         return None
-    cut = {name: tensor[start:stop] for name, tensor in batch.tensors()}
+    cut: dict[str, Any] = {name: tensor[start:stop] for name, tensor in batch.tensors()}
     if batch.student_images is batch.images:
         cut["student_images"] = cut["images"]
     return replace(batch, keys=batch.keys[start:stop], **cut)

@@ -75,7 +75,7 @@ def rate_factor(config: OptimConfig, step: int, iterations: int) -> float:
 
 
 def set_rates(optimizer: Optimizer, factor: float) -> dict[str, float]:
-    """Set every group to its peak times ``factor``; returns the rate per group name. Pure, so a resume needs no scheduler state."""
+    """Set every group to its peak times ``factor``, which is all there is to a schedule; returns the rate per group name."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
     return {group["name"]: group["lr"] for group in optimizer.param_groups}
@@ -108,7 +108,7 @@ def build_ema(student: Student, decay: float | None) -> AveragedModel | None:
         return None
 
     @torch.no_grad()
-    def average(means: Any, values: Any, _: Tensor) -> None:  # one call per dtype and device
+    def average(means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:  # one call per dtype and device
         if not means[0].is_floating_point():
             for mean, value in zip(means, values, strict=True):
                 mean.copy_(value)

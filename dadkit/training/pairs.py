@@ -65,8 +65,8 @@ class PatchPair:
     def sampled(self, *, raw: bool) -> MapPair:
         """Every patch as a map of its own, (B N, 1, h, w): the student's map is sampled at the patches' pixels."""
         crops = sample_boxes(self.pred.squeeze(1), self.boxes, (self.target.shape[-2], self.target.shape[-1]))
-        maps = [x.flatten(0, 1).unsqueeze(1) for x in (crops, self.target, self.mask)]
-        return MapPair(*maps, images=len(self.pred), scale=self.scale, raw=raw, whole=False)
+        pred, target, mask = (x.flatten(0, 1).unsqueeze(1) for x in (crops, self.target, self.mask))
+        return MapPair(pred, target, mask, len(self.pred), self.scale, raw=raw, whole=False)
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a sample grid shows: the first images of the stage, labelled by the primary teacher or with true depth, and the student's map."""
+"""What a sample grid shows: the first images of the stage, the primary teacher's map or true depth, the student's map."""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ class ScaleMeter:
         """exp(median of log s), the lower median for even counts. Raises ScaleError if every map was constant."""
         if not self._logs:
             raise ScaleError(
-                f"all of the first {self._seen} maps of {self.source} are constant (or have no valid pixel), so there is nothing "
-                "to learn from; are the right weights loaded, and are the images in [0, 1]?"
+                f"all of the first {self._seen} maps of {self.source} are constant (or have no valid pixel), so there is "
+                "nothing to learn from; are the right weights loaded, and are the images in [0, 1]?"
             )
         return math.exp(sorted(self._logs)[(len(self._logs) - 1) // 2])
 

@@ -46,4 +46,4 @@ def seed_everything(seed: int, *parts: str | int) -> None:
     derived = derive(seed, *parts)
     torch.manual_seed(derived)
     random.seed(derived)
-    np.random.seed(derived % 2**32)  # noqa: NPY002 - plugins draw from the global state, so it has to be seeded
+    np.random.seed(derived % 2**32)

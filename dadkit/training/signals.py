@@ -9,10 +9,10 @@ from typing import Self
 
 from dadkit.errors import DadkitError
 
-__all__ = ["Interrupted", "StopSignal"]
+__all__ = ["StopSignal", "StoppedError"]
 
 
-class Interrupted(DadkitError):
+class StoppedError(DadkitError):
     """The run was asked to stop; its state is saved and the same command goes on from there."""
 
     exit_code = 130

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dadkit.config.schema import StageConfig
 from dadkit.interfaces import Student
@@ -13,7 +14,7 @@ from dadkit.spaces import Space
 from dadkit.training.data import StageData
 from dadkit.training.step import DistillationStep
 
-__all__ = ["Stage"]
+__all__ = ["Outcome", "Stage"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,3 +54,13 @@ class Stage:
     def name(self) -> str:
         """The stage's name."""
         return self.config.name
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: the trained weights, the iteration they are from, iterations skipped, time taken."""
+
+    weights: dict[str, Tensor]
+    step: int
+    nonfinite: int
+    seconds: float

@@ -20,10 +20,10 @@ from dadkit.interfaces import Prediction, Teacher
 from dadkit.losses import feature_alignment_loss, gradient_matching_loss, median_mad, scale_anchor_loss
 from dadkit.spaces import Space
 from dadkit.training.features import align_features
-from dadkit.training.labels import PseudoLabels, label
+from dadkit.training.labels import PseudoLabels, label, split_prediction
 from dadkit.training.pairs import MapPair, PatchPair, labelled_target, to_float
 from dadkit.training.scale import LABELS, SourceScales, is_constant
-from dadkit.training.terms import FeatureTerm, Terms, local_global_value, map_value
+from dadkit.training.terms import FeatureTerm, Terms
 
 __all__ = ["DistillationStep", "Labeller", "StepResult"]
 
@@ -55,8 +55,9 @@ class StepResult:
     stats: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
-        """Terms and statistics under the names that logs use: ``loss/shared``, ``student/median``, …."""
+        """Everything, detached, under the names that logs use: ``loss/total``, ``loss/shared``, ``student/median``, …."""
         return {
+            "loss/total": self.total.detach(),
             **{f"loss/{name}": value for name, value in self.terms.items()},
             **{f"student/{name}": value for name, value in self.stats.items()},
         }
@@ -127,9 +128,7 @@ class DistillationStep(nn.Module):
         stats = self._stats([p.depth.detach() for p in predictions], sum(per_kind)) if with_stats else {}
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
 
-    def label(
-        self, batch: Batch, teacher: int, *, regions: bool | None = None, patches: bool | None = None
-    ) -> PseudoLabels:
+    def label(self, batch: Batch, teacher: int, *, regions: bool | None = None, patches: bool | None = None) -> PseudoLabels:
         """What ``teachers[teacher]`` answers for regions and patches; None = where some term asks for them."""
         if regions is None:
             regions = self.terms.needs_regions or (self._follows_primary and teacher == 0)
@@ -150,16 +149,15 @@ class DistillationStep(nn.Module):
         views = torch.cat([batch.student_images for batch in batches])
         with self._autocast(views.device):
             prediction = student(to_float(views))
-        sizes = [len(batch) for batch in batches]
-        taps = [{name: tap.split(sizes)[i] for name, tap in prediction.features.items()} for i in range(len(sizes))]
-        return [Prediction(d, prediction.space, None, t) for d, t in zip(prediction.depth.split(sizes), taps, strict=True)]
+        return split_prediction(prediction, [len(batch) for batch in batches])
 
     def _unlabelled(
         self, values: dict[str, Tensor], student: Prediction, batch: Batch, teacher: int, share: float
     ) -> list[MapPair]:
         """L_sc, L_lg and L_feat. Returns the pairs that the other terms take: the regions, the patches, or both."""
-        terms, scale = self.terms, self.scales.factor(self.teachers[teacher].name)
-        seen = self.label(batch, teacher)
+        terms = self.terms
+        seen = self.label(batch, teacher) if self.teachers else PseudoLabels()
+        scale = self.scales.factor(self.teachers[teacher].name) if self.teachers else 1.0
         pairs: list[MapPair] = []
         if terms.feature is not None:
             values["feature"] = share * self._feature(terms.feature, student, batch, seen, teacher)
@@ -169,10 +167,10 @@ class DistillationStep(nn.Module):
             pair = MapPair(student.depth, seen.region, seen.region_mask, len(batch), scale, raw=raw, slopes=slopes)
             pairs.append(pair)
             if terms.shared is not None:
-                values["shared"] = share * map_value(terms.shared, pair)
+                values["shared"] = share * terms.shared.on_map(pair)
         if terms.local_global is not None and seen.patches is not None and seen.patch_mask is not None:
             patches = PatchPair(student.depth, seen.patches, seen.patch_mask, batch.boxes, scale)
-            values["local_global"] = share * local_global_value(terms.local_global, patches)
+            values["local_global"] = share * terms.local_global.on_patches(patches)
             if terms.gradient_on_patches:
                 pairs.append(patches.sampled(raw=terms.local_global.raw))
         return pairs
@@ -183,7 +181,7 @@ class DistillationStep(nn.Module):
         term = self.terms.labelled
         pair = MapPair(student.depth, target, mask, len(batch), self.scales.factor(LABELS), raw=term is not None and term.raw)
         if term is not None:
-            values["labelled"] = share * map_value(term, pair)
+            values["labelled"] = share * term.on_map(pair)
         return pair
 
     def _common(self, values: dict[str, Tensor], pair: MapPair, share: float) -> None:
@@ -196,9 +194,7 @@ class DistillationStep(nn.Module):
                 pair.pred, target, pair.mask, scales=terms.gradient_scales, normalize=not pair.raw, backend=terms.backend
             )
         if terms.anchor and pair.whole and not pair.raw and self.space is not Space.METRIC:
-            found["anchor"] = scale_anchor_loss(
-                pair.pred, pair.target, pair.mask, target_scale=1.0, student_scale=pair.scale
-            )
+            found["anchor"] = scale_anchor_loss(pair.pred, pair.target, pair.mask, target_scale=1.0, student_scale=pair.scale)
         if pair.whole:
             for extra in terms.extra:
                 found[f"extra/{extra.name}"] = extra.loss(pair.pred, pair.scaled_target, pair.mask)
@@ -210,7 +206,7 @@ class DistillationStep(nn.Module):
         if self._follows_primary and teacher == 0:
             features = seen.features
         else:
-            reference = self._reference[0] or self.teachers[0].model
+            reference = self.teachers[0].model if self._reference[0] is None else self._reference[0]
             with self._autocast(batch.images.device):
                 features = reference(to_float(batch.images)).features
         view = (batch.images.shape[-2], batch.images.shape[-1])

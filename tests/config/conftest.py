@@ -82,6 +82,10 @@ def nothing() -> Built:
     return Built("nothing", {})
 
 
+def chosen(space: Literal["disparity", "depth"] = "disparity") -> Built:
+    return Built("chosen", {"space": space})
+
+
 def pairs(root: str, split: Literal["train", "test"] = "train") -> Built:
     return Built("pairs", {"root": root, "split": split})
 
@@ -94,6 +98,7 @@ TARGETS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("student", "toy/tiny"): (tiny, {"space": "disparity", "config": "TinyOptions"}),
     ("student", "toy/metric"): (tiny, {"space": "metric", "config": "TinyOptions"}),
     ("student", "toy/any"): (nothing, {}),
+    ("student", "toy/chosen"): (chosen, {"space": "disparity"}),
     ("teacher", "toy/tiny"): (tiny, {"space": "disparity", "config": "TinyOptions"}),
     ("teacher", "toy/large"): (large, {"space": "disparity", "arguments": {"fixed": 7}, "aliases": ("toy/huge",)}),
     ("teacher", "toy/depth"): (large, {"space": "depth"}),
@@ -143,7 +148,7 @@ class ToyRegistry:
         return TinyOptions if component.config == "TinyOptions" else None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def registry() -> ToyRegistry:
     return ToyRegistry()
 
@@ -157,7 +162,7 @@ iterations: 10
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small() -> str:
     """A valid file with one stage."""
     return SMALL

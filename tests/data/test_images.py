@@ -77,6 +77,7 @@ def test_exif_orientation_is_applied_once_in_every_format(kind: str, picture) ->
     assert decode(data).shape == (3, 60, 40)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_leaves_the_photograph_as_it_is_stored(picture) -> None:
     data = encoded(Image.fromarray(picture(40, 60)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
     assert decode(data).shape == (3, 40, 60)
@@ -182,6 +183,7 @@ def test_missing_files_and_folders_are_sample_errors(tmp_path: Path) -> None:
         decode(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_sizes_are_checked_before_decoding(picture) -> None:
     with pytest.raises(SampleError, match="9000 x 9950 pixels are more than max_pixels = 89478485"):
         decode(bomb_png(9000, 9950))  # its data would make it "truncated", had they been read

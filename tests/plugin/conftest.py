@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from textwrap import dedent
@@ -125,3 +126,38 @@ def environment(tmp_path: Path) -> Environment:
     work = tmp_path / "work"
     work.mkdir()
     return Environment(tmp_path / "environment", work)
+
+
+_BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+@pytest.fixture
+def execute_page(environment: Environment) -> Callable[[Path], None]:
+    """Execute a page of documentation in a fresh environment and folder, block after block.
+
+    A block whose opening line names a file (```` ```toml pyproject.toml ````) is that file. A ``python`` block without a name
+    is a script. A ``console`` block holds commands after ``$ `` and what they print, where ``…`` stands for anything; they must
+    succeed, unless what they print is shown as an ``Error: `` or ``error: ``. Other blocks are only shown.
+    """
+
+    def execute(page: Path) -> None:
+        text = page.read_text()
+        blocks = _BLOCK.findall(text)
+        assert text.count("\n```") == 2 * len(blocks), "a block of the page cannot be read"
+        for language, file, body in blocks:
+            if file:
+                (environment.work / file).parent.mkdir(parents=True, exist_ok=True)
+                (environment.work / file).write_text(body)
+            elif language == "python":
+                (environment.work / "script.py").write_text(body)
+                code, output = environment.run("python script.py")
+                assert code == 0, output
+            elif language == "console":
+                for command, expected in _COMMAND.findall(body):
+                    code, output = environment.run(command)
+                    assert (code != 0) == bool(re.search("[Ee]rror: ", expected)), f"$ {command} -> {code}\n{output}"
+                    pattern = ".*".join(re.escape(part) for part in expected.strip().split("…"))
+                    assert re.fullmatch(pattern, output.strip(), re.DOTALL), f"$ {command}\n{output}"
+
+    return execute

@@ -213,6 +213,7 @@ def test_a_builtin_also_installed_from_its_own_wheel_is_no_conflict(plugin_farm)
     record = only(plugin_farm)
     assert record.state is PluginState.OK
     assert (record.distribution, record.version) == ("dadkit-dav2", "0.1.5")
+    assert record.claims == ("dadkit-dav2 0.1.5 -> farm_dadkit_dav2", "dadkit 0.1 -> farm_dadkit_dav2")
 
 
 def test_a_distribution_seen_twice_counts_once_and_the_first_wins(plugin_farm, monkeypatch):

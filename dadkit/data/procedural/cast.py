@@ -44,7 +44,7 @@ class View:
         x = (np.arange(width + 1) + shift - k[0, 2]) / k[0, 0]
         y = (np.arange(height + 1) + shift - k[1, 2]) / k[1, 1]
         matrix = primitives.rotation.transpose(0, 2, 1) @ camera.rotation
-        origin = to_local(primitives, camera.position).T
+        origin = to_local(primitives, camera.position).T.astype(np.float64)
         return View(x[:, None, :].astype(np.float32), y[:, :, None].astype(np.float32), matrix, origin)
 
 
@@ -80,8 +80,7 @@ def _windows(camera: Camera, primitives: Primitives, view: View) -> tuple[NDArra
     right = np.ceil((np.where(seen, px, -np.inf).max(axis=1) - x[0]) / step_x + 0.01) + 1
     top = np.floor((np.where(seen, py, np.inf).min(axis=1) - y[0]) / step_y - 0.51)
     bottom = np.ceil((np.where(seen, py, -np.inf).max(axis=1) - y[0]) / step_y + 0.01) + 1
-    rows, columns = len(y), len(x)
-    window = np.stack([np.clip(top, 0, rows), np.clip(bottom, 0, rows), np.clip(left, 0, columns), np.clip(right, 0, columns)], 1)
+    window = np.clip(np.stack([top, bottom, left, right], axis=1), 0, [len(y), len(y), len(x), len(x)])
     nearest = np.where(seen, points[..., 2], np.inf).min(axis=1)
     return np.where(seen.any(axis=1, keepdims=True), window, 0).astype(np.intp), nearest
 
@@ -93,6 +92,8 @@ def cast(camera: Camera, primitives: Primitives, view: View) -> Hits:
     index = np.full(shape, -1, dtype=np.int16)
     windows, nearest = _windows(camera, primitives, view)
     matrix = view.matrix.astype(np.float32)
+    # Python's numbers take the precision of what they meet: float32 for boxes, float64 where geometry asks for it.
+    kinds, origins, halves = [Kind(k) for k in primitives.kind], view.origin.tolist(), primitives.half.tolist()
     for k in np.argsort(nearest, kind="stable"):
         top, bottom, left, right = windows[k]
         if bottom <= top or right <= left:
@@ -102,27 +103,28 @@ def cast(camera: Camera, primitives: Primitives, view: View) -> Hits:
             continue
         x, y = view.x[:, :, left:right], view.y[:, top:bottom]
         m = matrix[k]
-        direction = tuple(m[i, 0] * x + (m[i, 1] * y + m[i, 2]) for i in range(3))
-        near, far = interval(Kind(primitives.kind[k]), tuple(view.origin[k].tolist()), direction, tuple(primitives.half[k].tolist()))
+        direction = [m[i, 0] * x + (m[i, 1] * y + m[i, 2]) for i in range(3)]
+        near, far = interval(kinds[k], origins[k], direction, halves[k])
         hit = (near <= far) & (near < best) & (near > 0.0)
         np.copyto(best, near, where=hit, casting="same_kind")
         np.copyto(index[:, top:bottom, left:right], np.int16(k), where=hit)
     return Hits(depth, index)
 
 
-def glance(camera: Camera, primitives: Primitives, side: int = 16) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+def glance(camera: Camera, primitives: Primitives, side: int = 12) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Depth and primitive index of ``side x side`` rays over a square image: a cheap look before a view is accepted."""
     view = View.of(camera, primitives, side, side)
     x = np.broadcast_to(view.x[0, :, :side], (side, side)).ravel()
     y = np.broadcast_to(view.y[0, :side], (side, side)).ravel()
-    rays = np.stack([x, y, np.ones_like(x)]).astype(np.float64)
-    depth = np.full((len(primitives), side * side), np.inf)
+    rays = np.stack([x, y, np.ones_like(x)])
+    depth = np.full((len(primitives), side * side), np.inf, dtype=np.float32)
+    matrix, origin, half = (a.astype(np.float32) for a in (view.matrix, view.origin, primitives.half))
     for kind in Kind:
         which = np.flatnonzero(primitives.kind == kind)
         if len(which) == 0:
             continue
-        direction = np.einsum("kij,jn->ikn", view.matrix[which], rays)
-        near, far = interval(kind, tuple(view.origin[which].T[..., None]), tuple(direction), tuple(primitives.half[which].T[..., None]))
+        direction = np.einsum("kij,jn->ikn", matrix[which], rays)
+        near, far = interval(kind, origin[which].T[..., None], direction, half[which].T[..., None])
         depth[which] = np.where((near <= far) & (near > 0), near, np.inf)
     first = depth.argmin(axis=0)
     best = depth[first, np.arange(side * side)]
@@ -136,5 +138,5 @@ def clearance(primitives: Primitives, point: NDArray[np.float64]) -> float:
     for kind in Kind:
         which = primitives.kind == kind
         if which.any():
-            nearest = min(nearest, float(signed_distance(kind, tuple(local[:, which]), tuple(primitives.half[which].T)).min()))
+            nearest = min(nearest, float(signed_distance(kind, local[:, which], primitives.half[which].T).min()))
     return nearest

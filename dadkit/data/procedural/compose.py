@@ -18,22 +18,22 @@ _CLEARANCE = 0.1  # metres between the camera and every surface, at least
 
 
 def compose(style: str, rng: np.random.Generator, photo_noise: float) -> Scene:
-    """A scene of ``style``. Drafts and cameras are drawn until a view is worth a picture; the answer depends on ``rng`` alone."""
+    """A scene of ``style``: drafts and cameras are drawn until a view is worth a picture. Depends on ``rng`` alone."""
     palette = Palette(rng)
     for _ in range(_DRAFTS):
         draft = STYLES[style](palette)
         primitives = draft.parts.primitives()
         for _ in range(_CAMERAS):
             camera = draft.view()
-            if is_worth_a_picture(camera, primitives):
+            if is_worth_a_picture(camera, primitives, draft.contrast):
                 photo = _photo(palette, photo_noise)
                 materials = tuple(draft.parts.materials)
                 return Scene(style, camera, primitives, materials, draft.lights, draft.sky, photo, draft.reach)
     raise RuntimeError(f"no good view of a {style!r} scene in {_DRAFTS} drafts with {_CAMERAS} cameras each")
 
 
-def is_worth_a_picture(camera: Camera, primitives: Primitives) -> bool:
-    """True if the camera is free, and sees several solids over a range of depths, none of which fills the image."""
+def is_worth_a_picture(camera: Camera, primitives: Primitives, contrast: float) -> bool:
+    """True if the camera is free, and sees several solids over a range of depths up to ``contrast``, none filling the image."""
     if clearance(primitives, camera.position) < _CLEARANCE:
         return False
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -44,7 +44,7 @@ def is_worth_a_picture(camera: Camera, primitives: Primitives) -> bool:
     low, middle, high = np.quantile(depth[solid], (0.05, 0.5, 0.95))
     counts = np.sort(np.bincount(index[solid]))[::-1] / index.size
     several = np.count_nonzero(counts) >= 4 and counts[0] < 0.72
-    return bool(several and high > 1.6 * low and middle > 0.2)
+    return bool(several and 1.8 * low < high < contrast * low and middle > 0.2)
 
 
 def _photo(palette: Palette, photo_noise: float) -> Photo:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from dadkit.data.procedural.palette import Palette, lamp
-from dadkit.data.procedural.scene import Frame, Material, Parts
+from dadkit.data.procedural.parts import Frame, Parts
+from dadkit.data.procedural.scene import Material
 
 __all__ = [
     "bed",
@@ -29,7 +30,9 @@ __all__ = [
 QUARTER = math.pi / 2
 
 
-def table(parts: Parts, palette: Palette, frame: Frame, width: float, depth: float, height: float, *, laid: bool = True) -> None:
+def table(
+    parts: Parts, palette: Palette, frame: Frame, width: float, depth: float, height: float, *, laid: bool = True
+) -> None:
     """A top on four legs or one foot, often with small things on it."""
     wood = palette.wood(0.6) if palette.chance(0.7) else palette.plain()
     thick = palette.between(0.015, 0.03)
@@ -75,7 +78,9 @@ def small_thing(parts: Parts, palette: Palette, frame: Frame, size: float) -> No
         z = 0.0
         for _ in range(1 + int(palette.between(0, 3))):
             thick = size * palette.between(0.06, 0.16)
-            parts.box(turned, (0, 0, z + thick), (size * 0.5, size * 0.7, thick), palette.plain(size), yaw=palette.between(-0.4, 0.4))
+            parts.box(
+                turned, (0, 0, z + thick), (size * 0.5, size * 0.7, thick), palette.plain(size), yaw=palette.between(-0.4, 0.4)
+            )
             z += 2 * thick
     elif kind == "bottle":
         parts.cone(turned, (0, 0, 0.6 * half), (size * 0.17,) * 2, 0.6 * half, look)
@@ -116,7 +121,12 @@ def shelf(parts: Parts, palette: Palette, frame: Frame, width: float, depth: flo
             share = palette.between(0.4, 0.95)
             side = (1 - share) * palette.between(-0.5, 0.5) * width
             tall = 0.5 * gap * palette.between(0.6, 0.85)
-            parts.box(frame, (side, -0.02, level * gap + 0.024 + tall), (share * width / 2 - 0.02, depth / 2 - 0.04, tall), palette.books())
+            parts.box(
+                frame,
+                (side, -0.02, level * gap + 0.024 + tall),
+                (share * width / 2 - 0.02, depth / 2 - 0.04, tall),
+                palette.books(),
+            )
         elif palette.chance(0.6):
             small_thing(parts, palette, frame.at(palette.between(-0.3, 0.3) * width, 0, level * gap + 0.024), gap * 0.6)
 
@@ -129,7 +139,9 @@ def cupboard(parts: Parts, palette: Palette, frame: Frame, width: float, depth: 
     parts.box(frame, (0, 0.01, height + 0.012), (width / 2 + 0.015, depth / 2 + 0.015, 0.012), palette.wood(0.6))
     if height < 1.3:
         for _ in range(int(palette.between(0, 3))):
-            small_thing(parts, palette, frame.at(palette.between(-0.4, 0.4) * width, 0, height + 0.024), palette.between(0.1, 0.35))
+            small_thing(
+                parts, palette, frame.at(palette.between(-0.4, 0.4) * width, 0, height + 0.024), palette.between(0.1, 0.35)
+            )
 
 
 def sofa(parts: Parts, palette: Palette, frame: Frame, width: float) -> None:

@@ -2,11 +2,12 @@
 
 Every function broadcasts: a solid's numbers and a ray's numbers may be scalars or arrays of any broadcastable shapes, so the
 same formula serves one solid against a window of pixels, all solids against a coarse grid, and blocks of points against their
-possible occluders. Coordinates are local to the solid, as triples of arrays.
+possible occluders. Coordinates are local to the solid; vectors are three arrays, or one array whose first axis is 3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from dadkit.data.procedural.scene import Kind, Primitives
 
 __all__ = ["interval", "signed_distance", "to_local"]
 
-Triple = tuple[Any, Any, Any]
+Triple = Sequence[Any] | NDArray[Any]
 _TINY = np.float32(1e-20)  # keeps 1/d finite where a ray is parallel to a face; changes no other value
 
 

@@ -50,7 +50,7 @@ class Blocks:
         self.ahead = self._ahead()
 
     def shadow(self, light: Light, facing: Rows) -> Rows:
-        """(n,) share of the light that arrives, 0 in full shadow. ``facing``: cosine at the surface; blocks turned away are skipped."""
+        """(n,) share of the light that arrives, 0 in full shadow; blocks whose cosine ``facing`` is negative are skipped."""
         vector = np.array(light.vector, dtype=np.float32)
         lit = facing.reshape(-1, BLOCK).max(axis=1) > 0
         possible = self._between(vector, light.is_sun) & self.ahead & lit & self.casts[:, None]
@@ -60,8 +60,8 @@ class Blocks:
             aim = vector if light.is_sun else vector - self.at[solid]
             aimed = [(self.turn[i, solid] * aim).sum(axis=1)[:, None] for i in range(3)]
             direction = aimed if light.is_sun else [aimed[i] - local[i] for i in range(3)]
-            half = tuple(self.half[solid].T[..., None])
-            enter, leave = interval(kind, tuple(local), tuple(direction), half)
+            half = self.half[solid].T[..., None]
+            enter, leave = interval(kind, local, direction, half)
             enter = np.maximum(enter, 0)
             inside = (leave if light.is_sun else np.minimum(leave, 1)) - enter
             if not light.is_sun:  # from shares of the way to metres
@@ -77,20 +77,20 @@ class Blocks:
         share = np.ones(self.points.shape[1:], dtype=np.float32)
         probes = self.points + np.float32(reach) * self.normal
         _, local, spread = self._bounds(probes)
-        near = signed_distance(Kind.BOX, tuple(local), tuple(self.extent + spread)) < reach
+        near = signed_distance(Kind.BOX, local, self.extent + spread) < reach
         for kind, solid, block in self._pairs(near & self.ahead):
-            half = tuple(self.half[solid].T[..., None])
-            gap = signed_distance(kind, tuple(self._local(probes[:, block], solid)), half)
+            half = self.half[solid].T[..., None]
+            gap = signed_distance(kind, self._local(probes[:, block], solid), half)
             cover = np.clip(1 - gap * np.float32(1 / reach), 0, 1)
             self._darken(share, block, 1 - np.float32(strength) * cover * cover)
         return share.reshape(-1)
 
     def _bounds(self, points: Rows) -> tuple[Rows, Rows, Rows]:
-        """Bounding boxes of blocks of points: centres (3, blocks), and in each solid's frame centres and half sides (3, K, blocks)."""
+        """Bounding boxes of blocks: centres (3, blocks); in each solid's frame, centres and half sides (3, K, blocks)."""
         low, high = points.min(axis=2), points.max(axis=2)
         centre = 0.5 * (low + high)
-        local = np.matmul(self.turn, centre) - np.einsum("ikj,kj->ik", self.turn, self.at)[..., None]
-        return centre, local, np.matmul(np.abs(self.turn), 0.5 * (high - low))
+        local = _turned(self.turn, centre) - (self.turn * self.at).sum(axis=2)[..., None]
+        return centre, local, _turned(np.abs(self.turn), 0.5 * (high - low))
 
     def _ahead(self) -> NDArray[np.bool_]:
         """(K, blocks): False where the block is flat and the solid lies wholly behind its plane, so that it can hide nothing.
@@ -101,17 +101,17 @@ class Blocks:
         offset = self.points - self.points[:, :, :1]
         above = normal[0, :, None] * offset[0] + normal[1, :, None] * offset[1] + normal[2, :, None] * offset[2]
         bent = (np.abs(above).max(axis=1) > 2e-3) | (np.abs(self.normal - self.normal[:, :, :1]).max(axis=(0, 2)) > 0.01)
-        aligned = np.matmul(self.turn, normal)
+        aligned = _turned(self.turn, normal)
         highest = (np.abs(aligned) * self.extent - aligned * self.local).sum(axis=0)  # of the solid, above the plane
         return (highest > 2e-3) | bent
 
     def _between(self, vector: Rows, is_sun: bool) -> NDArray[np.bool_]:
         """(K, blocks): whether a solid's bounding box can lie between a block and the light at or along ``vector``."""
         if is_sun:
-            direction = np.broadcast_to(np.einsum("ikj,j->ik", self.turn, vector)[..., None], self.local.shape)
+            direction = np.broadcast_to((self.turn * vector).sum(axis=2)[..., None], self.local.shape)
         else:
-            direction = np.matmul(self.turn, vector[:, None] - self.centre)
-        near, far = interval(Kind.BOX, tuple(self.local), tuple(direction), tuple(self.extent + self.spread))
+            direction = _turned(self.turn, vector[:, None] - self.centre)
+        near, far = interval(Kind.BOX, self.local, direction, self.extent + self.spread)
         possible = (near <= far) & (far > 0) & (near < (np.inf if is_sun else 1.0))
         # Block and light on one side of the solid: nothing of it lies between them.
         aside = self.extent + self.spread
@@ -145,3 +145,11 @@ class Blocks:
         """Multiply each block's share by the factors of all its pairs."""
         starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
         share[block[starts]] *= np.multiply.reduceat(factor, starts, axis=0).astype(np.float32, copy=False)
+
+
+def _turned(turn: Rows, vectors: Rows) -> Rows:
+    """Vectors (3, B) in each solid's axes: (3, K, B). Written out: a threaded matrix product would take the trainer's cores."""
+    result = turn[:, :, 0, None] * vectors[0]
+    result += turn[:, :, 1, None] * vectors[1]
+    result += turn[:, :, 2, None] * vectors[2]
+    return result

@@ -59,7 +59,7 @@ class Palette:
     def hsv(self, hue: tuple[float, float], saturation: tuple[float, float], value: tuple[float, float]) -> Color:
         """A colour from ranges of displayed hue, saturation and value, as linear RGB."""
         rgb = colorsys.hsv_to_rgb(self.between(*hue) % 1.0, self.between(*saturation), self.between(*value))
-        return tuple(channel**2.2 for channel in rgb)  # type: ignore[return-value]
+        return (rgb[0] ** 2.2, rgb[1] ** 2.2, rgb[2] ** 2.2)
 
     def _material(self, color: Color, tile: str, period: float, dark: float, **more: float) -> Material:
         """A tile between ``color`` times ``dark`` and ``color``."""
@@ -85,7 +85,9 @@ class Palette:
         kind = self.rng.random()
         color = self.hsv((0, 1), (0.0, 0.4), (0.55, 0.97))
         if kind < 0.5:
-            return self._material(color, self.pick("plaster", "clouds"), self.between(1.5, 3), self.between(0.7, 0.92), grunge=0.2)
+            return self._material(
+                color, self.pick("plaster", "clouds"), self.between(1.5, 3), self.between(0.7, 0.92), grunge=0.2
+            )
         if kind < 0.68:
             tile = self.pick("stripes", "dots", "plaid", "weave", "uneven_stripes", "leaves")
             return self._material(color, tile, self.between(0.5, 1.6), self.between(0.55, 0.85), grunge=0.15)
@@ -164,7 +166,9 @@ class Palette:
             "snow": ((0.55, 0.65), (0.0, 0.1), (0.85, 0.98)),
         }[kind]
         tile = {"earth": "clouds", "sand": "speckle", "gravel": "gravel", "snow": "clouds"}[kind]
-        return self._material(self.hsv(hue, saturation, value), tile, self.between(1.5, 4), self.between(0.45, 0.8), grunge=0.45)
+        return self._material(
+            self.hsv(hue, saturation, value), tile, self.between(1.5, 4), self.between(0.45, 0.8), grunge=0.45
+        )
 
     def paving(self) -> Material:
         """Streets, paths and squares."""

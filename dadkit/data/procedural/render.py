@@ -57,7 +57,12 @@ def _edges(hits: Hits) -> NDArray[np.bool_]:
     depth = hits.depth[1]
     inverse = np.where(np.isfinite(depth), 1 / depth, 0)  # linear in the image on every plane, so a crease bends it
     middle = np.where(np.isfinite(hits.depth[0, :-1, :-1]), 1 / hits.depth[0, :-1, :-1], 0)
-    quarters = [(slice(None, -1), slice(None, -1)), (slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1)), (slice(1, None),) * 2]
+    quarters = [
+        (slice(None, -1), slice(None, -1)),
+        (slice(None, -1), slice(1, None)),
+        (slice(1, None), slice(None, -1)),
+        (slice(1, None),) * 2,
+    ]
     edge = np.zeros(centre.shape, dtype=bool)
     for quarter in quarters:
         edge |= corner[quarter] != centre
@@ -77,7 +82,7 @@ def _tiles(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.int64]
 
 
 def _order(hits: Hits, needed: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Flat positions of the needed samples, tile by tile and within a tile solid by solid: neighbours on one surface together."""
+    """Flat positions of the needed samples, tile by tile and in a tile solid by solid: neighbours on a surface together."""
     order, tile = _tiles(hits.depth.shape[1] - 1, hits.depth.shape[2] - 1)
     keep = needed.ravel()[order]
     order, tile = order[keep], tile[keep]

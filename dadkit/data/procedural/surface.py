@@ -41,7 +41,9 @@ class Surface:
     pixel: Rows
 
 
-def surface(camera: Camera, primitives: Primitives, view: View, index: NDArray[np.intp], depth: Rows, x: Rows, y: Rows) -> Surface:
+def surface(
+    camera: Camera, primitives: Primitives, view: View, index: NDArray[np.intp], depth: Rows, x: Rows, y: Rows
+) -> Surface:
     """Gather everything about the hits of rays (x, y, 1) on primitives ``index`` at ``depth``."""
     to_world = camera.rotation.astype(np.float32)
     ray = np.stack([to_world[i, 0] * x + (to_world[i, 1] * y + to_world[i, 2]) for i in range(3)])
@@ -94,7 +96,9 @@ def _bend(primitives: Primitives, points: Surface, which: NDArray[np.intp], loca
     normal = np.where(is_cone, np.stack([local[0], local[1], -slope * radius]), local / (half * half))
     normal = np.where(cap, np.stack([np.zeros_like(angle), np.zeros_like(angle), local[2]]), normal)
     rotation = np.take(np.ascontiguousarray(primitives.rotation.reshape(-1, 9).T, dtype=np.float32), index, axis=1)
-    world = np.stack([rotation[3 * i] * normal[0] + rotation[3 * i + 1] * normal[1] + rotation[3 * i + 2] * normal[2] for i in range(3)])
+    world = np.stack(
+        [rotation[3 * i] * normal[0] + rotation[3 * i + 1] * normal[1] + rotation[3 * i + 2] * normal[2] for i in range(3)]
+    )
     world /= np.maximum(np.sqrt((world * world).sum(axis=0)), np.float32(1e-12))
     points.normal[:, which] = world
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,12 @@ __all__ = ["SIDE", "TILES", "lookup", "tile_index"]
 
 SIDE = 256
 _LEVELS = SIDE.bit_length() - 1
-Map = NDArray[np.float32]
+Map = NDArray[Any]
 _V, _U = np.meshgrid(*[(np.arange(SIDE) + 0.5) / SIDE] * 2, indexing="ij")
 
 
 def _noise(rng: np.random.Generator, falloff: float, stretch: tuple[float, float] = (1.0, 1.0)) -> Map:
-    """Periodic noise whose amplitude falls as frequency ** -falloff, spread to [0, 1]; ``stretch`` draws it out along v and u."""
+    """Periodic noise in [0, 1] whose amplitude falls as frequency ** -falloff, squeezed by ``stretch`` along v and u."""
     fv, fu = np.meshgrid(np.fft.fftfreq(SIDE) * SIDE * stretch[0], np.fft.fftfreq(SIDE) * SIDE * stretch[1], indexing="ij")
     radius = np.maximum(np.hypot(fv, fu), 1.0)
     spectrum = np.fft.fft2(rng.standard_normal((SIDE, SIDE))) * radius**-falloff

@@ -37,7 +37,9 @@ def gradient_matching_loss(
     if reduction == "none":
         pixels = torch.zeros_like(residual)
         for stride, step, number in zip(strides, steps, numbers, strict=True):
-            share = numbers[0] / number.clamp(min=1)  # so that the map's mean over the counted pixels is the image's loss
+            share = numbers[0].to(step.dtype) / number.clamp(
+                min=1
+            )  # so that the map's mean over the counted pixels is the image's loss
             pixels[:, ::stride, ::stride] += step * share[:, None, None]
         return torch.where(counted | (valid & poison.isnan()[:, None, None]), pixels * poison[:, None, None], 0)
     totals = torch.stack([step.sum((1, 2)) for step in steps]) * poison

@@ -9,7 +9,7 @@ from dadkit.ops.reference.normalization import pixel_loss
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
 from dadkit.ops.reference.reduction import average, image_sums
 
-__all__ = ["local_global_loss", "sample_boxes"]
+__all__ = ["cut_patches", "local_global_loss", "reduce_patches", "sample_boxes"]
 
 
 def local_global_loss(
@@ -44,25 +44,50 @@ def local_global_loss(
         target_stats: statistics of the B * N patches.
     """
     options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
-    batch, patches, height, width = target.shape
+    crops, valid, present = cut_patches(pred, boxes, target.shape, mask, pred_mask)
+    loss, counted, poison = pixel_loss(crops, target.flatten(0, 1), valid, options, target_stats)
+    return reduce_patches(loss, counted, poison, present, reduction=reduction, trim=trim)
+
+
+def cut_patches(
+    pred: Tensor, boxes: Tensor, shape: torch.Size, mask: Tensor | None, pred_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The student's map at the patches' grids, where it is valid, and which boxes have an area.
+
+    Args:
+        pred: (B, H, W).
+        boxes: (B, N, 4).
+        shape: (B, N, h, w) of the patches.
+        mask: bool (B, N, h, w) or None.
+        pred_mask: bool (B, H, W) or None.
+
+    Returns:
+        crops (B * N, h, w), valid (B * N, h, w) bool, present (B, N) bool. Nothing is valid in a box without area.
+    """
+    size = (shape[2], shape[3])
     present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     boxes = torch.where(present[..., None], boxes, boxes.new_tensor([0, 0, 1, 1])).to(pred.dtype)
-    valid = present[..., None, None].expand(target.shape)
+    valid = present[..., None, None].expand(shape)
     if mask is not None:
         valid = valid & mask
     if pred_mask is not None:
         pred = torch.where(pred_mask, pred, 0)
-        valid = valid & _all_touched(pred_mask, boxes, (height, width))
-    crops = sample_boxes(pred, boxes, (height, width))
-    loss, counted, poison = pixel_loss(crops.flatten(0, 1), target.flatten(0, 1), valid.flatten(0, 1), options, target_stats)
+        valid = valid & _all_touched(pred_mask, boxes, size)
+    return sample_boxes(pred, boxes, size).flatten(0, 1), valid.flatten(0, 1), present
+
+
+def reduce_patches(
+    loss: Tensor, counted: Tensor, poison: Tensor, present: Tensor, *, reduction: Reduction, trim: float
+) -> Tensor:
+    """As ``reduction.reduce``, with patches (B * N, h, w) averaged per image over those that are ``present`` (B, N)."""
     total, number, kept = image_sums(loss, counted, trim)
     if reduction == "none":
-        return torch.where(counted, kept * poison[:, None, None], 0).view(target.shape)
-    total, number = (total * poison).view(batch, patches), number.view(batch, patches)
+        return torch.where(counted, kept * poison[:, None, None], 0).unflatten(0, present.shape)
+    total, number = (total * poison).view(present.shape), number.view(present.shape)
     if reduction == "pixel":
         return average(total.sum(), number.sum())
     image = average(average(total, number).sum(1), present.sum(1))
-    return image if reduction == "image" else image.sum() / max(batch, 1)
+    return image if reduction == "image" else image.sum() / max(len(image), 1)
 
 
 def sample_boxes(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

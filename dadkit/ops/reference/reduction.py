@@ -53,7 +53,7 @@ def image_sums(loss: Tensor, counted: Tensor, trim: float) -> tuple[Tensor, Tens
         values = torch.where(counted, loss.detach(), torch.inf)
         limit = values.flatten(1).sort(dim=1).values.gather(1, (number[:, None] - 1).clamp(min=0))[..., None]
         below, tied = values < limit, (values == limit) & counted
-        share = (number - below.sum((1, 2))) / tied.sum((1, 2)).clamp(min=1)
+        share = (number - below.sum((1, 2))).to(loss.dtype) / tied.sum((1, 2)).clamp(min=1)
         kept = kept * (below + share[:, None, None] * tied)
     return kept.sum((1, 2)), number.to(loss.dtype), kept
 

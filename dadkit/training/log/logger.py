@@ -66,5 +66,5 @@ class StageLogger:
 
     def picture(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Write a sample grid."""
-        write_picture(self._samples / f"step-{step:06d}.jpg", picture)
+        write_picture(self._samples / f"step-{step:08d}.jpg", picture)
         self._board.picture(step, "samples", picture)

@@ -32,13 +32,13 @@ class MetricsFile:
         path: the file; it is made when the first line is written.
         stage: the stage that writes.
         start: iterations already done. Lines of this stage beyond it come from a process that died after its last checkpoint;
-            they are removed, since the resumed run writes them again.
+            they are removed, since the resumed run writes them again; so is a validation at ``start``, which is repeated.
     """
 
     def __init__(self, path: Path, stage: str, *, start: int) -> None:
         self.path = path
         self.stage = stage
-        truncate_lines(path, lambda line: line["stage"] != stage or line["step"] <= start)
+        truncate_lines(path, lambda line: line["stage"] != stage or _belongs(line, start))
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: stage, step, values. Numbers that JSON does not know (NaN, infinity) become null."""
@@ -73,3 +73,8 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def _encode(values: Mapping[str, Any]) -> str:
     return json.dumps({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}) + "\n"
+
+
+def _belongs(line: Mapping[str, Any], start: int) -> bool:
+    is_validation = any(name.startswith("validation/") for name in line)
+    return bool(line["step"] < start or (line["step"] == start and not is_validation))

@@ -17,6 +17,9 @@ from dadkit.spaces import Space
 
 __all__ = ["difference", "match_scale", "sample_grid", "write_picture"]
 
+SMALLEST = 160
+"""Views narrower than this many pixels are shown enlarged."""
+
 
 def sample_grid(
     images: Tensor, boxes: Tensor, target: Tensor, mask: Tensor, student: Tensor, *, space: Space, source: str
@@ -34,18 +37,19 @@ def sample_grid(
         space: of both maps.
         source: the title of the target's column.
     """
+    zoom = max(1, SMALLEST // images.shape[-1])
     matched = student if space is Space.METRIC else match_scale(student, target, mask)
     rows = []
     for image, box, t, m, s in zip(images.cpu(), boxes.cpu(), target.cpu(), mask.cpu(), matched.cpu(), strict=True):
         limits = pictures.percentile_limits(pictures.nearness(t, space), m)
-        rows.append(
-            [
-                pictures.draw_boxes(pictures.to_uint8(image), box),
-                pictures.colorize(t, space=space, valid=m, limits=limits),
-                pictures.colorize(s, space=space, limits=limits),
-                difference(s, t, m),
-            ]
-        )
+        cells = [
+            pictures.to_uint8(image),
+            pictures.colorize(t, space=space, valid=m, limits=limits),
+            pictures.colorize(s, space=space, limits=limits),
+            difference(s, t, m),
+        ]
+        cells = [cell.repeat(zoom, axis=0).repeat(zoom, axis=1) for cell in cells]
+        rows.append([pictures.draw_boxes(cells[0], box * zoom), *cells[1:]])
     return pictures.grid(rows, titles=["image", source, "student", "|difference|"])
 
 

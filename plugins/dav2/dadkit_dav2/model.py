@@ -91,3 +91,4 @@ class DepthAnything(Student):
         if init == "encoder":
             state = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
         load_strict(self, state, source=weights, optional=lambda name: init == "encoder" and name.startswith(HEAD), hint=hint)
+        self.head_is_trained = init == "all"

@@ -101,3 +101,4 @@ class TopFormerDepth(Student):
             optional=lambda name: name.startswith(absent) or name.endswith(".num_batches_tracked"),
             hint=hint,
         )
+        self.head_is_trained = DECODER not in absent

@@ -7,19 +7,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dadkit.data.procedural.palette import Palette, scaled
-from dadkit.data.procedural.scene import Camera, Color, Frame, Light, Parts, Sky
+from dadkit.data.procedural.parts import Frame, Parts
+from dadkit.data.procedural.scene import Camera, Color, Light, Sky
 
 __all__ = ["Draft", "Floor", "aim", "daylight", "lens", "lens_roll", "pitch"]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A built scene without a camera. ``view`` draws a camera each time it is called; not every one is worth a picture."""
+    """A built scene without a camera.
+
+    Attributes:
+        parts: the solids and their materials.
+        lights, sky: the light.
+        reach: how far ambient occlusion looks, metres.
+        contrast: largest ratio of far to near depth that a picture may show. After alignment in disparity an error is as large
+            as the nearest things make it, and swamps relative errors in a background many times as far.
+        view: draws a camera each time it is called; not every one is worth a picture.
+    """
 
     parts: Parts
     lights: tuple[Light, ...]
     sky: Sky
     reach: float
+    contrast: float
     view: Callable[[], Camera]
 
 
@@ -61,6 +72,16 @@ class Floor:
             if self.claim(x, y, 0.5 * max(width, depth)):
                 return self.frame.at(x, y, 0, side * math.pi / 2)
         return None
+
+    def beside(self, height: float, away: tuple[float, float], low: float, high: float) -> Camera | None:
+        """A camera at ``height``, ``away`` metres from one of the things, that looks at it at ``low`` to ``high``."""
+        if not self.taken:
+            return None
+        palette = self.palette
+        x, y, radius = self.taken[int(palette.rng.random() * len(self.taken))]
+        distance, angle = radius + palette.between(*away), palette.between(0, math.tau)
+        position = self.frame.point(x + distance * math.cos(angle), y + distance * math.sin(angle), height)
+        return aim(palette, position, self.frame.point(x, y, palette.between(low, high)))
 
 
 def lens(palette: Palette) -> float:

@@ -6,7 +6,8 @@ import math
 
 from dadkit.data.procedural import furnish
 from dadkit.data.procedural.palette import Palette, scaled
-from dadkit.data.procedural.scene import Camera, Frame, Light, Parts, Sky
+from dadkit.data.procedural.parts import Frame, Parts
+from dadkit.data.procedural.scene import Camera, Light, Sky
 from dadkit.data.procedural.styles.draft import Draft, Floor, aim, daylight
 
 __all__ = ["objects"]
@@ -18,8 +19,13 @@ def objects(palette: Palette) -> Draft:
     frame = Frame(yaw=palette.between(0, math.tau))
     scale = math.exp(palette.between(math.log(0.08), math.log(0.6)))  # height of a typical thing, metres
     span = scale * palette.between(5, 9)
-    inside = palette.chance(0.65)
-    parts.box(frame, (0, 0, -0.5), (40 if inside else 2000, 40 if inside else 2000, 0.5), palette.floor() if inside else palette.ground())
+    inside = palette.chance(0.75)
+    parts.box(
+        frame,
+        (0, 0, -0.5),
+        (40 if inside else 2000, 40 if inside else 2000, 0.5),
+        palette.floor() if inside else palette.ground(),
+    )
     top = 0.0
     if palette.chance(0.55):  # on a table
         top = palette.between(0.4, 0.9)
@@ -33,7 +39,7 @@ def objects(palette: Palette) -> Draft:
             furnish.tree(parts, palette, spot, palette.between(2, 8))
     _fill(parts, palette, Floor(palette, frame.at(0, 0, top), span, span), scale)
     sky, sun = daylight(palette, far=40)
-    lights = () if sun is None else (sun,)
+    lights: tuple[Light, ...] = () if sun is None else (sun,)
     if inside:
         sky, lights = _studio(palette, frame, span, top, sky)
 
@@ -49,18 +55,20 @@ def objects(palette: Palette) -> Draft:
         )
         return aim(palette, position, centre)
 
-    return Draft(parts, lights, sky, max(0.1, 0.7 * scale), view)
+    return Draft(parts, lights, sky, max(0.1, 0.7 * scale), 8.0, view)
 
 
 def _walls(parts: Parts, palette: Palette, frame: Frame, span: float) -> None:
     """One to four walls around, at different distances."""
     for side in range(4):
-        if palette.chance(0.75):
-            away = 0.75 * span + palette.between(0.1, 3.5)
+        if palette.chance(0.85):
+            away = 0.75 * span + span * palette.between(0.0, 1.0)
             wall = frame.at(0, 0, 0, side * math.pi / 2)
             parts.box(wall, (0, away + 0.1, 2.0), (30, 0.1, 6.0), palette.wall(), shared=True)
             if palette.chance(0.5):
-                furnish.picture(parts, palette, wall.at(palette.between(-1, 1), away, palette.between(0.8, 1.8), math.pi), 0.7, 0.5)
+                furnish.picture(
+                    parts, palette, wall.at(palette.between(-1, 1), away, palette.between(0.8, 1.8), math.pi), 0.7, 0.5
+                )
 
 
 def _fill(parts: Parts, palette: Palette, floor: Floor, scale: float) -> None:
@@ -91,7 +99,9 @@ def _studio(palette: Palette, frame: Frame, span: float, top: float, sky: Sky) -
         angle, away = palette.between(0, math.tau), span * palette.between(0.4, 1.0)
         position = frame.point(away * math.cos(angle), away * math.sin(angle), top + span * palette.between(0.6, 1.5))
         tint = palette.hsv((0.04, 0.16), (0.0, 0.35), (0.9, 1.0))
-        lights.append(Light(position, False, scaled(tint, palette.between(0.6, 1.4) * (span * span + 0.3)), palette.between(0.05, 0.25)))
+        lights.append(
+            Light(position, False, scaled(tint, palette.between(0.6, 1.4) * (span * span + 0.3)), palette.between(0.05, 0.25))
+        )
     level = palette.between(0.2, 0.6)
     tint = palette.hsv((0.03, 0.65), (0.0, 0.2), (0.85, 1.0))
     room = Sky(sky.zenith, sky.horizon, sky.clouds, sky.cloud_offset, scaled(tint, level), scaled(tint, 0.6 * level))

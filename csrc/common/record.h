@@ -1,0 +1,18 @@
+// What forward leaves for backward, per image, in doubles: a head and then the fields of every context.
+#pragma once
+
+#include "segmentation.h"
+
+namespace dadkit {
+namespace record {
+constexpr int kStatus = 0, kNumber = 1, kFlatPred = 2, kEdges = 3, kHead = 12;
+enum Field { kCount, kTargetMedian, kTargetInverse, kMedian, kScale, kFloored, kKept, kSignSum, kTies, kUpstream, kUpstreamZ, kFields };
+enum Status { kFine = 0, kEmpty = 1, kPoisoned = 2 };
+
+DADKIT_BOTH int contexts(const Options& o) { return o.contexts() + (o.variant == kDadkit && !o.has_whole() ? 1 : 0); }
+DADKIT_BOTH int64_t width(const Options& o) { return kHead + static_cast<int64_t>(kFields) * contexts(o); }
+DADKIT_BOTH double& at(double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
+DADKIT_BOTH double at(const double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
+}  // namespace record
+
+}  // namespace dadkit

@@ -1,0 +1,128 @@
+"""`dadkit train`: one run per YAML file, one table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from dadkit.config import RunConfig
+    from dadkit.training.run import RunResult
+
+INTERRUPTED = 130
+
+
+def train(
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE... [KEY=VALUE]...", help="YAML files, and values that replace theirs (in every file)."),
+    ],
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away what an earlier run left in the run's folder, and begin anew.")
+    ] = False,
+) -> None:
+    """Train: distil teachers into a student, as YAML files say.
+
+    Several files are trained one after the other. A run that was stopped or killed goes on where it was when the same command
+    is given again. Ctrl-C finishes the iteration and saves.
+
+    Example: dadkit train configs/quickstart.yaml optim.lr=3e-4 name=faster
+    """
+    from rich.console import Console
+
+    from dadkit.errors import DadkitError
+
+    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
+    files = [text for text in arguments if text not in overrides]
+    if not files:
+        raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
+    console = Console()
+    runs, failures = _load(files, overrides, console)
+    results: list[RunResult] = []
+    for file, run in runs.items():
+        console.rule(f"{run.name} ({file})" if len(files) > 1 else run.name, align="left")
+        code = _train(run, console, results, fresh=fresh)
+        if code:
+            failures[file] = code
+        if code == INTERRUPTED:  # the user wants to stop, not to see the next run begin
+            break
+    if results:
+        console.print(_table(results))
+    if failures:
+        raise typer.Exit(next(iter(failures.values())))
+
+
+def _load(files: list[str], overrides: list[str], console: Console) -> tuple[dict[str, RunConfig], dict[str, int]]:
+    """The runs that can be read, all mistakes of the others printed before anything is trained; and exit codes of those."""
+    from dadkit.config import load_run
+    from dadkit.errors import DadkitError
+
+    runs: dict[str, RunConfig] = {}
+    failures: dict[str, int] = {}
+    folders: dict[Path, str] = {}
+    for file in dict.fromkeys(files):
+        try:
+            run = load_run(file, overrides)
+            folder = Path(run.output, run.name)
+            _check_alone(file, folder, folders)
+        except DadkitError as error:
+            _print_error(console, error)
+            failures[file] = error.exit_code
+            continue
+        runs[file], folders[folder] = run, file
+    return runs, failures
+
+
+def _check_alone(file: str, folder: Path, others: dict[Path, str]) -> None:
+    from dadkit.errors import DadkitError
+
+    if folder in others:
+        raise DadkitError(f"{others[folder]} and {file} would both be trained into {folder}; give them different names")
+
+
+def _train(run: RunConfig, console: Console, results: list[RunResult], *, fresh: bool) -> int:
+    """Train one run; 0, or the exit code of what the user can mend."""
+    from dadkit.errors import DadkitError
+    from dadkit.training.run import train as train_run
+
+    try:
+        results.append(train_run(run, fresh=fresh, console=console))
+    except DadkitError as error:
+        _print_error(console, error)
+        return error.exit_code
+    return 0
+
+
+def _print_error(console: Console, error: Exception) -> None:
+    console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(results: list[RunResult]) -> Table:
+    """A row per evaluated model, or per run where nothing was evaluated."""
+    from rich.table import Table
+
+    from dadkit.training.log.progress import duration
+
+    protocols = dict.fromkeys(evaluation.protocol for result in results for evaluation in result.evaluations)
+    table = Table(title="Results", caption=f"protocol: {', '.join(protocols)}" if protocols else None)
+    for heading in ("run", "time", "model"):
+        table.add_column(heading)
+    for heading in ("AbsRel ↓", "δ1 ↑", "RMSE ↓"):
+        table.add_column(heading, justify="right")
+    if len(protocols) > 1:
+        table.add_column("protocol")
+    for result in results:
+        head = [result.name, duration(result.seconds)]
+        if not result.evaluations:
+            table.add_row(*head, "not evaluated")
+        for evaluation in result.evaluations:
+            values = [f"{evaluation.mean[name]:.4f}" for name in ("abs_rel", "delta1", "rmse")]
+            table.add_row(*head, evaluation.model, *values, *([evaluation.protocol] if len(protocols) > 1 else []))
+            head = ["", ""]
+        table.add_section()
+    return table

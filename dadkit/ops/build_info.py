@@ -1,0 +1,27 @@
+"""What is compiled into this installation and what of it can run here, for ``dadkit doctor``."""
+
+from __future__ import annotations
+
+from dadkit.ops.library import library_path, load_error
+
+__all__ = ["describe"]
+
+
+def describe() -> dict[str, str]:
+    """Facts by name, in the order to print them. Loads the operators, and with them torch."""
+    error = load_error()
+    facts = {"fused operators": "active" if error is None else f"not available, the reference is used: {error}"}
+    path = library_path()
+    if path is not None:
+        facts["library"] = path.name
+    try:
+        from dadkit.ops import _build_info as built
+    except ImportError as missing:
+        facts["build information"] = f"none: {missing}"
+        return facts
+    facts["kernel version"] = built.kernels
+    facts["needs torch"] = f">= {built.torch_target}"
+    facts["instruction sets"] = f"{built.instruction_sets()} (in use: {built.active_instruction_set()})"
+    facts["CUDA"] = built.cuda_architectures or "not built"
+    facts["compiler"] = built.compiler
+    return facts

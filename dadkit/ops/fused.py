@@ -1,0 +1,221 @@
+"""The fused operators behind the names and signatures of ``dadkit.ops.reference``, which specifies what they answer.
+
+Maps are (B, H, W), one dtype (float32 or float64), as there. Importing this file never fails: :func:`why_not` says whether the
+compiled library is there and takes given tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dadkit.ops.autograd import Hybrid, LocalGlobal, MedianMad, Normalize
+from dadkit.ops.library import devices, load_error
+from dadkit.ops.reference.local_global import _all_touched, reduce_patches
+from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference.order import share_of
+from dadkit.ops.reference.reduction import average, reduce
+
+__all__ = ["hybrid_norm_loss", "local_global_loss", "median_mad", "normalize", "target_statistics", "why_not"]
+
+_PARTITIONS = {"range": 0, "quantile": 1, "grid": 2}
+_VARIANTS = {"dadkit": 0, "hdn": 1}
+_ERROR = load_error()
+_DEVICES = devices()
+
+
+def why_not(*tensors: Tensor) -> str | None:
+    """Why the fused operators cannot take these tensors; None if they can."""
+    if _ERROR is not None:
+        return _ERROR
+    for x in tensors:
+        if x.is_floating_point() and x.dtype not in {torch.float32, torch.float64, torch.float16, torch.bfloat16}:
+            return f"they compute in float32 or float64, not in {x.dtype}"
+        if x.device.type not in _DEVICES:
+            return f"they are not built for {x.device.type} in this installation"
+    return None
+
+
+def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Lower median and mean absolute deviation about it, (B,) each. Gradient to ``x``."""
+    median, mad, _ = MedianMad.apply(x.contiguous(), _contiguous(mask))
+    return median, mad
+
+
+def target_statistics(
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    segments: tuple[int, ...] = (1, 2, 4),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    range_clip: tuple[float, float] = (0.0, 1.0),
+) -> TargetStats:
+    """The statistics of a target, to be kept and passed back as ``target_stats``."""
+    options = NormOptions(segments, partition, variant, range_clip=range_clip)
+    target, mask = target.detach().contiguous(), _contiguous(mask)
+    borders = _borders(target, mask, options)
+    answer = torch.ops.dadkit.segment_statistics(
+        target, mask, borders, list(segments), _PARTITIONS[partition], _VARIANTS[variant]
+    )
+    edges, count, median, mad, global_mad, flat = answer
+    if variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
+        _, global_mad, _ = torch.ops.dadkit.median_mad_forward(target, mask)
+        inside = target if mask is None else torch.where(mask, target, 0)
+        largest = inside.abs().amax((1, 2)).clamp(min=1e-30)
+        flat = global_mad <= 8 * torch.finfo(target.dtype).eps * largest
+    return TargetStats(edges, count, median, mad, global_mad, flat)
+
+
+def normalize(
+    x: Tensor,
+    mask: Tensor | None = None,
+    *,
+    reference: Tensor | None = None,
+    segments: tuple[int, ...] = (1,),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    mad_floor: float = 0.01,
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    detach_median: bool = False,
+) -> Tensor:
+    """(B, L, H, W): N(x) for each of the L levels; 0 outside the mask. Gradient to ``x`` only."""
+    options = NormOptions(segments, partition, variant, 0, mad_floor, range_clip, detach_median)
+    x, mask = x.contiguous(), _contiguous(mask)
+    reference = (x if reference is None else reference).detach().contiguous()
+    borders = _borders(reference, mask, options)
+    kind = (list(segments), _PARTITIONS[partition], _VARIANTS[variant])
+    return Normalize.apply(x, mask, reference, borders, *kind, mad_floor, detach_median)[0]
+
+
+def hybrid_norm_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    segments: tuple[int, ...] = (1, 2, 4),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    min_pixels: int = 16,
+    mad_floor: float = 0.01,
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    detach_median: bool = False,
+    trim: float = 0.0,
+    reduction: Reduction = "mean",
+    target_stats: TargetStats | None = None,
+) -> Tensor:
+    """The hybrid-normalised L1 loss; gradient to ``pred`` only."""
+    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
+    pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
+    per_pixel = reduction == "none" or trim > 0
+    given = _given(target, mask, options, target_stats)
+    total, number, losses, counted, _ = Hybrid.apply(pred, target, mask, *given, *_arguments(options), per_pixel)
+    if per_pixel:
+        return reduce(losses, counted, _poison(total), reduction=reduction, trim=trim)
+    if reduction == "pixel":
+        return average(total.sum(), number.sum())
+    image = average(total, number)
+    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+
+
+def local_global_loss(
+    pred: Tensor,
+    target: Tensor,
+    boxes: Tensor,
+    mask: Tensor | None = None,
+    *,
+    pred_mask: Tensor | None = None,
+    segments: tuple[int, ...] = (1, 2, 4),
+    partition: Partition = "range",
+    variant: Variant = "dadkit",
+    min_pixels: int = 16,
+    mad_floor: float = 0.01,
+    range_clip: tuple[float, float] = (0.0, 1.0),
+    detach_median: bool = False,
+    trim: float = 0.0,
+    reduction: Reduction = "mean",
+    target_stats: TargetStats | None = None,
+) -> Tensor:
+    """The loss of each patch (B, N, h, w) against its box of ``pred`` (B, H, W); gradient to ``pred`` only."""
+    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
+    target, boxes = target.detach().contiguous(), boxes.detach().to(pred.dtype).contiguous()
+    present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    if pred_mask is not None:
+        safe = torch.where(present[..., None], boxes, boxes.new_tensor([0, 0, 1, 1]))
+        touched = _all_touched(pred_mask, safe, (target.shape[2], target.shape[3]))
+        mask = touched if mask is None else mask & touched
+        pred = torch.where(pred_mask, pred, 0)
+    pred, mask = pred.contiguous(), _contiguous(mask)
+    per_pixel = reduction == "none" or trim > 0
+    flat_target, flat_mask = target.flatten(0, 1), None if mask is None else mask.flatten(0, 1)
+    given = _given(flat_target, flat_mask, options, target_stats)
+    total, number, losses, counted, _ = LocalGlobal.apply(pred, target, boxes, mask, *given, *_arguments(options), per_pixel)
+    if per_pixel:
+        poison = _poison(total).flatten()
+        return reduce_patches(losses.flatten(0, 1), counted.flatten(0, 1), poison, present, reduction=reduction, trim=trim)
+    if reduction == "pixel":
+        return average(total.sum(), number.sum())
+    image = average(average(total, number).sum(1), present.sum(1))
+    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+
+
+def _contiguous(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.contiguous()
+
+
+def _poison(total: Tensor) -> Tensor:
+    """NaN where an image is poisoned, else 1."""
+    total = total.detach()
+    return torch.where(total.isnan(), torch.nan, torch.ones_like(total))
+
+
+def _arguments(options: NormOptions) -> tuple[Any, ...]:
+    return (
+        list(options.segments),
+        _PARTITIONS[options.partition],
+        _VARIANTS[options.variant],
+        options.min_pixels,
+        options.mad_floor,
+        options.detach_median,
+    )
+
+
+def _given(target: Tensor, mask: Tensor | None, options: NormOptions, stats: TargetStats | None) -> tuple[Tensor | None, ...]:
+    """Edges, count, median, mad, global_mad, flat as far as they are known before the operator runs."""
+    if stats is None:
+        return (_borders(target, mask, options), *(None,) * 5)
+    return tuple(x.contiguous() for x in stats)
+
+
+def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tensor | None:
+    """(B, K + 1) borders of the finest level; None for equal parts of the whole range, which the operators cut themselves.
+
+    The formulas are those of ``reference.segments.edges`` and ``reference.hdn``; only the order statistics come from elsewhere.
+    """
+    if options.partition == "grid" or (options.partition == "range" and options.range_clip == (0.0, 1.0)):
+        return None
+    finest = max(options.segments)
+    count = (
+        mask.sum((1, 2))
+        if mask is not None
+        else target.new_full(target.shape[:1], target.shape[1] * target.shape[2], dtype=torch.int64)
+    )
+    parts = torch.arange(finest + 1, device=target.device)
+    if options.partition == "range":
+        ranks = torch.stack([share_of(count - 1, share) for share in options.range_clip], dim=1)
+        low, high = _at(target, mask, ranks, count).unbind(1)
+        width = high - low
+        return torch.stack([low + width * k / finest for k in range(finest + 1)], dim=1)
+    if options.variant == "dadkit":
+        return _at(target, mask, (count - 1)[:, None] * parts // finest, count)
+    ranks = (parts / finest).to(target.dtype) * (count - 1).clamp(min=0).to(target.dtype)[:, None]
+    below, above = ranks.floor().long(), ranks.ceil().long()
+    low, high = _at(target, mask, below, count), _at(target, mask, above, count)
+    return torch.stack([torch.lerp(low[:, k], high[:, k], ranks[:, k] - below[:, k]) for k in range(finest + 1)], dim=1)
+
+
+def _at(x: Tensor, mask: Tensor | None, ranks: Tensor, count: Tensor) -> Tensor:
+    values = torch.ops.dadkit.order_statistics(x, mask, ranks.clamp(min=0).contiguous())
+    return torch.where(count[:, None] > 0, values, 0)

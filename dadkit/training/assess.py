@@ -1,0 +1,80 @@
+"""Evaluation from within a run: the number that picks the best checkpoint, and the table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from dadkit.config.components import build
+from dadkit.config.schema import EvaluationConfig, RunConfig, StageConfig
+from dadkit.evaluation import Evaluation, evaluate, evaluate_run, load_protocol
+from dadkit.interfaces import DepthModel
+from dadkit.loading import load_result
+from dadkit.training.build import build_student, build_teacher, teacher_names
+from dadkit.training.seeds import seed_everything
+
+__all__ = ["evaluate_at_end", "validator"]
+
+
+def validator(config: EvaluationConfig) -> Callable[[DepthModel], float]:
+    """A function that measures a model's mean AbsRel under the run's protocol."""
+    dataset = build("dataset", config.data.name, config.data.options)
+    protocol = load_protocol(config.protocol)
+
+    def validate(model: DepthModel) -> float:
+        found = evaluate(model, dataset, protocol, name="student", batch_size=config.batch_size, limit=config.limit)
+        return found.mean["abs_rel"]
+
+    return validate
+
+
+def evaluate_at_end(
+    run: RunConfig, folder: Path, results: Mapping[str, Path], device: torch.device, console: Console
+) -> list[Evaluation]:
+    """Evaluate the last stage's teachers and student, and stages that neither is, beside each other; [] without ``evaluation``.
+
+    Rows: the teachers, results of other earlier stages, the student, and (``evaluation.trivial``) the student before training
+    and the trivial answers.
+    """
+    if run.evaluation is None:
+        return []
+    models = {name: model.to(device) for name, model in _models(run, results).items()}
+    labelled = next((stage.data.labelled[0] for stage in run.stages if stage.data.labelled), None)
+    training_data = None if labelled is None else build("dataset", labelled.name, labelled.options)
+    with console.status("evaluating") as status:
+        return evaluate_run(
+            run.evaluation,
+            folder,
+            models,
+            training_data=training_data,
+            progress=lambda name, done: status.update(f"evaluating {name}: {done} images"),
+        )
+
+
+def _models(run: RunConfig, results: Mapping[str, Path]) -> dict[str, DepthModel]:
+    last = run.stages[-1]
+    assert run.evaluation is not None
+    names = teacher_names(last.teachers)
+    label = {name: "teacher" if len(names) == 1 else f"teacher {name}" for name in names}
+    models: dict[str, DepthModel] = {
+        label[name]: build_teacher(teacher, results) for name, teacher in zip(names, last.teachers, strict=True)
+    }
+    shown = {teacher.stage for teacher in last.teachers} | {last.name}
+    models |= {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}
+    models["student"] = load_result(results[last.name])
+    if run.evaluation.trivial:
+        models["untrained student"] = _untrained(run, last, results)
+    return models
+
+
+def _untrained(run: RunConfig, stage: StageConfig, results: Mapping[str, Path]) -> DepthModel:
+    """The student as its first stage began: with its initial weights."""
+    by_name = {other.name: other for other in run.stages}
+    while stage.student is not None and stage.student.stage is not None:
+        stage = by_name[stage.student.stage]
+    assert stage.student is not None
+    seed_everything(run.seed, stage.name, "init")
+    return build_student(stage.student, results).eval()

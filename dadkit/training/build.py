@@ -1,0 +1,173 @@
+"""From a stage's configuration to its objects: models, terms, data, in an order that makes initial weights repeatable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from dadkit.config.components import build
+from dadkit.config.schema import DatasetConfig, RunConfig, StageConfig, StudentConfig, TeacherConfig
+from dadkit.data import Images, Member, SampleError, Streams, build_streams
+from dadkit.interfaces import ContextSampler, DepthModel, FrozenTeacher, Student, Teacher
+from dadkit.loading import load_result, load_student, load_teacher, read_card
+from dadkit.spaces import Space
+from dadkit.training.data import StageData
+from dadkit.training.seeds import seed_everything
+from dadkit.training.soundness import StageError, check_space, check_stage, unsound
+from dadkit.training.stage import Stage
+from dadkit.training.step import DistillationStep, Labeller
+from dadkit.training.terms import build_terms
+
+__all__ = ["build_stage", "build_student", "build_teacher", "teacher_names"]
+
+_PROBE = 4096  # side of an image larger than any region, to ask a context sampler how many patches it gives
+
+
+def build_stage(run: RunConfig, config: StageConfig, results: Mapping[str, Path], device: torch.device) -> Stage:
+    """Build one stage.
+
+    Args:
+        run: the whole run.
+        config: the stage.
+        results: name of each earlier stage -> its ``model.safetensors``.
+        device: where the models go.
+
+    Raises:
+        StageError: the parts do not fit together.
+        dadkit.plugin.PluginError, dadkit.config.ConfigError, dadkit.errors.DataError: a part cannot be built.
+    """
+    assert config.student is not None
+    seed_everything(run.seed, config.name, "init")  # nothing may draw before the initial weights
+    student = build_student(config.student, results)
+    teachers = _labellers(config.teachers, results)
+    named = config.losses.feature.reference
+    reference = build_teacher(named, results) if config.losses.feature.weight and isinstance(named, TeacherConfig) else None
+    followed = teachers[0].model if reference is None and teachers else reference
+    terms = build_terms(config.losses, student, followed, config.backend)
+    contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
+    check_stage(
+        terms,
+        student.spec,
+        teachers,
+        has_unlabelled=bool(config.data.root or config.data.unlabelled),
+        has_labelled=bool(config.data.labelled),
+        patches=contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0],
+        has_reference=reference is not None,
+    )
+    doubts = unsound(terms, student.spec, teachers)
+    if doubts and not config.allow_unsound:
+        raise StageError(f"stage '{config.name}': {doubts[0]}. If that is what you want, say so with allow_unsound: true")
+    data = StageData(_streams(run, config, contexts, student.spec.space, device), workers=config.data.workers)
+    for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
+        model.to(device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)
+    step = DistillationStep(
+        terms,
+        space=student.spec.space,
+        teachers=teachers,
+        reference=reference,
+        autocast=torch.bfloat16 if config.precision == "bf16" else None,
+    )
+    return Stage(
+        config=config,
+        seed=run.seed,
+        device=device,
+        student=student,
+        step=step.to(device),
+        data=data,
+        iterations=config.iterations or max(1, math.ceil((config.epochs or 0) * data.steps_per_epoch)),
+        student_is_trained=config.student.stage is not None or student.head_is_trained,
+        licenses=_licenses(config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])]),
+        unsound=doubts,
+    )
+
+
+def build_student(config: StudentConfig, results: Mapping[str, Path]) -> Student:
+    """The student with its initial weights, in training mode."""
+    if config.stage is not None:
+        student = load_result(results[config.stage])
+    else:
+        assert config.name is not None
+        student = load_student(config.name, **config.options)
+    return student.train()
+
+
+def build_teacher(config: TeacherConfig, results: Mapping[str, Path]) -> Teacher:
+    """A frozen teacher."""
+    if config.stage is not None:
+        return FrozenTeacher(load_result(results[config.stage]))
+    assert config.name is not None
+    return load_teacher(config.name, **config.options)
+
+
+def _labellers(configs: Sequence[TeacherConfig], results: Mapping[str, Path]) -> list[Labeller]:
+    """The teachers, each under a name of its own."""
+    named = zip(teacher_names(configs), configs, strict=True)
+    return [Labeller(name, build_teacher(config, results), config.probability) for name, config in named]
+
+
+def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
+    """What logs and tables call the teachers: their registered name, or ``stage:NAME``; numbered from the second time on."""
+    called = [config.name or f"stage:{config.stage}" for config in configs]
+    counts = [called[: index + 1].count(name) for index, name in enumerate(called)]
+    return [f"{name}#{count}" if count > 1 else name for name, count in zip(called, counts, strict=True)]
+
+
+def _streams(
+    run: RunConfig, config: StageConfig, contexts: ContextSampler, space: Space, device: torch.device
+) -> Callable[[int], Streams]:
+    """What opens the stage's streams; the datasets themselves are built once."""
+    unlabelled = _members(config.data.unlabelled)
+    if config.data.root is not None:
+        unlabelled.append(Member("root", Images(config.data.root)))
+    labelled = _members(config.data.labelled)
+    for member in labelled:
+        _check_labels(member, space)
+
+    def open_streams(workers: int) -> Streams:
+        return build_streams(
+            contexts,
+            stage=config.name,
+            seed=run.seed,
+            batch_size=config.batch_size,
+            unlabelled=unlabelled,
+            labelled=labelled,
+            labelled_fraction=config.data.labelled_fraction,
+            workers=workers,
+            flip=config.flip,
+            max_error_rate=config.data.max_error_rate,
+            space=space,
+            pin_memory=device.type == "cuda" and workers > 0,
+        )
+
+    return open_streams
+
+
+def _members(configs: Sequence[DatasetConfig]) -> list[Member]:
+    return [Member(config.name, build("dataset", config.name, config.options), config.weight) for config in configs]
+
+
+def _check_labels(member: Member, space: Space) -> None:
+    """Refuse true depth that does not convert to the student's space; its first sample tells what it is."""
+    try:
+        source = member.dataset[0].space if len(member.dataset) else None
+    except SampleError:
+        return  # the stream counts it; other samples will tell
+    if source is not None:
+        check_space(source, space, f"the true depth of dataset '{member.name}'")
+
+
+def _licenses(config: StageConfig, results: Mapping[str, Path], models: Sequence[DepthModel]) -> list[str]:
+    """Licences of all weights that take part, each once, earlier stages' sources among them."""
+    sources = [config.student, *config.teachers]
+    if isinstance(config.losses.feature.reference, TeacherConfig):
+        sources.append(config.losses.feature.reference)
+    found: list[str] = []
+    for source, model in zip(sources, models, strict=False):
+        stage = None if source is None else source.stage
+        found += [model.spec.license] if stage is None else list(read_card(results[stage]).licenses)
+    return list(dict.fromkeys(found))

@@ -1,0 +1,160 @@
+"""What a stage was begun with and how it ended, on disk: the reason why a rerun goes on, skips, or refuses.
+
+``stage.json`` is written before the first iteration: the part of the configuration that the result depends on, and its hash.
+Running again with the same goes on or skips; another one is refused, since the stage's files would then tell two stories.
+``done.json`` is written after everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dadkit.config.schema import RunConfig, StageConfig, StudentConfig, TeacherConfig
+from dadkit.errors import DadkitError
+from dadkit.files import write_text
+from dadkit.training.checkpoint import file_sha256
+from dadkit.training.folder import RunFolder, StageFolder
+
+__all__ = ["ConfigChangedError", "StageRecord", "begin", "check_begun", "fingerprint", "finish", "read_done"]
+
+WITHOUT_EFFECT = frozenset({"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite"})
+"""Keys of a stage that may change between two sessions: the weights do not depend on them."""
+
+DATA_WITHOUT_EFFECT = frozenset({"workers", "max_error_rate"})
+
+
+class ConfigChangedError(DadkitError):
+    """A stage was begun with another configuration."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How a stage ended.
+
+    Attributes:
+        name: of the stage.
+        index: its place in the run.
+        hash: of everything its weights depend on.
+        sha256: of ``model.safetensors``.
+        iterations: optimiser steps.
+        step: the iteration that the weights are from: the last, or the best under validation.
+        seconds: time spent, all sessions together.
+        parameters: number of the model's parameters.
+        nonfinite: iterations skipped.
+        unreadable: number of distinct samples that could not be read.
+        examples: some of them, with the reason.
+        licenses: of all weights that went in.
+        unsound: what ``allow_unsound`` permitted.
+    """
+
+    name: str
+    index: int
+    hash: str
+    sha256: str
+    iterations: int
+    step: int
+    seconds: float
+    parameters: int
+    nonfinite: int
+    unreadable: int
+    examples: Mapping[str, str] = field(default_factory=dict)
+    licenses: tuple[str, ...] = ()
+    unsound: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """Plain data, for ``run.json``."""
+        return asdict(self)
+
+
+def fingerprint(run: RunConfig, config: StageConfig, results: Mapping[str, Path]) -> dict[str, Any]:
+    """Everything that the stage's weights depend on, as plain data.
+
+    Earlier stages' results that it builds on enter by the hash of their files.
+    """
+    stage = config.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
+    stage["data"] = {key: value for key, value in stage["data"].items() if key not in DATA_WITHOUT_EFFECT}
+    return {
+        "seed": run.seed,
+        "deterministic": run.deterministic,
+        "validation": run.evaluation.model_dump(mode="json") if run.evaluation and config.validate_every else None,
+        "stage": stage,
+        "builds_on": {name: file_sha256(results[name]) for name in _builds_on(config)},
+    }
+
+
+def check_begun(run: RunConfig, folder: RunFolder) -> None:
+    """Check all stages that were begun before anything is written; see :func:`begin`."""
+    results = {stage.name: folder.stage(stage.name).model for stage in run.stages}
+    for config in run.stages:
+        files = folder.stage(config.name)
+        if files.begun.is_file() and all(results[name].is_file() for name in _builds_on(config)):
+            begin(files, fingerprint(run, config, results))
+
+
+def _builds_on(config: StageConfig) -> list[str]:
+    """Names of the earlier stages whose results this one takes, sorted."""
+    sources = [config.student, *config.teachers, config.losses.feature.reference]
+    return sorted({s.stage for s in sources if isinstance(s, StudentConfig | TeacherConfig) and s.stage is not None})
+
+
+def begin(folder: StageFolder, found: Mapping[str, Any]) -> str:
+    """Note what the stage is trained with, or check that it is what the stage was begun with. Returns its hash.
+
+    Raises:
+        ConfigChangedError: it is not; the message lists the differences and says what to do.
+    """
+    if folder.begun.is_file() and (folder.done.is_file() or any(folder.checkpoints.glob("step-*"))):
+        before = json.loads(folder.begun.read_text())["trained_with"]
+        changes = list(_differences(before, dict(found)))
+        if changes:
+            shown = "\n  ".join(f"{path}: {_short(old)} -> {_short(new)}" for path, old, new in changes)
+            raise ConfigChangedError(
+                f"stage '{folder.path.name}' in {folder.path.parent.parent} was begun with another configuration:\n  {shown}\n"
+                "Take the change back to go on with it, give the run another name (name=…), train this stage again by removing "
+                f"{folder.path}, or the whole run with --fresh"
+            )
+    else:  # never begun, or it failed before its first checkpoint
+        write_text(folder.begun, json.dumps({"hash": _hash(found), "trained_with": found}, indent=2) + "\n")
+    return _hash(found)
+
+
+def read_done(folder: StageFolder, digest: str) -> StageRecord | None:
+    """The record of a stage that is finished with this configuration and whose result is intact, else None."""
+    if not (folder.done.is_file() and folder.model.is_file()):
+        return None
+    record = StageRecord(**json.loads(folder.done.read_text()))
+    intact = record.hash == digest and file_sha256(folder.model) == record.sha256
+    return record if intact else None
+
+
+def finish(folder: StageFolder, record: StageRecord) -> None:
+    """Mark the stage as finished."""
+    write_text(folder.done, json.dumps(record.plain(), indent=2) + "\n")
+
+
+def _hash(found: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted path, old, new) of everything that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(before, after, f"{path}[{index}]")
+    elif old != new:
+        yield path, old, new
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,212 @@
+"""A whole run: its stages in order, then the evaluation and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from dadkit.config import dump
+from dadkit.config.schema import RunConfig, StageConfig
+from dadkit.errors import DadkitError
+from dadkit.evaluation import Evaluation
+from dadkit.files import write_text
+from dadkit.loading import pick_device
+from dadkit.plugin import Component
+from dadkit.report import write_report
+from dadkit.training.assess import evaluate_at_end, validator
+from dadkit.training.build import build_stage
+from dadkit.training.checkpoint import file_sha256
+from dadkit.training.folder import RunFolder, lock
+from dadkit.training.log.progress import duration
+from dadkit.training.loop import Trainer
+from dadkit.training.provenance import component_versions, describe_run, run_components
+from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, read_done
+from dadkit.training.result import make_card, write_result
+from dadkit.training.soundness import StageError
+from dadkit.training.stage import Outcome, Stage
+
+__all__ = ["RunResult", "train"]
+
+EXAMPLES = 5
+WRITTEN = (
+    "stages",
+    "tensorboard",
+    "config.yaml",
+    "run.json",
+    "metrics.jsonl",
+    "evaluation.json",
+    "evaluation.csv",
+    "evaluation.jpg",
+    "report.html",
+)
+"""What a run leaves in its folder."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What became of a run.
+
+    Attributes:
+        name: of the run.
+        folder: where everything lies.
+        stages: how each stage ended.
+        evaluations: the rows of the evaluation's table; empty if the run has none.
+        seconds: what this call took.
+    """
+
+    name: str
+    folder: Path
+    stages: list[StageRecord]
+    evaluations: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None) -> RunResult:
+    """Train all stages of a run into ``run.output/run.name``, evaluate, write the report.
+
+    Called again after it was killed or stopped, it goes on from the last checkpoint; what is finished is not trained again.
+
+    Args:
+        run: the resolved configuration, from ``dadkit.config.load_run``.
+        fresh: throw away what an earlier call left in the folder.
+        console: where progress is shown; None = the standard output.
+
+    Raises:
+        ConfigChangedError: the folder was begun with another configuration.
+        RunLockedError: another process trains into the folder.
+        StoppedError: SIGINT or SIGTERM came; the state is saved.
+        DadkitError: whatever else the user can mend; the message says what.
+    """
+    begun = time.monotonic()
+    console = console or Console()
+    folder = RunFolder(Path(run.output).expanduser() / run.name)
+    device = pick_device(run.device)
+    _check(run)
+    with lock(folder.path), _determinism(run.deterministic):
+        if fresh:
+            _clear(folder)
+        check_begun(run, folder)
+        write_text(folder.config, dump(run))
+        runner = _Runner(run, folder, device, console)
+        records = runner.stages()
+        evaluations = evaluate_at_end(run, folder.path, runner.results, device, console)
+        if run.report:
+            console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)
+    return RunResult(run.name, folder.path, records, evaluations, time.monotonic() - begun)
+
+
+class _Runner:
+    """Trains the stages that are not finished yet, and keeps ``run.json`` up to date."""
+
+    def __init__(self, run: RunConfig, folder: RunFolder, device: torch.device, console: Console) -> None:
+        self.run, self.folder, self.device, self.console = run, folder, device, console
+        self.components: list[Component] = run_components(run)
+        self.results: dict[str, Path] = {}
+        self.records: list[StageRecord] = []
+
+    def stages(self) -> list[StageRecord]:
+        """All stages in order."""
+        self._describe()
+        for index, config in enumerate(self.run.stages):
+            self.records.append(self._stage(index, config))
+            self.results[config.name] = self.folder.stage(config.name).model
+            self._describe()
+        return self.records
+
+    def _stage(self, index: int, config: StageConfig) -> StageRecord:
+        files = self.folder.stage(config.name)
+        digest = begin(files, fingerprint(self.run, config, self.results))
+        record = read_done(files, digest)
+        if record is not None:
+            self._say(f"{config.name}: finished before, in {duration(record.seconds)}")
+            return record
+        stage = build_stage(self.run, config, self.results, self.device)
+        for doubt in stage.unsound:
+            self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
+        validate = validator(self.run.evaluation) if self.run.evaluation and config.validate_every else None
+        outcome = Trainer(stage, self.folder, self.console, validate).train()
+        versions = component_versions(self.components)
+        card = make_card(self.run, stage, self.results, versions, step=outcome.step, digest=digest)
+        write_result(files.model, outcome.weights, card)
+        record = _record(index, digest, stage, outcome, files.model)
+        finish(files, record)
+        self._tell(record)
+        return record
+
+    def _tell(self, record: StageRecord) -> None:
+        text = f"{record.name}: {record.iterations} iterations in {duration(record.seconds)}"
+        if record.step != record.iterations:
+            text += f", best at {record.step}"
+        if record.nonfinite:
+            text += f", {record.nonfinite} skipped as not finite"
+        self._say(text)
+        if record.unreadable:
+            self._say(f"{record.name}: {record.unreadable} samples could not be read, among them:", style="yellow")
+            for name, reason in record.examples.items():
+                self._say(f"  {name}: {reason}", style="yellow")
+
+    def _say(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+    def _describe(self) -> None:
+        found = describe_run(self.run, self.components, self.records, device=self.device)
+        write_text(self.folder.metadata, json.dumps(found, indent=2) + "\n")
+
+
+def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path) -> StageRecord:
+    unreadable = stage.data.unreadable
+    return StageRecord(
+        name=stage.name,
+        index=index,
+        hash=digest,
+        sha256=file_sha256(model),
+        iterations=stage.iterations,
+        step=outcome.step,
+        seconds=outcome.seconds,
+        parameters=sum(parameter.numel() for parameter in stage.student.parameters()),
+        nonfinite=outcome.nonfinite,
+        unreadable=len(unreadable),
+        examples=dict(list(unreadable.items())[:EXAMPLES]),
+        licenses=tuple(stage.licenses),
+        unsound=tuple(stage.unsound),
+    )
+
+
+def _check(run: RunConfig) -> None:
+    for stage in run.stages:
+        if stage.validate_every is not None and run.evaluation is None:
+            raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")
+
+
+def _clear(folder: RunFolder) -> None:
+    """Remove what a run writes, and nothing else that may lie in the folder."""
+    try:
+        for name in WRITTEN:
+            path = folder.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise DadkitError(f"cannot clear {folder.path}: {error}; remove it by hand, or give another name (name=…)") from error
+
+
+@contextmanager
+def _determinism(wanted: bool) -> Iterator[None]:
+    if wanted:  # cuBLAS reads it when it is first used, and is deterministic only with it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,33 @@
+"""Shared by the tests of the losses.
+
+They hold the *reference* to its promises, whatever is built; the fused operators are compared with it in ``tests/ops``. With
+DADKIT_TEST_BACKEND=auto the same promises are asked of whatever ``backend="auto"`` picks.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from dadkit.ops import dispatch
+
+settings.register_profile(
+    "losses",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _reference_on_one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # rooms are tested side by side
+    with pytest.MonkeyPatch.context() as patch:
+        if os.environ.get("DADKIT_TEST_BACKEND", "reference") == "reference":
+            patch.setattr(dispatch, "fused", None)
+        yield
+    torch.set_num_threads(before)

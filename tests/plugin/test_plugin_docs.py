@@ -1,0 +1,41 @@
+"""The pages about plugins: complete, and true when executed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from dadkit.plugin import PluginState, hookspecs
+from dadkit.plugin.hookspecs import KINDS, Register
+from dadkit.plugin.staging import Registrar
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_hook_is_documented_with_its_arguments():
+    specs = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "dadkit_spec")}
+    assert set(specs) == set(KINDS.values())
+    expected = {f"{name}({', '.join(inspect.signature(spec).parameters)})" for name, spec in specs.items()}
+    assert set(re.findall(r"^### `(\w+\(.*\))`$", (DOCS / "plugins.md").read_text(), re.MULTILINE)) == expected
+
+
+def test_every_argument_of_register_is_documented_in_order():
+    table = (DOCS / "plugins.md").read_text().partition("## Arguments of `register`")[2].partition("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    promised = [name for name in inspect.signature(Register.__call__).parameters if name != "self"]
+    taken = [name for name in inspect.signature(Registrar.__call__).parameters if name not in {"self", "unknown"}]
+    assert documented == promised == taken
+
+
+def test_every_state_has_an_anchor():
+    states = (DOCS / "plugins.md").read_text().partition("## States")[2].partition("\n## ")[0]
+    assert re.findall(r"^### `(\S+)`$", states, re.MULTILINE) == [str(state) for state in PluginState]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["first-teacher.md", "plugins.md"])
+def test_the_page_works_as_written(execute_page, page):
+    execute_page(DOCS / page)

@@ -1,0 +1,334 @@
+"""Whole runs with real components: stages, resuming, refusing, the files that are left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dadkit.training.run as run_module
+from dadkit.config import load_run, parse_run
+from dadkit.loading import LoadError, load_model, read_card
+from dadkit.training.checkpoint import file_sha256
+from dadkit.training.folder import RunLockedError, lock
+from dadkit.training.log.metrics import read_metrics
+from dadkit.training.record import ConfigChangedError
+from dadkit.training.run import train
+from dadkit.training.soundness import StageError
+
+SMALL = """
+name: small
+batch_size: 4
+log_every: 2
+sample_every: 100
+checkpoint_every: 3
+channels_last: false
+data: {workers: 0, unlabelled: [{name: procedural, options: {count: 12, size: [40, 48]}}]}
+contexts: {name: local-global, options: {view_size: 32, crop_min: 36, patch_size: 28, overlap: 4, n: 2}}
+teachers: [{name: dav2/tiny, options: {weights: none}}]
+student: {name: topformer/tiny, options: {drop_path: 0.3, native_size: 32}}
+losses: {anchor: {warmup_maps: 4}}
+optim: {lr: 1.0e-3, warmup: 2, accumulate: 2}
+iterations: 8
+"""
+
+TWO_STAGES = """
+name: two
+batch_size: 4
+log_every: 3
+sample_every: 100
+channels_last: false
+data: {workers: 0, labelled: [{name: procedural, options: {count: 12, size: [40, 48]}}]}
+contexts: {name: shared, options: {view_size: 28, crop_min: 30}}
+student: {name: dav2/tiny, options: {native_size: 28}}
+losses: {anchor: {warmup_maps: 4}, local_global: {weight: 0}}
+optim: {lr: 1.0e-3}
+stages:
+  - {name: teacher, iterations: 4}
+  - name: student
+    student: {name: topformer/tiny, options: {native_size: 32}}
+    teachers: [{stage: teacher, probability: 7}, {name: dav2/tiny, options: {weights: none}, probability: 3}]
+    data: {labelled: [], unlabelled: [{name: procedural, options: {count: 12, size: [40, 48]}}]}
+    iterations: 3
+  - {name: more, student: {stage: student}, iterations: 2, ema: 0.9}
+evaluation: {data: {name: procedural, options: {count: 4, size: [40, 48], split: test}}, trivial: true}
+"""
+
+
+@pytest.fixture
+def small(tmp_path, console):
+    """Trains the small run in ``tmp_path/AT`` with overrides; answers with its folder."""
+
+    def go(*overrides, at="runs", fresh=False):
+        return train(parse_run(SMALL, [f"output={tmp_path / at}", *overrides]), fresh=fresh, console=console).folder
+
+    return go
+
+
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory):
+    """The finished two-stage run, and its result."""
+    from rich.console import Console
+
+    output = tmp_path_factory.mktemp("two")
+    return train(parse_run(TWO_STAGES, [f"output={output}"]), console=Console(quiet=True))
+
+
+def result(folder, stage="main"):
+    return folder / "stages" / stage / "model.safetensors"
+
+
+def in_subprocess(config: Path) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "dadkit", "train", str(config)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_killed_with_minus_nine_and_run_again_gives_the_same_file(small, tmp_path):
+    whole = small("iterations=24", at="whole")
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL.replace("iterations: 8", "iterations: 24") + f"output: {tmp_path / 'killed'}\n")
+    process = in_subprocess(config)
+    folder = tmp_path / "killed" / "small"
+    wait_for(folder / "stages/main/checkpoints/step-00000003", process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stdout.close()
+    assert not result(folder).exists()
+    small("iterations=24", at="killed")
+    assert file_sha256(result(whole)) == file_sha256(result(folder))
+    steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl")]
+    assert steps == list(range(2, 25, 2))
+
+
+def test_sigterm_saves_exits_with_130_and_the_same_command_goes_on(tmp_path):
+    config = tmp_path / "small.yaml"
+    config.write_text(SMALL.replace("iterations: 8", "iterations: 4000") + f"output: {tmp_path}\n")
+    process = in_subprocess(config)
+    checkpoints = tmp_path / "small/stages/main/checkpoints"
+    wait_for(checkpoints / "step-00000003", process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "SIGTERM in iteration" in output
+    assert "Traceback" not in output
+    newest = max(int(path.name.split("-")[1]) for path in checkpoints.glob("step-*"))
+    assert f"SIGTERM in iteration {newest} of stage 'main'" in output
+
+
+def test_stages_build_on_each_other(two_stages):
+    folder = two_stages.folder
+    assert [stage.name for stage in two_stages.stages] == ["teacher", "student", "more"]
+    drawn = {name for line in read_metrics(folder / "metrics.jsonl") for name in line if name.startswith("teacher/")}
+    assert drawn <= {"teacher/stage:teacher", "teacher/dav2/tiny"}
+    assert drawn
+    cards = {name: read_card(result(folder, name)) for name in ("teacher", "student", "more")}
+    assert cards["teacher"].component == "dav2/tiny"
+    assert cards["more"].component == "topformer/tiny"
+    assert cards["more"].options["native_size"] == 32
+    assert cards["more"].licenses == ["Apache-2.0"]
+    assert cards["more"].stage == "more"
+    assert cards["more"].versions["dadkit"]
+    # The third stage began with the second one's weights and moved them a little.
+    before, after = load_model(folder / "stages/student"), load_model(folder / "stages/more")
+    distance = sum((a - b).norm() for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert 0 < distance < 0.2 * sum(p.norm() for p in before.parameters())
+
+
+def test_what_a_run_leaves(two_stages):
+    folder = two_stages.folder
+    metadata = json.loads((folder / "run.json").read_text())
+    assert {c["name"] for c in metadata["components"]} >= {"dav2/tiny", "topformer/tiny", "procedural", "hybrid", "shared"}
+    assert all(component["distribution"] and component["version"] for component in metadata["components"])
+    assert metadata["licenses"] == ["Apache-2.0"]
+    assert [stage["name"] for stage in metadata["stages"]] == ["teacher", "student", "more"]
+    assert metadata["stages"][0]["sha256"] == file_sha256(result(folder, "teacher"))
+    assert metadata["versions"]["torch"] == torch.__version__
+    assert (folder / "report.html").stat().st_size > 10_000
+    assert list((folder / "tensorboard" / "student").glob("events*"))
+    assert list((folder / "stages" / "student" / "samples").glob("step-*.jpg"))
+    rows = [evaluation.model for evaluation in two_stages.evaluations]
+    assert rows[0] == "stage teacher"
+    assert rows[1:4] == ["stage student", "student", "untrained student"]
+
+
+def test_finished_stages_are_not_trained_again(two_stages, console):
+    files = sorted(two_stages.folder.glob("stages/*/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in files]
+    again = train(load_run(two_stages.folder / "config.yaml"), console=console)
+    assert [path.stat().st_mtime_ns for path in files] == before
+    assert [stage.sha256 for stage in again.stages] == [stage.sha256 for stage in two_stages.stages]
+    assert [e.mean for e in again.evaluations] == [e.mean for e in two_stages.evaluations]
+    assert console.file.getvalue().count("finished before") == 3
+
+
+def test_the_resolved_configuration_trains_to_the_same_weights(small, tmp_path, console):
+    first = small()
+    again = train(load_run(first / "config.yaml", [f"output={tmp_path / 'again'}"]), console=console).folder
+    assert file_sha256(result(first)) == file_sha256(result(again))
+    a, b = ((folder / "config.yaml").read_text() for folder in (first, again))
+    assert a.replace(str(tmp_path / "runs"), str(tmp_path / "again")) == b
+
+
+def test_a_changed_configuration_is_refused_and_says_what_changed(small, console):
+    folder = small()
+    config = (folder / "config.yaml").read_text()
+    with pytest.raises(ConfigChangedError) as refused:
+        small("optim.lr=2e-3", "seed=3")
+    message = str(refused.value)
+    assert "seed: 0 -> 3" in message
+    assert "stage.optim.lr: 0.001 -> 0.002" in message
+    assert "--fresh" in message
+    assert refused.value.exit_code == 2
+    assert (folder / "config.yaml").read_text() == config
+    small("log_every=1", "data.workers=1", "keep_last=1")  # what the weights do not depend on may change
+    assert "finished before" in console.file.getvalue()
+
+
+def test_fresh_begins_anew_and_keeps_other_peoples_files(small):
+    folder = small()
+    before = file_sha256(result(folder))
+    (folder / "notes.txt").write_text("mine")
+    small("optim.lr=2e-3", fresh=True)
+    assert file_sha256(result(folder)) != before
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert [line["step"] for line in read_metrics(folder / "metrics.jsonl")] == [2, 4, 6, 8]
+
+
+def test_a_stage_that_never_came_to_a_checkpoint_may_be_mended(small):
+    with pytest.raises(StageError, match="'deep'"):
+        small("losses.feature.weight=1", "losses.feature.student_tap=deep")
+    small("iterations=1")
+
+
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(small):
+    folder = small()
+    before = file_sha256(result(folder))
+    data = bytearray(result(folder).read_bytes())
+    data[-1] ^= 1
+    result(folder).write_bytes(data)
+    small()
+    assert file_sha256(result(folder)) == before
+
+
+def test_two_processes_do_not_train_into_one_folder(small, tmp_path):
+    with lock(tmp_path / "runs" / "small"), pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
+        small()
+    small("iterations=1")
+
+
+def test_photos_of_which_some_are_corrupt_are_counted(small, tmp_path, console):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(40):
+        path = photos / f"{index:03d}.jpg"
+        Image.fromarray(random.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(path)
+        if index % 10 == 3:
+            path.write_bytes(path.read_bytes()[:500])
+    folder = small(f"data.root={photos}", "data.unlabelled=[]", "iterations=11")
+    (stage,) = json.loads((folder / "run.json").read_text())["stages"]
+    assert stage["unreadable"] == 4
+    assert "003" in stage["examples"]
+    assert list(read_metrics(folder / "metrics.jsonl"))[-1]["unreadable"] == 4
+    assert "4 samples could not be read" in console.file.getvalue()
+
+
+def test_a_changed_folder_of_images_is_noticed(small, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(6):
+        Image.new("RGB", (80, 64), (index, 0, 0)).save(photos / f"{index}.png")
+        image = Image.effect_noise((80, 64), 60 + index)
+        image.convert("RGB").save(photos / f"{index}.png")
+    overrides = [f"data.root={photos}", "data.unlabelled=[]"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "write_result", stop)
+    with pytest.raises(KeyboardInterrupt):
+        small(*overrides)
+    monkeypatch.undo()
+    (photos / "0.png").unlink()
+    with pytest.raises(Exception, match="6 samples when the run began, 5 now"):
+        small(*overrides)
+
+
+def test_validation_needs_an_evaluation(tmp_path, console):
+    run = parse_run(SMALL, [f"output={tmp_path}"])
+    (stage,) = run.stages
+    run = run.model_copy(update={"stages": [stage.model_copy(update={"validate_every": 2})]})
+    with pytest.raises(StageError, match="validate_every"):
+        train(run, console=console)
+
+
+def test_validation_picks_by_abs_rel(small):
+    evaluation = "evaluation={data: {name: procedural, options: {count: 2, size: [40, 48], split: test}}}"
+    folder = small("validate_every=2", evaluation, "iterations=4")
+    validated = {line["step"]: line["validation/abs_rel"] for line in read_metrics(folder / "metrics.jsonl") if len(line) == 3}
+    assert validated.keys() == {2, 4}
+    assert json.loads((folder / "run.json").read_text())["stages"][0]["step"] == min(validated, key=validated.get)
+
+
+def test_bf16_and_features_through_an_adapter(small):
+    folder = small("precision=bf16", "losses.feature.weight=1", "iterations=2")
+    (line,) = read_metrics(folder / "metrics.jsonl")
+    assert line["loss/feature"] > 0
+    assert line["loss/total"] < 100
+    assert not [name for name in load_model(folder).state_dict() if "adapter" in name]
+
+
+@pytest.mark.parametrize("where", [".", "stages/more", "stages/more/model.safetensors"])
+def test_results_are_read_from_anywhere(two_stages, where):
+    model = load_model(two_stages.folder / where)
+    assert not model.training
+    assert model.spec.name == "topformer-tiny"
+    assert model.spec.license == "Apache-2.0"
+    prediction = model.predict(torch.rand(3, 40, 48))
+    assert prediction.depth.shape == (1, 1, 40, 48)
+
+
+def test_reading_what_is_no_result(two_stages, small, tmp_path, monkeypatch):
+    with pytest.raises(LoadError, match="no file or folder 'nowhere/at-all'"):
+        load_model("nowhere/at-all")
+    with pytest.raises(LoadError, match="neither a run folder"):
+        load_model(tmp_path)
+    with pytest.raises(LoadError, match="leave out native_size"):
+        load_model(two_stages.folder, native_size=64)
+    with pytest.raises(LoadError, match="was not written by dadkit as a stage's result"):
+        load_model(next(two_stages.folder.glob("stages/*/checkpoints/step-*/model.safetensors")))
+    torn = tmp_path / "model.safetensors"
+    torn.write_bytes(result(two_stages.folder, "more").read_bytes()[:1000])
+    with pytest.raises(LoadError, match="cannot read"):
+        load_model(torn)
+    monkeypatch.setattr(run_module, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        small("iterations=1")
+    with pytest.raises(LoadError, match="no stage of the run"):
+        load_model(tmp_path / "runs" / "small")
+
+
+def test_registered_models_are_loaded_by_name():
+    teacher = load_model("dav2/tiny", weights="none")
+    assert not teacher.training
+    student = load_model("topformer/tiny", native_size=64)
+    assert not student.training
+    assert student.spec.native.size == 64
