@@ -19,6 +19,7 @@ from dadkit.config.messages import translate
 from dadkit.config.overrides import apply_overrides
 from dadkit.config.problems import ConfigError, Problem
 from dadkit.config.reader import read_document, read_file
+from dadkit.config.required import missing_values
 from dadkit.config.schema import INCOMPLETE_STAGE, RunConfig, RunFields, RunFile, StageFields
 from dadkit.config.slots import models_in
 from dadkit.config.stages import Resolved, resolve_stages
@@ -66,6 +67,7 @@ def _resolve(
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", default_name).lstrip("._-") or "run"
         root = root.with_items({"name": Node(name, root.place, ("name",)), **root.mapping})
     resolved = resolve_stages(root)
+    problems += missing_values(resolved.run)
     problems += _idle_overrides(resolved)
     if resolved.multiple:
         problems += _default_problems(resolved.defaults)

@@ -22,6 +22,7 @@ from dadkit.spaces import Space
 
 __all__ = ["evaluate_run", "write_strips"]
 
+STUDENT = "student"
 STRIPS = 6
 
 
@@ -74,9 +75,10 @@ def write_strips(
 ) -> None:
     """Draw a few images from best to worst: image, truth, then each model's aligned depth on the truth's limits, and its error.
 
-    The images are chosen by the AbsRel of the last model of ``models``: its best, its worst, and evenly between.
+    The images are chosen by the AbsRel of the model called ``student``, or else of the last one: best, worst, evenly between.
     """
-    judged = next(e for e in evaluations if e.model == list(models)[-1])
+    judge = STUDENT if STUDENT in models else list(models)[-1]
+    judged = next(e for e in evaluations if e.model == judge)
     order = sorted(judged.images, key=lambda image: image.metrics["abs_rel"])
     picks = {order[i].key for i in np.linspace(0, len(order) - 1, min(STRIPS, len(order))).round().astype(int)}
     ranked = [image.key for image in order if image.key in picks]

@@ -43,7 +43,7 @@ def resolve(backend: str, *tensors: Tensor, name: str | None = None) -> Literal[
     if backend == "reference":
         return "reference"
     reason = _why_not(name, *tensors)
-    if reason is None:
+    if reason is None and (backend == "fused" or fused.proven(*tensors)):
         return "fused"
     if backend == "fused":
         raise RuntimeError(
@@ -64,4 +64,4 @@ def _why_not(name: str | None, *tensors: Tensor) -> str | None:
         return "the fused operators are not built into this installation"
     if name is not None and not hasattr(fused, name):
         return f"there is no fused {name}"
-    return fused.why_not(*tensors)
+    return fused.why_not(*tensors, name=name)

@@ -15,27 +15,49 @@ from dadkit.ops.autograd import Hybrid, LocalGlobal, MedianMad, Normalize
 from dadkit.ops.library import devices, load_error
 from dadkit.ops.reference.local_global import _all_touched, reduce_patches
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
-from dadkit.ops.reference.order import share_of
+from dadkit.ops.reference.order import in_order, share_of
 from dadkit.ops.reference.reduction import average, reduce
 
-__all__ = ["hybrid_norm_loss", "local_global_loss", "median_mad", "normalize", "target_statistics", "why_not"]
+__all__ = [
+    "DEVICES",
+    "hybrid_norm_loss",
+    "local_global_loss",
+    "median_mad",
+    "normalize",
+    "proven",
+    "target_statistics",
+    "why_not",
+]
 
 _PARTITIONS = {"range": 0, "quantile": 1, "grid": 2}
 _VARIANTS = {"dadkit": 0, "hdn": 1}
 _ERROR = load_error()
-_DEVICES = devices()
+_ON_CUDA = frozenset({None, "hybrid_norm_loss"})
+
+DEVICES = devices()
+"""The types of device that the operators are compiled for."""
 
 
-def why_not(*tensors: Tensor) -> str | None:
-    """Why the fused operators cannot take these tensors; None if they can."""
+def why_not(*tensors: Tensor, name: str | None = None) -> str | None:
+    """Why the fused operator ``name`` (None: any) cannot take these tensors; None if it can."""
     if _ERROR is not None:
         return _ERROR
     for x in tensors:
         if x.is_floating_point() and x.dtype not in {torch.float32, torch.float64, torch.float16, torch.bfloat16}:
             return f"they compute in float32 or float64, not in {x.dtype}"
-        if x.device.type not in _DEVICES:
+        if x.device.type not in DEVICES:
             return f"they are not built for {x.device.type} in this installation"
+        if x.device.type == "cuda" and name not in _ON_CUDA:
+            return f"there is no fused {name} for cuda"
     return None
+
+
+def proven(*tensors: Tensor) -> bool:
+    """Whether ``backend="auto"`` may take the fused operators: they have passed their tests on this kind of device.
+
+    The CUDA kernels have passed them only run thread by thread on a CPU (docs/kernels.md), so they are used where they are asked for.
+    """
+    return all(x.device.type != "cuda" for x in tensors)
 
 
 def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -217,5 +239,9 @@ def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tenso
 
 
 def _at(x: Tensor, mask: Tensor | None, ranks: Tensor, count: Tensor) -> Tensor:
-    values = torch.ops.dadkit.order_statistics(x, mask, ranks.clamp(min=0).contiguous())
+    ranks = ranks.clamp(min=0)
+    if x.device.type == "cuda":
+        values = in_order(x, torch.ones_like(x, dtype=torch.bool) if mask is None else mask).values.gather(1, ranks)
+    else:
+        values = torch.ops.dadkit.order_statistics(x, mask, ranks.contiguous())
     return torch.where(count[:, None] > 0, values, 0)

@@ -74,10 +74,13 @@ def test_constant_maps_are_skipped_and_count_0():
 
 def test_scales_per_image():
     p, d = rand(2, 6, 6), rand(2, 6, 6, seed=1)
-    both = scale_anchor_loss(p, d, target_scale=torch.tensor([1.0, 3.0]), student_scale=torch.tensor([1.0, 2.0]),
-    reduction="image") assert both[0] == scale_anchor_loss(p[:1], d[:1], target_scale=1.0)
-    torch.testing.assert_close(both[1], scale_anchor_loss(p[1:], d[1:], target_scale=3.0, student_scale=2.0), rtol=1e-6,
-    atol=1e-6)
+    both = scale_anchor_loss(
+        p, d, target_scale=torch.tensor([1.0, 3.0]), student_scale=torch.tensor([1.0, 2.0]), reduction="image"
+    )
+    assert both[0] == scale_anchor_loss(p[:1], d[:1], target_scale=1.0)
+    torch.testing.assert_close(
+        both[1], scale_anchor_loss(p[1:], d[1:], target_scale=3.0, student_scale=2.0), rtol=1e-6, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("option", [{"target_scale": 0.0}, {"target_scale": -1.0}, {"target_scale": 1.0, "student_scale": 0.0}])

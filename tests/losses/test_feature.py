@@ -25,8 +25,10 @@ def test_equals_its_formula(threshold):
     call = {"cos_threshold": threshold}
     assert feature_alignment_loss(student, reference, **call, reduction="image").tolist() == pytest.approx(want)
     assert feature_alignment_loss(student, reference, **call).item() == pytest.approx(sum(want) / 3)
-    assert feature_alignment_loss(student, reference, **call, reduction="pixel").item() == pytest.approx(pixels / max(number,
-    1)) assert feature_alignment_loss(student, reference, **call, reduction="none").shape == (3, 20)
+    assert feature_alignment_loss(student, reference, **call, reduction="pixel").item() == pytest.approx(
+        pixels / max(number, 1)
+    )
+    assert feature_alignment_loss(student, reference, **call, reduction="none").shape == (3, 20)
 
 
 def test_tokens_that_are_similar_enough_are_left_alone():

@@ -63,8 +63,10 @@ def published(pred, target, mask, levels, partition):
 
 
 @settings(settings.get_profile("losses"), max_examples=150)
-@given(data=st.data(), partition=st.sampled_from(["range", "quantile", "grid"]), levels=st.sampled_from([(1, 2, 4), (1,),
-(4,)])) def test_equals_plain_loops_over_the_published_definition(data, partition, levels):
+@given(
+    data=st.data(), partition=st.sampled_from(["range", "quantile", "grid"]), levels=st.sampled_from([(1, 2, 4), (1,), (4,)])
+)
+def test_equals_plain_loops_over_the_published_definition(data, partition, levels):
     if partition == "grid":
         side = data.draw(st.integers(1, 20))
         shape = (data.draw(st.integers(1, 3)), side, side)
@@ -78,8 +80,9 @@ def published(pred, target, mask, levels, partition):
     options = {"segments": levels, "partition": partition, "variant": "hdn"}
     got = hybrid_norm_loss(pred, target, mask, **options)
     assert got.item() == pytest.approx(want, rel=1e-12, abs=1e-300)
-    torch.testing.assert_close(hybrid_norm_loss(pred, target, mask, **options, reduction="none"), pixels, rtol=1e-11,
-    atol=1e-12)
+    torch.testing.assert_close(
+        hybrid_norm_loss(pred, target, mask, **options, reduction="none"), pixels, rtol=1e-11, atol=1e-12
+    )
 
 
 def test_zeros_on_an_edge_at_zero_lie_in_two_segments():
@@ -120,8 +123,11 @@ def test_a_constant_target_adds_nothing_and_still_counts():
 
 
 @settings(settings.get_profile("losses"), max_examples=40)
-@given(pair=pairs(dtype=torch.float64, kinds=("smooth", "noise", "sky"), max_batch=2), partition=st.sampled_from(["range",
-"quantile"])) def test_gradient_without_ties_equals_the_closed_form(pair, partition):
+@given(
+    pair=pairs(dtype=torch.float64, kinds=("smooth", "noise", "sky"), max_batch=2),
+    partition=st.sampled_from(["range", "quantile"]),
+)
+def test_gradient_without_ties_equals_the_closed_form(pair, partition):
     for p in pair.pred:
         assume(p.unique().numel() == p.numel())
     pred = pair.pred.clone().requires_grad_()

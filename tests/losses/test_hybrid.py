@@ -255,9 +255,10 @@ def test_cached_statistics_change_nothing(pair, segments, partition, variant):
     cached = hybrid_norm_loss(pred, pair.target, pair.mask, **options, reduction="none", target_stats=stats)
     assert torch.equal(fresh, cached)
     last = type(stats)(*(field[-1:] for field in stats))
-    alone = hybrid_norm_loss(pred[-1:], pair.target[-1:], None if pair.mask is None else pair.mask[-1:], **options,
-    target_stats=last) torch.testing.assert_close(alone, hybrid_norm_loss(pred[-1:], pair.target[-1:], pair.valid[-1:],
-    **options))
+    alone = hybrid_norm_loss(
+        pred[-1:], pair.target[-1:], None if pair.mask is None else pair.mask[-1:], **options, target_stats=last
+    )
+    torch.testing.assert_close(alone, hybrid_norm_loss(pred[-1:], pair.target[-1:], pair.valid[-1:], **options))
 
 
 def test_statistics_hold_what_they_say():

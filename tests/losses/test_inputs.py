@@ -23,8 +23,10 @@ FUNCTIONALS = [losses.hybrid_norm_loss, losses.ssi_loss, losses.local_norm_loss,
         ((X[:, :0], X[:, :0]), r"at least one pixel, got \(2, 0, 6\)"),
         ((X.long(), X), "pred must be floating point, got torch.int64"),
         ((X, X, X), "mask must be bool .* got torch.float32"),
-        ((X, X, torch.ones(2, 6, 5, dtype=torch.bool)), r"mask must be bool of shape \(2, 5, 6\).*got torch.bool of shape \(2,
-        6, 5\)"),
+        (
+            (X, X, torch.ones(2, 6, 5, dtype=torch.bool)),
+            r"mask must be bool of shape \(2, 5, 6\).*got torch.bool of shape \(2, 6, 5\)",
+        ),
     ],
 )
 def test_wrong_maps(loss, arguments, message):
@@ -96,8 +98,9 @@ def test_check_inputs_accepts_what_is_right():
     bad[~mask] = torch.nan
     check_inputs(bad, bad, mask)
     check_inputs(X[:, None], X[:, None])
-    check_inputs(X, X[:, None], boxes=torch.tensor([[[0.0, 0.0, 6.0, 5.0]]]).expand(2, 1, 4),
-    pred_mask=torch.ones_like(X).bool())
+    check_inputs(
+        X, X[:, None], boxes=torch.tensor([[[0.0, 0.0, 6.0, 5.0]]]).expand(2, 1, 4), pred_mask=torch.ones_like(X).bool()
+    )
 
 
 @pytest.mark.parametrize("name", ["pred", "target"])
@@ -115,10 +118,12 @@ def test_check_inputs_finds_non_finite_values_inside_the_mask(name, bad):
 def test_check_inputs_warns_of_images_that_add_nothing():
     mask = torch.ones_like(X, dtype=torch.bool)
     mask[0] = False
-    with pytest.warns(UserWarning) as seen:
+    with pytest.warns(UserWarning, match="have no valid pixel") as seen:
         check_inputs(X, X, mask)
-    assert [str(w.message) for w in seen] == [f"{n}: images [0] have no valid pixel and add nothing" for n in ("pred",
-    "target")] flat = X.clone()
+    assert [str(w.message) for w in seen] == [
+        f"{n}: images [0] have no valid pixel and add nothing" for n in ("pred", "target")
+    ]
+    flat = X.clone()
     flat[1] = 0.3
     with pytest.warns(UserWarning, match=r"pred: images \[1\] are constant"):
         check_inputs(flat, X)

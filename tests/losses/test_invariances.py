@@ -100,8 +100,12 @@ def test_images_of_a_batch_do_not_meet(pair, name):
 
 
 @EXAMPLES
-@given(pair=pairs(dtype=torch.float64), name=st.sampled_from(["hybrid", "quantile", "clipped", "trimmed", "ssi", "local"]),
-seed=st.integers(0, 99)) def test_the_order_of_the_pixels_does_not_matter(pair, name, seed):
+@given(
+    pair=pairs(dtype=torch.float64),
+    name=st.sampled_from(["hybrid", "quantile", "clipped", "trimmed", "ssi", "local"]),
+    seed=st.integers(0, 99),
+)
+def test_the_order_of_the_pixels_does_not_matter(pair, name, seed):
     loss = LOSSES[name]
     order = torch.randperm(pair.target[0].numel(), generator=torch.Generator().manual_seed(seed))
 
@@ -125,8 +129,12 @@ def test_tied_pixels_share_the_medians_gradient_whatever_their_order():
 
 
 @EXAMPLES
-@given(pair=pairs(mask_kinds=("most", "half", "few", "empty")), name=ANY_LOSS, rubbish=st.sampled_from([torch.nan, torch.inf,
--1e30, 0.0])) def test_what_lies_outside_the_mask_changes_no_bit(pair, name, rubbish):
+@given(
+    pair=pairs(mask_kinds=("most", "half", "few", "empty")),
+    name=ANY_LOSS,
+    rubbish=st.sampled_from([torch.nan, torch.inf, -1e30, 0.0]),
+)
+def test_what_lies_outside_the_mask_changes_no_bit(pair, name, rubbish):
     loss = LOSSES[name]
 
     def answer(pred, target):

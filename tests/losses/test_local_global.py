@@ -151,8 +151,10 @@ def test_an_empty_patch_counts_as_0_and_no_patch_gives_0():
     boxes = torch.tensor([[[1.0, 2.0, 11.0, 12.0], [5.0, 5.0, 15.0, 15.0]]])
     mask = torch.ones_like(target, dtype=torch.bool)
     mask[:, 1] = False
-    torch.testing.assert_close(local_global_loss(pred, target, boxes, mask), local_global_loss(pred, target[:, :1], boxes[:,
-    :1]) / 2) assert local_global_loss(pred, torch.rand(1, 0, 8, 8), torch.rand(1, 0, 4)).item() == 0
+    torch.testing.assert_close(
+        local_global_loss(pred, target, boxes, mask), local_global_loss(pred, target[:, :1], boxes[:, :1]) / 2
+    )
+    assert local_global_loss(pred, torch.rand(1, 0, 8, 8), torch.rand(1, 0, 4)).item() == 0
 
 
 def test_the_order_of_the_patches_does_not_matter():

@@ -61,8 +61,10 @@ def test_mixed_dtypes_take_the_wider():
 
 
 @settings(settings.get_profile("losses"), max_examples=60)
-@given(pair=pairs(kinds=("smooth", "noise", "sky", "quantised"), max_side=40), loss=st.sampled_from(["hybrid", "ssi",
-"gradient"])) def test_float32_is_close_to_float64(pair, loss):
+@given(
+    pair=pairs(kinds=("smooth", "noise", "sky", "quantised"), max_side=40), loss=st.sampled_from(["hybrid", "ssi", "gradient"])
+)
+def test_float32_is_close_to_float64(pair, loss):
     """Up to pixels that round to the other side of an edge, which belong to the target: values are made in float32 first."""
     wide = LOSSES[loss](pair.pred.double(), pair.target.double())
     narrow = LOSSES[loss](pair.pred, pair.target)

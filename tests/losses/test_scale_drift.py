@@ -2,8 +2,8 @@
 
 A free 48 x 48 map learns from labels with fresh noise of 0.3 at every step, under Adam. Several students (with and without
 anchor) learn side by side from the same labels as the images of one batch; Adam treats every pixel by itself, so they do not
-meet. The settings are those of the maths page, with fewer and larger steps (800 of 1.3e-2 and 600 of 3e-2 for 2,000 of 1e-2),
-which drift as far in a third of the time.
+meet. The settings are those of the maths page, with fewer and larger steps (800 of 1.3e-2 and 600 of 3e-2 for 2,000 of
+1e-2), which drift as far in a third of the time.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ OPERATOR_TESTS = {
     "test_fused_local_global",
     "test_fused_transforms",
     "test_fused_parallel",
+    "test_device_kernels",
 }
 
 

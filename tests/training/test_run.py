@@ -39,6 +39,7 @@ student: {name: topformer/tiny, options: {drop_path: 0.3, native_size: 32}}
 losses: {anchor: {warmup_maps: 4}}
 optim: {lr: 1.0e-3, warmup: 2, accumulate: 2}
 iterations: 8
+report: false
 """
 
 TWO_STAGES = """
