@@ -172,7 +172,7 @@ class AnchorLossConfig(Section):
 
 
 class ExtraLossConfig(ComponentConfig):
-    """A registered loss on the shared-context pair."""
+    """A registered loss on whole maps: the shared-context pair, and true depth."""
 
     weight: Weight = 1.0
     """Factor in the total."""
@@ -192,9 +192,9 @@ class LossConfig(Section):
     feature: FeatureLossConfig = Field(default_factory=FeatureLossConfig)
     """Feature alignment on unlabelled images (L_feat)."""
     anchor: AnchorLossConfig = Field(default_factory=AnchorLossConfig)
-    """Scale anchor on the shared pair (not from a paper)."""
+    """Scale anchor on the shared pair and on true depth (not from a paper)."""
     extra: Annotated[list[ExtraLossConfig], Kind("loss")] = Field(default_factory=list)
-    """Further registered losses."""
+    """Further registered losses, on the shared pair and on true depth."""
 
 
 class OptimConfig(Section):
@@ -207,7 +207,7 @@ class OptimConfig(Section):
     encoder_lr: Annotated[float, Field(ge=0)] | None = None
     """Peak learning rate of the encoder; null = ``lr / 10`` (Depth Anything V2); 0 freezes the encoder."""
     weight_decay: Weight = 0.01
-    """Decoupled weight decay."""
+    """Decoupled weight decay of matrices and kernels; biases and norms have none."""
     betas: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 0.999)
     """Adam's averaging factors."""
     schedule: Literal["constant", "linear", "cosine", "poly"] = "poly"

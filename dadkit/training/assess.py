@@ -13,6 +13,7 @@ from dadkit.config.schema import EvaluationConfig, RunConfig, StageConfig
 from dadkit.evaluation import Evaluation, evaluate, evaluate_run, load_protocol
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_result
+from dadkit.spaces import Space, SpaceError, check_conversion
 from dadkit.training.build import build_student, build_teacher, teacher_names
 from dadkit.training.seeds import seed_everything
 
@@ -63,11 +64,21 @@ def _models(run: RunConfig, results: Mapping[str, Path]) -> dict[str, DepthModel
         label[name]: build_teacher(teacher, results) for name, teacher in zip(names, last.teachers, strict=True)
     }
     shown = {teacher.stage for teacher in last.teachers} | {last.name}
-    models |= {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}
+    space = load_protocol(run.evaluation.protocol).space
+    others = {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}
+    models |= {name: model for name, model in others.items() if _converts(model.spec.space, space)}
     models["student"] = load_result(results[last.name])
     if run.evaluation.trivial:
         models["untrained student"] = _untrained(run, last, results)
     return models
+
+
+def _converts(source: Space, target: Space) -> bool:
+    try:
+        check_conversion(source, target)
+    except SpaceError:
+        return False
+    return True
 
 
 def _untrained(run: RunConfig, stage: StageConfig, results: Mapping[str, Path]) -> DepthModel:

@@ -1,21 +1,11 @@
-"""Where the files of a run lie, and the lock that keeps two processes out of one run folder."""
+"""Where the files of a run lie."""
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dadkit.errors import DadkitError
-
-__all__ = ["RunFolder", "RunLockedError", "StageFolder", "lock"]
-
-
-class RunLockedError(DadkitError):
-    """Another process is training into the run's folder."""
+__all__ = ["RunFolder", "StageFolder"]
 
 
 @dataclass(frozen=True)
@@ -84,43 +74,3 @@ class RunFolder:
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage."""
         return StageFolder(self.path / "stages" / name)
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Hold the run's folder while the block runs. The operating system lets go of it when the process dies, however it dies.
-
-    Raises:
-        RunLockedError: another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    with path.open("a+") as handle:
-        if not _try_lock(handle.fileno()):
-            handle.seek(0)
-            raise RunLockedError(
-                f"{folder} is being trained into by {handle.read().strip() or 'another process'}; "
-                "wait for it, stop it, or give this run another name (name=…)"
-            )
-        handle.truncate(0)
-        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
-        handle.flush()
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

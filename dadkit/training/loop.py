@@ -24,7 +24,7 @@ from dadkit.training.guard import NonFiniteGuard
 from dadkit.training.log.logger import StageLogger
 from dadkit.training.log.window import Window
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates
+from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
 from dadkit.training.preview import draw_samples
 from dadkit.training.seeds import draw_index, seed_everything
 from dadkit.training.signals import StoppedError, StopSignal
@@ -123,8 +123,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         drawn = teachers[teacher].name if teachers else None
         self.guard.after(finite, index + 1, drawn, data.keys)
-        if self.ema is not None:
-            self.ema.update_parameters(self.student)
+        if self.ema is not None and self.config.ema is not None:
+            update_ema(self.ema, self.student, self.config.ema)
         self.window.add(values, finite, images=sum(data.counts), teacher=drawn)
 
     def _after(self, done: int) -> None:

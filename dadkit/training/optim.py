@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from dadkit.config.schema import OptimConfig
 from dadkit.interfaces import Student
 
-__all__ = ["build_ema", "build_optimizer", "clip_gradients", "rate_factor", "set_rates"]
+__all__ = ["build_ema", "build_optimizer", "clip_gradients", "rate_factor", "set_rates", "update_ema"]
 
 POLY_POWER = 0.9
 FROZEN = 0.0
@@ -99,22 +99,22 @@ def clip_gradients(optimizer: Optimizer, loss: Tensor, max_norm: float | None) -
 
 
 def build_ema(student: Student, decay: float | None) -> AveragedModel | None:
-    """An exponential moving average of weights and buffers, or None.
+    """A copy of the student for the exponential moving average of its weights, or None without a ``decay``."""
+    return None if decay is None else AveragedModel(student)
 
-    The decay grows as ``min(decay, (1 + n) / (10 + n))`` over the first n updates, so that the initial weights do not linger in
-    a short run.
+
+@torch.no_grad()
+def update_ema(ema: AveragedModel, student: Student, decay: float) -> None:
+    """Move the average towards the student: mean <- d mean + (1 - d) value, buffers like weights, counters copied.
+
+    The first update copies; then d = ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the initial weights do not
+    linger in a short run. (``AveragedModel.update_parameters`` would wait for the device in each call.)
     """
-    if decay is None:
-        return None
-
-    @torch.no_grad()
-    def average(means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:  # one call per dtype and device
-        if not means[0].is_floating_point():
-            for mean, value in zip(means, values, strict=True):
-                mean.copy_(value)
-            return
-        n = int(model.n_averaged)  # this copy of the count lives on the CPU; the argument may not
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(means, values, n)
-
-    model = AveragedModel(student, multi_avg_fn=average, use_buffers=True)
-    return model
+    n = int(ema.n_averaged)  # on the CPU
+    means, values = ([*model.parameters(), *model.buffers()] for model in (ema.module, student))
+    floating = [index for index, mean in enumerate(means) if mean.is_floating_point()]
+    for index in set(range(len(means))) - set(floating):
+        means[index].copy_(values[index])
+    average = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)) if n else 0.0)
+    average([means[index] for index in floating], [values[index] for index in floating], n)
+    ema.n_averaged += 1

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from dadkit.config import dump
+from dadkit.config import build, dump
 from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
-from dadkit.evaluation import Evaluation
+from dadkit.evaluation import Evaluation, load_protocol
 from dadkit.files import write_text
 from dadkit.loading import pick_device
 from dadkit.plugin import Component
@@ -25,13 +25,14 @@ from dadkit.report import write_report
 from dadkit.training.assess import evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.folder import RunFolder, lock
+from dadkit.training.folder import RunFolder
+from dadkit.training.lock import lock
 from dadkit.training.log.progress import duration
 from dadkit.training.loop import Trainer
 from dadkit.training.provenance import component_versions, describe_run, run_components
 from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, read_done
 from dadkit.training.result import make_card, write_result
-from dadkit.training.soundness import StageError
+from dadkit.training.soundness import StageError, advice, check_space
 from dadkit.training.stage import Outcome, Stage
 
 __all__ = ["RunResult", "train"]
@@ -130,6 +131,13 @@ class _Runner:
             self._say(f"{config.name}: finished before, in {duration(record.seconds)}")
             return record
         stage = build_stage(self.run, config, self.results, self.device)
+        if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
+            protocol = load_protocol(self.run.evaluation.protocol)
+            check_space(
+                stage.student.spec.space, protocol.space, f"stage '{config.name}' (to evaluate under '{protocol.name}')"
+            )
+        for hint in advice(stage.student.spec):
+            self._say(f"{config.name}: {hint}", style="yellow")
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.run.evaluation) if self.run.evaluation and config.validate_every else None
@@ -182,9 +190,13 @@ def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path
 
 
 def _check(run: RunConfig) -> None:
+    """What would only be noticed after hours of training otherwise."""
     for stage in run.stages:
         if stage.validate_every is not None and run.evaluation is None:
             raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")
+    if run.evaluation is not None:
+        load_protocol(run.evaluation.protocol)
+        build("dataset", run.evaluation.data.name, run.evaluation.data.options)
 
 
 def _clear(folder: RunFolder) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dadkit.training.step import Labeller
     from dadkit.training.terms import Terms
 
-__all__ = ["StageError", "check_space", "check_stage", "check_tap", "unsound"]
+__all__ = ["StageError", "advice", "check_space", "check_stage", "check_tap", "unsound"]
 
 
 class StageError(DadkitError):
@@ -95,6 +95,17 @@ def check_tap(model: DepthModel, tap: str, what: str) -> int:
 def unsound(terms: Terms, student: ModelSpec, teachers: Sequence[Labeller]) -> list[str]:
     """What the papers (or plain reasoning) say will fail, each with its reason; empty if all is well."""
     return list(_unsound(terms, student, teachers))
+
+
+def advice(student: ModelSpec) -> list[str]:
+    """What is allowed, and yet a pity."""
+    low = student.range[0]
+    if student.space is Space.DISPARITY and (low is None or low < 0):
+        return [
+            f"'{student.name}' answers with disparity that may be negative; protocols drop such pixels (up to a third of them). "
+            "A ReLU or softplus at the end prevents that"
+        ]
+    return []
 
 
 def _unsound(terms: Terms, student: ModelSpec, teachers: Sequence[Labeller]) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dadkit.config.schema import OptimConfig
-from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates
+from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
 
 
 @pytest.mark.parametrize(("schedule", "half"), [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5), ("poly", 0.5**0.9)])
@@ -103,7 +103,7 @@ def test_the_moving_average_follows_its_formula_and_carries_buffers(toys):
             student.head.weight.add_(1.0)
             student.encoder[1].running_mean.fill_(n)
         student.encoder[1].num_batches_tracked.fill_(n)
-        ema.update_parameters(student)
+        update_ema(ema, student, 0.6)
         decay = 0.0 if n == 0 else min(0.6, (1 + n) / (10 + n))  # the first update copies
         mean = decay * mean + (1 - decay) * student.head.weight.detach()
     torch.testing.assert_close(ema.module.head.weight, mean)

@@ -17,9 +17,10 @@ from PIL import Image
 
 import dadkit.training.run as run_module
 from dadkit.config import load_run, parse_run
+from dadkit.errors import DadkitError
 from dadkit.loading import LoadError, load_model, read_card
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.folder import RunLockedError, lock
+from dadkit.training.lock import RunLockedError, lock
 from dadkit.training.log.metrics import read_metrics
 from dadkit.training.record import ConfigChangedError
 from dadkit.training.run import train
@@ -105,7 +106,9 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def test_killed_with_minus_nine_and_run_again_gives_the_same_file(small, tmp_path):
     whole = small("iterations=24", at="whole")
     config = tmp_path / "small.yaml"
-    config.write_text(SMALL.replace("iterations: 8", "iterations: 24") + f"output: {tmp_path / 'killed'}\n")
+    # Two loader processes, which outlive the kill by some seconds and must neither hold the lock nor change anything.
+    text = SMALL.replace("iterations: 8", "iterations: 24").replace("workers: 0", "workers: 2")
+    config.write_text(text + f"output: {tmp_path / 'killed'}\n")
     process = in_subprocess(config)
     folder = tmp_path / "killed" / "small"
     wait_for(folder / "stages/main/checkpoints/step-00000003", process)
@@ -230,9 +233,22 @@ def test_a_damaged_result_is_made_again_from_the_last_checkpoint(small):
 
 
 def test_two_processes_do_not_train_into_one_folder(small, tmp_path):
-    with lock(tmp_path / "runs" / "small"), pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
+    folder = tmp_path / "runs" / "small"
+    with lock(folder), pytest.raises(RunLockedError, match=f"process {os.getpid()}, this one"):
         small()
+    code = f"import time; from pathlib import Path; from dadkit.training.lock import lock\nwith lock(Path({str(folder)!r})): print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline()
+        with pytest.raises(RunLockedError, match=f"process {other.pid} on "):
+            small()
+        other.kill()
     small("iterations=1")
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DadkitError, match="output="):
+        small(at="file")
 
 
 def test_photos_of_which_some_are_corrupt_are_counted(small, tmp_path, console):
@@ -273,6 +289,26 @@ def test_a_changed_folder_of_images_is_noticed(small, tmp_path, monkeypatch):
         small(*overrides)
 
 
+def test_epochs_are_passes_over_the_data(small):
+    folder = small("iterations=null", "epochs=1.5")
+    (stage,) = json.loads((folder / "run.json").read_text())["stages"]
+    assert stage["iterations"] == 5  # 1.5 times 12 scenes in batches of 4, rounded up
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ("{data: {name: procedural, options: {split: test}}, protocol: nonsense}", "unknown protocol 'nonsense'"),
+        ("{data: {name: procedural, options: {split: test}}, protocol: metric}", "holds no metres"),
+        ("{data: {name: images, options: {root: nowhere}}}", "nowhere"),
+    ],
+)
+def test_an_evaluation_that_cannot_work_is_refused_before_training(small, tmp_path, evaluation, message):
+    with pytest.raises(DadkitError, match=message):
+        small(f"evaluation={evaluation}")
+    assert not list((tmp_path / "runs").glob("small/stages/main/checkpoints/*"))
+
+
 def test_validation_needs_an_evaluation(tmp_path, console):
     run = parse_run(SMALL, [f"output={tmp_path}"])
     (stage,) = run.stages
@@ -290,7 +326,7 @@ def test_validation_picks_by_abs_rel(small):
 
 
 def test_bf16_and_features_through_an_adapter(small):
-    folder = small("precision=bf16", "losses.feature.weight=1", "iterations=2")
+    folder = small("precision=bf16", "losses.feature.weight=1", "iterations=2", "deterministic=true")
     (line,) = read_metrics(folder / "metrics.jsonl")
     assert line["loss/feature"] > 0
     assert line["loss/total"] < 100

@@ -8,7 +8,7 @@ from dadkit.config.schema import ComponentConfig, FeatureLossConfig, LossConfig,
 from dadkit.interfaces import ModelSpec
 from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.spaces import Space
-from dadkit.training.soundness import StageError, check_stage, unsound
+from dadkit.training.soundness import StageError, advice, check_stage, unsound
 from dadkit.training.step import Labeller
 from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms, build_terms
 
@@ -126,3 +126,10 @@ def test_features_need_a_tap_and_get_an_adapter_only_if_widths_differ(toys):
         )
     with pytest.raises(StageError, match="no teachers"):
         build_terms(config, toys.Student(), None, "auto")
+
+
+def test_disparity_that_may_be_negative_is_advised_against(toys):
+    assert advice(toys.Student().spec) == []
+    assert advice(ModelSpec("s", Space.DEPTH)) == []
+    (hint,) = advice(ModelSpec("free", Space.DISPARITY))
+    assert "'free'" in hint
