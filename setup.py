@@ -160,9 +160,8 @@ class BuildKernels(build_ext):
             edges.append(self.edge(folder, name, command))
         if device and CUDA_UNITS:
             archs = cuda_architectures()
-            code = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs] + [
-                f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"
-            ]
+            last = f"-gencode=arch=compute_{archs[-1]},code=compute_{archs[-1]}"
+            code = [*(f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs), last]
             host = ["-Xcompiler", "-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wno-psabi"]
             flags = ["-std=c++17", "-O3", "--fmad=false", "-Werror", "all-warnings", "-DUSE_CUDA", "--threads", "2", *host]
             for name in CUDA_UNITS:
@@ -188,10 +187,8 @@ class BuildKernels(build_ext):
         include = ["-I", str(package_folder("pybind11") / "include"), "-I", sysconfig.get_paths()["include"]]
         link = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         flags = [f"-DDADKIT_{k}={v}" for k, v in defines.items()] + (["-DDADKIT_X86_UNITS"] if x86 else [])
-        run(
-            [*cxx(), "-std=c++17", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-shared", *link, *flags, *include]
-            + ["build_info.cpp", "cpu/isa.cpp", "-o", str(target)]
-        )
+        options = ["-std=c++17", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-shared", *link, *flags, *include]
+        run([*cxx(), *options, "build_info.cpp", "cpu/isa.cpp", "-o", str(target)])
 
     def edge(self, folder: Path, name: str, command: list[str]) -> tuple[Path, Path, list[str]]:
         source, target = CSRC / name, folder / f"{name.replace('/', '_')}.o"

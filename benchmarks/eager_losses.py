@@ -1,6 +1,7 @@
 """The hybrid-normalised loss as people write it in plain PyTorch: what the fused operators are measured against.
 
-All compute variant "dadkit"'s common case (range partition, no mask, no dropped segment): the same values, checked before measuring.
+All compute variant "dadkit"'s common case (range partition, no mask, no dropped segment): the same values, which is checked
+before anything is measured.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def train(
     if not files:
         raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
     console = Console()
-    runs, failures = _load(files, overrides, console)
+    runs, failures = _load(files, overrides)
     results: list[RunResult] = []
     for file, run in runs.items():
         console.rule(f"{run.name} ({file})" if len(files) > 1 else run.name, align="left")
@@ -54,10 +54,11 @@ def train(
     if results:
         console.print(_table(results))
     if failures:
-        raise typer.Exit(next(iter(failures.values())))
+        codes = list(failures.values())
+        raise typer.Exit(INTERRUPTED if INTERRUPTED in codes else codes[0])
 
 
-def _load(files: list[str], overrides: list[str], console: Console) -> tuple[dict[str, RunConfig], dict[str, int]]:
+def _load(files: list[str], overrides: list[str]) -> tuple[dict[str, RunConfig], dict[str, int]]:
     """The runs that can be read, all mistakes of the others printed before anything is trained; and exit codes of those."""
     from dadkit.config import load_run
     from dadkit.errors import DadkitError
@@ -71,7 +72,7 @@ def _load(files: list[str], overrides: list[str], console: Console) -> tuple[dic
             folder = Path(run.output, run.name)
             _check_alone(file, folder, folders)
         except DadkitError as error:
-            _print_error(console, error)
+            _print_error(error)
             failures[file] = error.exit_code
             continue
         runs[file], folders[folder] = run, file
@@ -93,13 +94,14 @@ def _train(run: RunConfig, console: Console, results: list[RunResult], *, fresh:
     try:
         results.append(train_run(run, fresh=fresh, console=console))
     except DadkitError as error:
-        _print_error(console, error)
+        _print_error(error)
         return error.exit_code
     return 0
 
 
-def _print_error(console: Console, error: Exception) -> None:
-    console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+def _print_error(error: Exception) -> None:
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(str(error), err=True)
 
 
 def _table(results: list[RunResult]) -> Table:

@@ -53,9 +53,9 @@ def why_not(*tensors: Tensor, name: str | None = None) -> str | None:
 
 
 def proven(*tensors: Tensor) -> bool:
-    """Whether ``backend="auto"`` may take the fused operators: they have passed their tests on this kind of device.
+    """Whether ``backend="auto"`` may take the fused operators: their tests have passed on this kind of device.
 
-    The CUDA kernels have passed them only run thread by thread on a CPU (docs/kernels.md), so they are used where they are asked for.
+    The CUDA kernels have passed them only run thread by thread on a CPU (docs/kernels.md); they run where they are asked for.
     """
     return all(x.device.type != "cuda" for x in tensors)
 

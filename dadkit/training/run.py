@@ -133,9 +133,8 @@ class _Runner:
         stage = build_stage(self.run, config, self.results, self.device)
         if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
             protocol = load_protocol(self.run.evaluation.protocol)
-            check_space(
-                stage.student.spec.space, protocol.space, f"stage '{config.name}' (to evaluate under '{protocol.name}')"
-            )
+            what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
+            check_space(stage.student.spec.space, protocol.space, what)
         for hint in advice(stage.student.spec):
             self._say(f"{config.name}: {hint}", style="yellow")
         for doubt in stage.unsound:

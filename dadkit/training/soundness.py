@@ -102,8 +102,8 @@ def advice(student: ModelSpec) -> list[str]:
     low = student.range[0]
     if student.space is Space.DISPARITY and (low is None or low < 0):
         return [
-            f"'{student.name}' answers with disparity that may be negative; protocols drop such pixels (up to a third of them). "
-            "A ReLU or softplus at the end prevents that"
+            f"'{student.name}' answers with disparity that may be negative; protocols drop such pixels, up to a third of "
+            "all. A ReLU or softplus at the end prevents that"
         ]
     return []
 

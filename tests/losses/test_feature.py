@@ -43,6 +43,12 @@ def test_tokens_that_are_similar_enough_are_left_alone():
     assert torch.count_nonzero(student.grad[0, 1:]) == 0
 
 
+def test_a_token_at_the_threshold_is_kept():
+    student, reference = torch.tensor([[[3.0, 0.0]]]), torch.tensor([[[0.0, 2.0]]])
+    assert feature_alignment_loss(student, reference, cos_threshold=0.0).item() == 1
+    assert feature_alignment_loss(student, reference, cos_threshold=-0.001).item() == 0
+
+
 def test_lengths_do_not_matter_and_the_gradient_is_orthogonal_to_the_token():
     student, reference = tokens().requires_grad_(), tokens(1)
     lengths = torch.rand(3, 20, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.1

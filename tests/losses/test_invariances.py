@@ -151,13 +151,10 @@ def test_what_lies_outside_the_mask_changes_no_bit(pair, name, rubbish):
     assert torch.count_nonzero(got[1].where(~pair.valid, 0)) == 0
 
 
-@EXAMPLES
-@given(
-    target=depth_maps((3, 7, 6)),
-    name=st.sampled_from([*LOSSES, "l1", "hdn"]),
-    bad=st.sampled_from([torch.nan, torch.inf, -torch.inf]),
-    side=st.sampled_from(["pred", "target"]),
-)
+@pytest.mark.parametrize("side", ["pred", "target"])
+@pytest.mark.parametrize("name", [*LOSSES, "l1", "hdn"])
+@settings(EXAMPLES, max_examples=8)
+@given(target=depth_maps((3, 7, 6)), bad=st.sampled_from([torch.nan, torch.inf, -torch.inf]))
 def test_a_bad_value_inside_the_mask_poisons_its_own_image_only(target, name, bad, side):
     loss = {**LOSSES, "l1": l1_loss, "hdn": lambda *a, **k: hybrid_norm_loss(*a, variant="hdn", **k)}[name]
     clean = torch.rand(3, 7, 6, generator=torch.Generator().manual_seed(0))

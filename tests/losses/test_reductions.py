@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadkit.losses import gradient_matching_loss, hybrid_norm_loss, l1_loss, ssi_loss
+from dadkit.ops.reference.order import share_of
 from dadkit.testing.strategies import pairs
 
 
@@ -61,6 +65,9 @@ def test_pixels_that_tie_at_the_limit_share_it():
     torch.testing.assert_close(p.grad.flatten(), torch.tensor([1.0, 2 / 3, 2 / 3, 2 / 3]) / 3)
 
 
-def test_trim_counts_in_exact_arithmetic():
-    p = torch.arange(1, 11, dtype=torch.float32).view(1, 1, 10)  # 0.7 * 10 is 6.999… in binary
-    assert l1_loss(p, torch.zeros_like(p), trim=0.7).item() == pytest.approx(2.0)
+@pytest.mark.parametrize("share", ["0.1", "0.29", "0.57", "0.7", "0.98", "0.999999"])
+def test_shares_are_counted_in_exact_arithmetic(share):
+    """0.29 * 100 is 28.999… in binary; a pixel more or less would be dropped, or another quantile taken."""
+    count = torch.arange(3000)
+    want = [math.floor(Fraction(share) * n) for n in count.tolist()]
+    assert share_of(count, float(share)).tolist() == want

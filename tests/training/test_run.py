@@ -236,8 +236,11 @@ def test_two_processes_do_not_train_into_one_folder(small, tmp_path):
     folder = tmp_path / "runs" / "small"
     with lock(folder), pytest.raises(RunLockedError, match=f"process {os.getpid()}, this one"):
         small()
-    code = f"import time; from pathlib import Path; from dadkit.training.lock import lock\nwith lock(Path({str(folder)!r})): print(1, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
+    code = (
+        "import sys, time, pathlib, dadkit.training.lock as module\n"
+        "with module.lock(pathlib.Path(sys.argv[1])):\n    print(1, flush=True)\n    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as other:
         assert other.stdout.readline()
         with pytest.raises(RunLockedError, match=f"process {other.pid} on "):
             small()

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 __all__ = ["StageProgress", "duration"]
 
 SHOWN_TERMS = 7
+BAR = 16
 
 
 class StageProgress:
@@ -29,10 +30,11 @@ class StageProgress:
         self.console = console
         self.stage = stage
         self.iterations = iterations
+        self._taken = len(stage) + BAR + 2 * len(str(iterations)) + 5  # columns left of the text, and the gaps between them
         self._start, self._begun = start, time.monotonic()
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=BAR),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
             console=console,
@@ -61,11 +63,13 @@ class StageProgress:
             wait: share of the time in which training waited for data, in [0, 1].
         """
         losses = "  ".join(f"{name} {value:.4g}" for name, value in list(terms.items())[:SHOWN_TERMS])
-        text = f"{losses}  {rate:.1f} images/s  data wait {wait:.0%}  {duration(self._remaining(step))} left"
+        speed = f"{rate:.1f} images/s  data wait {wait:.0%}  {duration(self._remaining(step))} left"
         if self.console.is_terminal:
+            # Losses come last, since a narrow terminal cuts the line off.
+            text = f"{speed}  {losses}"[: max(0, self.console.width - self._taken)]
             self._bar.update(self._task, completed=step, text=text)
         else:
-            self.say(f"{step}/{self.iterations}  {text}")
+            self.say(f"{step}/{self.iterations}  {losses}  {speed}")
 
     def say(self, message: str, *, style: str | None = None) -> None:
         """One line of text, above the bar if there is one."""

@@ -92,6 +92,13 @@ def test_injection_is_gate_and_shift():
         assert torch.allclose(layer(local, overall), layer.local_embedding(local) * gate + shift, atol=1e-5)
 
 
+def test_random_blocks_start_as_the_identity():
+    torch.manual_seed(0)
+    model = encoder("tiny").eval()
+    x = torch.randn(1, 208, 3, 4)
+    assert torch.equal(model.trans(x), x)
+
+
 def test_drop_path_skips_images_in_training_only():
     torch.manual_seed(0)
     model = encoder("tiny", drop_path=0.5)

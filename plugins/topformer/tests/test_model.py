@@ -20,9 +20,8 @@ def images(count: int = 2, height: int = 96, width: int = 128, seed: int = 0) ->
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("injection", ["all", "official", "none"])
-def test_gradient_reaches_every_parameter(size, injection):
-    torch.manual_seed(0)
-    model = TopFormerDepth(size, injection=injection)
+def test_gradient_reaches_every_parameter(build, size, injection):
+    model = build(size, injection=injection).train()
     model(images(2, 128, 128)).depth.square().mean().backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
@@ -138,23 +137,23 @@ def test_published_size_of_the_lightweight_student():
     assert abs(counter.get_total_flops() / 2e9 - 20.92) < 0.5
 
 
-def test_it_can_learn(build):
-    """A ramp that depends on the image's brightness: the loss falls well below that of the best constant."""
+def test_it_can_learn():
+    """A ramp that goes up in bright images and down in dark ones; the best map that is blind to the image has an error of 0.25."""
     torch.manual_seed(0)
     model = TopFormerDepth("tiny")
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    ramp = torch.linspace(0, 1, 64).view(1, 1, 64, 1).expand(8, 1, 64, 64)
+    bright = torch.tensor([True, False] * 4).view(8, 1, 1, 1)
+    ramp = torch.linspace(0, 1, 64).view(1, 1, 64, 1)
+    target = 2 + torch.where(bright, ramp, 1 - ramp)
     losses = []
     for step in range(30):
-        brightness = torch.rand(8, 1, 1, 1, generator=torch.Generator().manual_seed(step))
-        x = brightness.expand(8, 3, 64, 64) + 0.1 * images(8, 64, 64, step)
-        target = 2 + ramp * (brightness > 0.5) + (1 - ramp) * (brightness <= 0.5)
-        loss = (model(x.clamp(0, 1)).depth - target).abs().mean()
+        x = torch.where(bright, 0.7, 0.1) + 0.2 * images(8, 64, 64, step)
+        loss = (model(x).depth - target).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert sum(losses[-5:]) / 5 < 0.6 * 0.25  # the best constant's error is 0.25
+    assert sum(losses[-5:]) / 5 < 0.5 * 0.25
 
 
 def test_native_size_keeps_the_aspect_ratio(build):
