@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -227,8 +227,10 @@ class DepthModel(nn.Module, ABC):
         """
         from dadkit.data.images import to_tensor
 
-        is_one = isinstance(images, str | Path) or not isinstance(images, Sequence)
-        tensors = [to_tensor(image) for image in ([images] if is_one else images)]  # type: ignore[list-item]
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        tensors = [
+            to_tensor(image) for image in (cast("Sequence[ImageLike]", images) if several else [cast("ImageLike", images)])
+        ]
         if not tensors:
             raise ValueError("predict got an empty list of images")
         sizes = sorted({tuple(t.shape[-2:]) for t in tensors})
@@ -339,8 +341,10 @@ class Student(DepthModel):
 class Normalizer(Protocol):
     """Maps prediction and target to comparable values.
 
-    A normalizer may also offer ``loss(pred, target, mask, *, reduction) -> Tensor``, the fused path of
-    ``(weight * |pred_n - target_n|)`` summed over levels; without it the mean is taken from ``__call__``'s answer.
+    A normalizer may also offer ``loss(pred, target, mask, *, reduction, trim, backend) -> Tensor``, the fused path of
+    ``(weight * |pred_n - target_n|)`` summed over levels, and ``local_global(pred, target, boxes, mask, *, pred_mask,
+    reduction, trim, backend)``, the same between a map and its patches. Without them ``dadkit.normalizers.map_loss`` and
+    ``local_global`` take the mean from ``__call__``'s answer.
     """
 
     def __call__(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

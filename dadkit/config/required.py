@@ -1,7 +1,7 @@
 """Values that a file leaves to its user: ``root: ??? folder of photographs``.
 
-A recipe cannot know where somebody's data and weights lie. It says so at the key, in words, and whoever trains it without giving
-the value gets all such keys in one message.
+A recipe cannot know where somebody's data and weights lie. It says so at the key, in words, and whoever trains it without
+giving the value gets all such keys in one message.
 """
 
 from __future__ import annotations

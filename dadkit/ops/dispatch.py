@@ -1,8 +1,9 @@
 """Which implementation runs: the fused operators of ``csrc/`` or the pure-PyTorch reference.
 
-``dadkit.ops.fused`` offers functions of the names and signatures of ``dadkit.ops.reference``, and
-``why_not(*tensors) -> str | None``: why it cannot take these tensors, or None if it can. It imports without the compiled
-library, and says then that there is none.
+``dadkit.ops.fused`` offers functions of the names and signatures of ``dadkit.ops.reference``,
+``why_not(*tensors, name) -> str | None``: why the operator ``name`` cannot take these tensors, or None if it can, and
+``proven(*tensors) -> bool``: whether ``"auto"`` may take it. It imports without the compiled library, and says then that there
+is none.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ waited for at log intervals only.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -58,6 +59,7 @@ class Trainer:
         self.start = saved.step if saved else 0
         self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=self.config.max_nonfinite, start=self.start)
         self.begun, self.seconds_before = time.monotonic(), 0.0
+        self.window, self.rates = Window(), dict[str, float]()
         if saved:
             restore(self, saved)
         self.log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start)
@@ -81,7 +83,7 @@ class Trainer:
                     self._validate(self.start)
             elif stage.needs_scales:
                 self.step.scales, batches = calibrate(stage, batches)
-            self.window = Window()
+            self.window = Window()  # measuring the scales is not training
             for index in range(self.start, stage.iterations):
                 with self.window.waiting():
                     data = next(batches)
@@ -173,7 +175,7 @@ class Trainer:
         value = self.validate(self._model)
         self.log.validation(done, value)
         best = self.checkpoints.best()
-        if best is None or value < best[1]:
+        if math.isfinite(value) and (best is None or value < best[1]):
             self.checkpoints.mark_best(done, value)
 
     def _save(self, done: int) -> None:

@@ -258,17 +258,18 @@ def test_photos_of_which_some_are_corrupt_are_counted(small, tmp_path, console):
     photos = tmp_path / "photos"
     photos.mkdir()
     random = np.random.default_rng(0)
-    for index in range(40):
+    for index in range(100):
         path = photos / f"{index:03d}.jpg"
         Image.fromarray(random.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(path)
         if index % 10 == 3:
             path.write_bytes(path.read_bytes()[:500])
-    folder = small(f"data.root={photos}", "data.unlabelled=[]", "iterations=11")
+    folder = small(f"data.root={photos}", "data.unlabelled=[]", "iterations=6", "batch_size=20")
     (stage,) = json.loads((folder / "run.json").read_text())["stages"]
-    assert stage["unreadable"] == 4
-    assert "003" in stage["examples"]
-    assert list(read_metrics(folder / "metrics.jsonl"))[-1]["unreadable"] == 4
-    assert "4 samples could not be read" in console.file.getvalue()
+    assert stage["unreadable"] == 10
+    assert len(stage["examples"]) == 5
+    assert all(name.endswith("3") and "photos" in reason for name, reason in stage["examples"].items())
+    assert list(read_metrics(folder / "metrics.jsonl"))[-1]["unreadable"] == 10
+    assert "10 samples could not be read" in console.file.getvalue()
 
 
 def test_a_changed_folder_of_images_is_noticed(small, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def sample_grid(
         space: of both maps.
         source: the title of the target's column.
     """
-    zoom = max(1, SMALLEST // images.shape[-1])
+    zoom = max(1, -(-SMALLEST // images.shape[-1]))
     matched = student if space is Space.METRIC else match_scale(student, target, mask)
     rows = []
     for image, box, t, m, s in zip(images.cpu(), boxes.cpu(), target.cpu(), mask.cpu(), matched.cpu(), strict=True):
