@@ -73,7 +73,7 @@ def local_global_loss(
             :func:`check_inputs` does.
         RuntimeError: ``backend="fused"`` cannot run here.
     """
-    options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, tuple(range_clip), detach_median)
+    options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
     p, d, b, m, pm = patch_pair(pred, target, boxes, mask, pred_mask)
     check_options(options, d.shape, detach_scale)
     check_stats(target_stats, d.shape[0] * d.shape[1], options)

@@ -54,7 +54,7 @@ class HybridNormLoss(_Options):
         reduction: Reduction | None = None,
         backend: Backend = "auto",
     ) -> None:
-        norm = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, tuple(range_clip), detach_median)
+        norm = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
         check_options(norm, (1, 1), detach_scale)
         check_trim(trim)
         if reduction is not None:

@@ -231,7 +231,7 @@ def hybrid_norm_loss(
         loss = hybrid_norm_loss(student(images), teacher(images), valid)
         loss.backward()
     """
-    options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, tuple(range_clip), detach_median)
+    options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
     p, d, m = whole_maps(pred, target, mask)
     check_options(options, p.shape, detach_scale)
     check_stats(target_stats, len(p), options)

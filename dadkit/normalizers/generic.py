@@ -7,6 +7,7 @@ leave out what it does not have.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,9 @@ def map_loss(
     Raises:
         ValueError: wrong shapes, dtypes or options; a normalizer whose answer has a wrong shape.
     """
-    fast = getattr(normalizer, "loss", None)
-    keywords = _accepted(fast, reduction=reduction, trim=trim, backend=backend)
-    if keywords is not None:
-        return fast(pred, target, mask, **keywords)
+    fast = _fast_path(normalizer, "loss", reduction=reduction, trim=trim, backend=backend)
+    if fast is not None:
+        return fast(pred, target, mask)
     p, d, m = whole_maps(pred, target, mask)
     _check(reduction, trim)
     loss = reduce(*_pixel_loss(normalizer, p, d, m), reduction=reduction, trim=trim)
@@ -81,10 +81,9 @@ def local_global(
     Raises:
         ValueError: as in ``dadkit.losses.local_global_loss``; a normalizer whose answer has a wrong shape.
     """
-    fast = getattr(normalizer, "local_global", None)
-    keywords = _accepted(fast, reduction=reduction, pred_mask=pred_mask, trim=trim, backend=backend)
-    if keywords is not None:
-        return fast(pred, target, boxes, mask, **keywords)
+    fast = _fast_path(normalizer, "local_global", reduction=reduction, pred_mask=pred_mask, trim=trim, backend=backend)
+    if fast is not None:
+        return fast(pred, target, boxes, mask)
     p, d, b, m, pm = patch_pair(pred, target, boxes, mask, pred_mask)
     _check(reduction, trim)
     refuse_fine_boxes(b, d)
@@ -110,19 +109,19 @@ def _pixel_loss(normalizer: Normalizer, pred: Tensor, target: Tensor, mask: Tens
     return loss, counted, poison
 
 
-def _accepted(fast: Callable[..., Tensor] | None, **keywords: Any) -> dict[str, Any] | None:
-    """The keywords to call a fast path with; None if there is none, or if it lacks one that matters here."""
-    if fast is None:
+def _fast_path(normalizer: Normalizer, name: str, **keywords: Any) -> Callable[..., Tensor] | None:
+    """The normalizer's own method with those keywords that it knows; None if it lacks one that matters here."""
+    method = getattr(normalizer, name, None)
+    if method is None:
         return None
-    parameters = inspect.signature(fast).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return keywords
-    known = {p.name for p in parameters}
-    missing = keywords.keys() - known
-    # A backend is a preference; a trim or a mask that is not understood would change the loss.
-    if any(name != "backend" and keywords[name] not in (None, 0.0) for name in missing):
-        return None
-    return {name: value for name, value in keywords.items() if name in known}
+    parameters = inspect.signature(method).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        missing = keywords.keys() - {p.name for p in parameters}
+        # A backend is a preference; a trim or a mask that is not understood would change the loss.
+        if any(name != "backend" and keywords[name] not in (None, 0.0) for name in missing):
+            return None
+        keywords = {name: value for name, value in keywords.items() if name not in missing}
+    return functools.partial(method, **keywords)
 
 
 def _check(reduction: str, trim: float) -> None:

@@ -45,7 +45,7 @@ class Hybrid:
         detach_median: bool = False,
         detach_scale: bool = False,
     ) -> None:
-        self.options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, tuple(range_clip), detach_median)
+        self.options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
         check_options(self.options, (1, 1), detach_scale)
 
     def __call__(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,8 +24,8 @@ class Identity:
         """The maps themselves as one level, 0 outside the mask; the weight is 1 inside; (B, 1, H, W) each."""
         p, d, m = whole_maps(pred, target, mask)
         valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
-        levels = (torch.where(valid, p, 0), torch.where(valid, d.detach(), 0), valid.to(p.dtype))
-        return tuple(level[:, None] for level in levels)
+        pred_n, target_n = torch.where(valid, p, 0), torch.where(valid, d.detach(), 0)
+        return pred_n[:, None], target_n[:, None], valid.to(p.dtype)[:, None]
 
     def loss(
         self,

@@ -9,7 +9,7 @@ is none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def resolve(backend: str, *tensors: Tensor, name: str | None = None) -> Literal[
     return "reference"
 
 
-def operator(name: str, backend: str, *tensors: Tensor) -> Callable[..., Tensor]:
+def operator(name: str, backend: str, *tensors: Tensor) -> Callable[..., Any]:
     """The implementation of the reference's function ``name`` that ``backend`` means for these tensors."""
     module = fused if resolve(backend, *tensors, name=name) == "fused" else reference
     return getattr(module, name)

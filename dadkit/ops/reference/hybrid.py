@@ -92,7 +92,7 @@ def level_weights(ids: list[Tensor], stats: TargetStats, options: NormOptions) -
     for level, i, count, mad in levels:
         keep = torch.ones_like(count, dtype=torch.bool) if level == 1 else (count >= options.min_pixels) & (mad >= floor)
         kept.append(lookup((keep & ~stats.flat[:, None]).to(mad.dtype), i))
-    number = sum(kept).clamp(min=1)
+    number = sum(kept, torch.zeros_like(kept[0])).clamp(min=1)
     return (keep / number for keep in kept)
 
 
