@@ -196,6 +196,14 @@ def test_levels_nest(pair):
         assert torch.equal(alone[:, 0], fine[:, index])
 
 
+@EXAMPLES
+@given(pair=NORMALISED, partition=st.sampled_from(["range", "quantile", "grid"]), scale=st.sampled_from([1e-3, 42.0]))
+def test_normalised_maps_ignore_scale_and_shift(pair, partition, scale):
+    options = {"reference": pair.target, "segments": (1, 2, 4), "partition": partition}
+    moved = normalize(scale * (pair.pred + 3), pair.mask, **options)
+    torch.testing.assert_close(moved, normalize(pair.pred, pair.mask, **options), rtol=1e-7, atol=1e-7)
+
+
 @pytest.mark.parametrize("partition", ["range", "quantile", "grid"])
 def test_normalised_maps_have_median_0_and_deviation_1_in_every_kept_segment(partition):
     d = torch.rand(1, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -52,4 +52,4 @@ def test_losses_map_a_pair_of_maps_to_a_scalar(name):
     value = loss(pred, target, mask)
     assert value.shape == ()
     assert value > 0
-    assert loss(target, target, mask) == 0
+    assert loss(target, target, mask) < 1e-6  # equal up to the order in which float32 sums are taken

@@ -66,7 +66,8 @@ def cut_patches(
     """
     size = (shape[2], shape[3])
     present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-    boxes = torch.where(present[..., None], boxes, boxes.new_tensor([0, 0, 1, 1])).to(pred.dtype)
+    unit = torch.arange(4, device=boxes.device) >= 2  # 0, 0, 1, 1: some legal box, made without a copy from the host
+    boxes = torch.where(present[..., None], boxes, unit).to(pred.dtype)
     valid = present[..., None, None].expand(shape)
     if mask is not None:
         valid = valid & mask
