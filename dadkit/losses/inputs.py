@@ -88,7 +88,7 @@ def check_options(options: NormOptions, shape: Sequence[int], detach_scale: bool
     if detach_scale:
         raise ValueError(
             "detach_scale=True is refused: with a constant denominator nothing holds the student's scale from below and it "
-            "collapses (a spread of 0.25 fell to 0.002 in a few thousand steps). detach_median=True is harmless to it."
+            "collapses (a deviation of 0.24 fell to 0.012 within 200 noisy steps). detach_median=True is harmless to it."
         )
     if options.variant == "hdn":
         _check_hdn(options, shape)
