@@ -65,8 +65,8 @@ class HybridImage {
     if (finite && options_.variant == kHdn) finite = range_of(pred).finite;  // also where no segment reaches
     if (!finite) {
       r[record::kStatus] = record::kPoisoned;
-      answer(nan(), taking_part, total, number);
-      poison_map(share, map, counted);
+      answer(nan(), range.count, total, number);
+      fill(map, counted, nan());  // every valid pixel, also where no segment is kept
       return;
     }
     const bool flat = pred_side(pred, own, r);
@@ -385,11 +385,6 @@ class HybridImage {
   void fill(T* map, uint8_t* counted, T value) const {
     for (int64_t i = 0; map && i < pixels_.layout.n; ++i) map[i] = !mask_ || mask_[i] ? value : T(0);
     for (int64_t i = 0; counted && i < pixels_.layout.n; ++i) counted[i] = !mask_ || mask_[i];
-  }
-  void poison_map(const T* share, T* map, uint8_t* counted) const {
-    if (!map) return;
-    mark(share, counted);
-    for (int64_t i = 0; i < pixels_.layout.n; ++i) map[i] = counted[i] ? nan() : T(0);
   }
   // pixels that take part: with a kept segment; in variant hdn all valid ones
   void mark(const T* share, uint8_t* counted) const {

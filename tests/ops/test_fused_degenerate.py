@@ -33,6 +33,20 @@ def test_not_finite_inside_poisons_its_own_image(fused, pair, bad, where, varian
     torch.testing.assert_close(gradient[1], slope[1], rtol=1e-8, atol=1e-12, equal_nan=True)
 
 
+@pytest.mark.parametrize("segments", [(1, 2, 4), (4,)])
+@pytest.mark.parametrize("level", ["constant", "half constant"])
+def test_not_finite_inside_poisons_pixels_that_lie_in_no_kept_segment_too(fused, pair, segments, level):
+    pred, target = pair((2, 20, 30), "smooth")
+    pred[0, 3, 4] = torch.nan
+    target[0, : 20 if level == "constant" else 10] = 3.25
+    mask = torch.ones(pred.shape, dtype=torch.bool)
+    mask[0, :, :5] = False
+    mask[0, 3, 4] = True
+    (value, _), (expected, _) = _both(fused, pred, target, mask, segments=segments, reduction="none")
+    torch.testing.assert_close(value, expected, equal_nan=True)
+    assert torch.equal(value[0].isnan(), mask[0])
+
+
 @pytest.mark.parametrize("bad", BAD)
 def test_not_finite_outside_the_mask_never_leaks(fused, pair, bad):
     pred, target = pair((2, 20, 30), "smooth")
