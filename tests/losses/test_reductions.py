@@ -67,7 +67,7 @@ def test_pixels_that_tie_at_the_limit_share_it():
 
 @pytest.mark.parametrize("share", ["0.1", "0.29", "0.52", "0.53", "0.98", "0.999999"])
 def test_shares_are_counted_in_exact_arithmetic(share):
-    """0.29 * 100 is 28.999… in float64, and 0.53 * 100 is 52.999… in float32; a pixel more or less would be dropped, or another quantile taken."""
+    """0.29 * 100 is 28.999… in float64, 0.53 * 100 is 52.999… in float32: a pixel or a quantile too few would be taken."""
     count = torch.arange(3000)
     want = [math.floor(Fraction(share) * n) for n in count.tolist()]
     assert share_of(count, float(share)).tolist() == want

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Name -> (licence of the released weights, summary). The architectures themselves are in sizes.py.
 _SIZES = {
-    "tiny": ("Apache-2.0", "1.9 M parameters, no released weights: for tests, demos and quick trainings"),
+    "tiny": ("Apache-2.0", "1.9 M parameters, no released weights: for tests and demos"),
     "small": ("Apache-2.0", "ViT-S/14, 24.8 M parameters"),
     "base": ("CC-BY-NC-4.0", "ViT-B/14, 97.5 M parameters"),
     "large": ("CC-BY-NC-4.0", "ViT-L/14, 335 M parameters"),

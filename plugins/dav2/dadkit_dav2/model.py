@@ -22,7 +22,8 @@ __all__ = ["DepthAnything"]
 class DepthAnything(Student):
     """Depth Anything V1 or V2: relative disparity, never negative, larger = nearer.
 
-    Modules and parameters bear the official names, so that a trained student's state dict is an official one.
+    Modules and parameters bear the official names, so that a trained student's state dict is an official one but for DINOv2's
+    unused mask token (and giant's MLP, where the names are timm's).
     ``refinenet4.resConfUnit1`` is in every released file but takes no part in the function; it is kept, and not trained.
 
     Args:

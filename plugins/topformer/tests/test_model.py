@@ -138,7 +138,7 @@ def test_published_size_of_the_lightweight_student():
 
 
 def test_it_can_learn():
-    """A ramp that goes up in bright images and down in dark ones; the best map that is blind to the image has an error of 0.25."""
+    """A ramp that goes up in bright images and down in dark ones; the best map blind to the image has an error of 0.25."""
     torch.manual_seed(0)
     model = TopFormerDepth("tiny")
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
