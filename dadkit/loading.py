@@ -218,8 +218,9 @@ def _registered(name: str, options: Mapping[str, Any]) -> DepthModel:
     except PluginError as not_a_teacher:
         try:
             registry.resolve("student", name)
-        except PluginError:
-            raise LoadError(f"there is no file or folder '{name}', and no registered model: {not_a_teacher}") from not_a_teacher
+        except PluginError as not_a_student:
+            reasons = f"{not_a_teacher}; {not_a_student}"
+            raise LoadError(f"there is no file or folder '{name}', and no registered model: {reasons}") from not_a_student
         return load_student(name, **options).eval()
     return load_teacher(name, **options)
 
