@@ -1,39 +1,64 @@
-"""`dadkit teachers|students|normalizers|contexts|losses|datasets`: what there is to choose from."""
+"""`dadkit teachers|students|encoders|normalizers|contexts|losses|datasets`: what there is to choose from."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dadkit.cli.output import note, print_json, print_table
 from dadkit.spaces import Space
 
-__all__ = ["contexts", "datasets", "losses", "normalizers", "students", "teachers"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dadkit.plugin import Component
+
+__all__ = ["contexts", "datasets", "encoders", "losses", "normalizers", "students", "teachers"]
 
 _Pattern = Annotated[
     str | None, typer.Argument(metavar="GLOB", help="Shell pattern over names ('dav2/*'), or a part of a name ('small').")
 ]
 _Space = Annotated[Space | None, typer.Option("--space", help="Only those whose maps are in this space.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, with every detail.")]
+_Cost = Annotated[
+    bool,
+    typer.Option("--cost", help="Measure parameters and multiply-adds with random weights; imports torch and the models."),
+]
+_Size = Annotated[
+    int | None,
+    typer.Option("--size", min=1, help="With --cost: side of the square image, in pixels; else each model's own."),
+]
 
 
-def teachers(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the models that label. Imports the plugins' entry modules (those that match), but no model and no torch.
+def teachers(
+    pattern: _Pattern = None, space: _Space = None, cost: _Cost = False, size: _Size = None, as_json: _Json = False
+) -> None:
+    """List the models that label. Without --cost, imports the plugins' entry modules (those that match), no model and no torch.
 
     Example: dadkit teachers 'dav2/*' --space disparity
     """
-    _list("teacher", pattern, space, as_json)
+    _list("teacher", pattern, space, as_json, cost=cost or size is not None, size=size)
 
 
-def students(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the models that learn. Imports the plugins' entry modules (those that match), but no model and no torch.
+def students(
+    pattern: _Pattern = None, space: _Space = None, cost: _Cost = False, size: _Size = None, as_json: _Json = False
+) -> None:
+    """List the models that learn. Without --cost, imports the plugins' entry modules (those that match), no model and no torch.
 
-    Example: dadkit students topformer
+    Example: dadkit students topformer --cost --size 448
     """
-    _list("student", pattern, space, as_json)
+    _list("student", pattern, space, as_json, cost=cost or size is not None, size=size)
+
+
+def encoders(pattern: _Pattern = None, as_json: _Json = False) -> None:
+    """List the frozen encoders whose features a student may follow: names for ``losses.feature.reference``.
+
+    Example: dadkit encoders 'dinov2/*'
+    """
+    _list("encoder", pattern, None, as_json)
 
 
 def normalizers(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
@@ -68,7 +93,9 @@ def datasets(pattern: _Pattern = None, space: _Space = None, as_json: _Json = Fa
     _list("dataset", pattern, space, as_json)
 
 
-def _list(kind: str, pattern: str | None, space: Space | None, as_json: bool) -> None:
+def _list(
+    kind: str, pattern: str | None, space: Space | None, as_json: bool, *, cost: bool = False, size: int | None = None
+) -> None:
     from dadkit.plugin import PluginError, get_registry
     from dadkit.plugin.messages import failure
 
@@ -79,7 +106,9 @@ def _list(kind: str, pattern: str | None, space: Space | None, as_json: bool) ->
         if record.reason:
             raise PluginError(failure(record))
     found = [component for component in registry.components(kind, _glob(pattern)) if space in (None, component.space)]
-    if as_json:
+    if cost:
+        _print_costs(found, size, as_json)
+    elif as_json:
         print_json([asdict(component) for component in found])
     elif found:
         print_table(
@@ -97,11 +126,36 @@ def _list(kind: str, pattern: str | None, space: Space | None, as_json: bool) ->
                 for component in found
             ],
         )
-    else:
+    if not found:
         note(f"no {kind} matches" if pattern or space else f"no {kind} is installed")
     for record in registry.plugins():
         if record.state.is_failure and (not slash or fnmatchcase(record.name, prefix)):
             note(f"left out: {failure(record)}")
+
+
+def _print_costs(components: Sequence[Component], size: int | None, as_json: bool) -> None:
+    """Parameters and multiply-adds of each model; one that cannot be measured says why in its row."""
+    from dadkit.cli.cost import measure, short
+
+    costs = [measure(component, size) for component in components]
+    if as_json:
+        print_json([{**asdict(component), "cost": asdict(cost)} for component, cost in zip(components, costs, strict=True)])
+        return
+    print_table(
+        ("name", "parameters", "multiply-adds", "at", "space", "summary", "not measured"),
+        [
+            (
+                component.name,
+                short(cost.parameters),
+                short(cost.multiply_adds),
+                "x".join(map(str, cost.size or ())),
+                component.space or "",
+                component.summary,
+                cost.error,
+            )
+            for component, cost in zip(components, costs, strict=True)
+        ],
+    )
 
 
 def _is_glob(text: str) -> bool:

@@ -18,7 +18,7 @@ _SIZES = {
 
 @dadkit.hookimpl
 def register_students(register: Register) -> None:
-    """Name the three sizes."""
+    """Name the three sizes, and the point that the lightweight-distillation poster publishes."""
     for name, summary in _SIZES.items():
         register(
             name,
@@ -31,3 +31,15 @@ def register_students(register: Register) -> None:
             config="dadkit_topformer.options:Options",
             arguments={"size": name},
         )
+    register(
+        "poster",
+        "dadkit_topformer.model:TopFormerDepth",
+        api=1,
+        summary="TopFormer-S with a wide FFM decoder, about the size of the lightweight paper's student (ICASSP 2024)",
+        space="disparity",
+        size_multiple=32,
+        license="Apache-2.0",
+        config="dadkit_topformer.options:FixedOptions",
+        # 11.49 M parameters as published; the poster does not say the widths, these are our reconstruction.
+        arguments={"size": "small", "injection": "all", "widths": (128, 192, 256, 384)},
+    )

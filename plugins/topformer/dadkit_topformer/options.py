@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["Options"]
+__all__ = ["FixedOptions", "Options"]
 
 Width = Annotated[int, Field(ge=1)]
 
 
-class Options(BaseModel):
-    """Options of ``topformer/*``."""
+class FixedOptions(BaseModel):
+    """Options of ``topformer/poster``, whose architecture is fixed; what every TopFormer student has."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
@@ -22,11 +22,6 @@ class Options(BaseModel):
     ``none``: random weights."""
     space: Literal["disparity", "depth"] = "disparity"
     """What the answers mean. Disparity is never negative; affine depth is unbounded."""
-    injection: Literal["all", "official", "none"] = "all"
-    """Where the transformer's answer enters the pyramid: in all four levels, as published (strides 8 to 32, wider, slower; the
-    injection weights of ADE20K files are used), or in the coarsest level only."""
-    widths: Annotated[tuple[Width, Width, Width, Width], Field(strict=False)] | None = None
-    """Channels of the decoder at strides 4, 8, 16, 32; the first costs most. null: the size's own."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability that an image skips a part of the last transformer block in training; lower for earlier ones
     (published: 0.1)."""
@@ -37,3 +32,13 @@ class Options(BaseModel):
     @classmethod
     def _none_is_a_word(cls, weights: str | Path | None) -> str | Path | None:
         return None if weights == "none" else weights
+
+
+class Options(FixedOptions):
+    """Options of ``topformer/tiny``, ``small`` and ``base``."""
+
+    injection: Literal["all", "official", "none"] = "all"
+    """Where the transformer's answer enters the pyramid: in all four levels, as published (strides 8 to 32, wider, slower; the
+    injection weights of ADE20K files are used), or in the coarsest level only."""
+    widths: Annotated[tuple[Width, Width, Width, Width], Field(strict=False)] | None = None
+    """Channels of the decoder at strides 4, 8, 16, 32; the first costs most. null: the size's own."""

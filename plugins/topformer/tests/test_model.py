@@ -8,7 +8,6 @@ import pytest
 import torch
 from dadkit_topformer.model import TopFormerDepth
 from dadkit_topformer.sizes import SIZES
-from torch.utils.flop_counter import FlopCounterMode
 
 from dadkit.interfaces import FrozenTeacher
 from dadkit.spaces import Space
@@ -124,17 +123,6 @@ def test_as_teacher(build):
     x = images()
     assert torch.equal(teacher(x).depth, model(x).depth)
     assert torch.equal(teacher.model.backbone.tpm.stem[0].bn.running_mean, statistics)
-
-
-def test_published_size_of_the_lightweight_student():
-    """Its poster says 11.49 M parameters and 20.92 G multiply-adds at 448 x 448; the widths are our reconstruction."""
-    with torch.device("meta"):
-        model = TopFormerDepth("small", widths=(128, 192, 256, 384)).eval()
-        x = torch.zeros(1, 3, 448, 448)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 11.49
-    with FlopCounterMode(display=False) as counter:
-        model(x)
-    assert abs(counter.get_total_flops() / 2e9 - 20.92) < 0.5
 
 
 def test_it_can_learn():

@@ -8,19 +8,22 @@ import sys
 
 import dadkit_topformer
 import pytest
-from dadkit_topformer.options import Options
+import torch
+from dadkit_topformer.options import FixedOptions, Options
 from dadkit_topformer.sizes import SIZES
 from pydantic import ValidationError
+from torch.utils.flop_counter import FlopCounterMode
 
 import dadkit
+from dadkit.errors import DadkitError
 
 
 def test_declared_metadata_is_true():
     found = {}
     dadkit_topformer.register_students(lambda name, target, **metadata: found.update({name: (target, metadata)}))
-    assert found.keys() == SIZES.keys()
+    assert found.keys() == {*SIZES, "poster"}
     for name, (target, metadata) in found.items():
-        assert metadata["arguments"] == {"size": name}
+        assert metadata["arguments"]["size"] in ({name} if name in SIZES else SIZES)
         assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 32, 1)
         for path in (target, metadata["config"]):
             module, _, attribute = path.partition(":")
@@ -33,7 +36,8 @@ def test_entry_module_imports_no_torch():
 
 
 def test_options_are_described_and_lists_from_yaml_become_tuples():
-    assert all(field.description for field in Options.model_fields.values())
+    for model in (FixedOptions, Options):
+        assert all(field.description for field in model.model_fields.values())
     assert Options(widths=[8, 8, 16, 16]).widths == (8, 8, 16, 16)
     assert Options(weights="none").weights is None
 
@@ -58,3 +62,20 @@ def test_by_name():
     student = dadkit.load_student("topformer/tiny", native_size=160, widths=[8, 8, 16, 16])
     assert student.spec.native.size == 160
     assert student.decoder.join.out_channels == 16
+
+
+def test_the_posters_student_by_name():
+    """Its poster says 11.49 M parameters and 20.92 G multiply-adds at 448 x 448; the widths are our reconstruction."""
+    with torch.device("meta"):
+        model = dadkit.load_student("topformer/poster", space="depth").eval()
+        x = torch.zeros(1, 3, 448, 448)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2) == 11.49
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert abs(counter.get_total_flops() / 2e9 - 20.92) < 0.5
+
+
+@pytest.mark.parametrize("option", [{"widths": [8, 8, 16, 16]}, {"injection": "none"}])
+def test_the_posters_architecture_is_fixed(option):
+    with pytest.raises(DadkitError, match=f"unknown option|{next(iter(option))}"):
+        dadkit.load_student("topformer/poster", **option)
