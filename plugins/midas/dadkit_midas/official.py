@@ -1,0 +1,92 @@
+"""Names in the official files -> our names: a table for what all models share, and one for each kind of backbone.
+
+The names of the backbones are those of timm 0.6.12; :mod:`dadkit_midas.renamed` says what timm has renamed since.
+"""
+
+from __future__ import annotations
+
+from dadkit_midas.renamed import levit, next_vit, swin
+from dadkit_midas.rules import Rule, compiled, counted_from_one
+from dadkit_midas.sizes import Size
+
+__all__ = ["backbone_rules", "official_rules"]
+
+_DECODER = compiled(
+    {
+        r"scratch\.layer(\d)_rn\.(.+)": counted_from_one("decoder.adapt.{}.{}"),
+        r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)": counted_from_one("decoder.fuse.{}.skip.{}"),
+        r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)": counted_from_one("decoder.fuse.{}.refine.{}"),
+        r"scratch\.refinenet(\d)\.out_conv\.(.+)": counted_from_one("decoder.fuse.{}.out.{}"),
+        r"scratch\.output_conv\.0\.(.+)": r"decoder.head.0.\1",
+        r"scratch\.output_conv\.2\.(.+)": r"decoder.head.1.\1",
+        r"scratch\.output_conv\.4\.(.+)": r"decoder.head.2.\1",
+        # LeViT alone has these.
+        r"scratch\.stem_transpose\.0\.c\.(.+)": r"decoder.transposed.0.\1",
+        r"scratch\.stem_transpose\.0\.bn\.(.+)": r"decoder.transposed.1.\1",
+        r"scratch\.stem_transpose\.2\.c\.(.+)": r"decoder.transposed.3.\1",
+        r"scratch\.stem_transpose\.2\.bn\.(.+)": r"decoder.transposed.4.\1",
+    }
+)
+
+_REASSEMBLE = compiled(
+    {
+        r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)": counted_from_one("reassemble.{}.readout.{}"),
+        r"pretrained\.act_postprocess(\d)\.3\.(.+)": counted_from_one("reassemble.{}.project.{}"),
+        r"pretrained\.act_postprocess(\d)\.4\.(.+)": counted_from_one("reassemble.{}.resize.{}"),
+    }
+)
+
+_RESNEXT = compiled(
+    {
+        r"pretrained\.layer1\.0\.(.+)": r"backbone.conv1.\1",
+        r"pretrained\.layer1\.1\.(.+)": r"backbone.bn1.\1",
+        r"pretrained\.layer1\.4\.(.+)": r"backbone.layer1.\1",
+        r"pretrained\.layer([234])\.(.+)": r"backbone.layer\1.\2",
+    }
+)
+
+_LITE = compiled(
+    {
+        r"pretrained\.layer1\.0\.(.+)": r"backbone.conv_stem.\1",
+        r"pretrained\.layer1\.1\.(.+)": r"backbone.bn1.\1",
+        r"pretrained\.layer1\.([34])\.(.+)": lambda m: f"backbone.blocks.{int(m[1]) - 3}.{m[2]}",
+        r"pretrained\.layer2\.0\.(.+)": r"backbone.blocks.2.\1",
+        r"pretrained\.layer3\.([01])\.(.+)": lambda m: f"backbone.blocks.{int(m[1]) + 3}.{m[2]}",
+        r"pretrained\.layer4\.([01])\.(.+)": lambda m: f"backbone.blocks.{int(m[1]) + 5}.{m[2]}",
+    }
+)
+
+# What comes after the last tap (pooling, norms, classifiers), and tables that are computed.
+_UNUSED = {
+    r"{}(norm|fc_norm|head|head_dist|proj_head|fc|classifier|conv_head|bn2)\..+": None,
+    r"{}.+\.(relative_position_index|relative_coords_table|attn_mask|attention_bias_idxs)": None,
+}
+
+
+def official_rules(size: Size) -> list[Rule]:
+    """The rules for an official file of this model; the first that fits a name holds."""
+    family = {
+        "resnext": lambda _: _RESNEXT,
+        "lite": lambda _: _LITE,
+        "levit": levit,
+        "next-vit": next_vit,
+        "swin": lambda _: swin(),
+        "swin2": lambda _: swin(),
+    }.get(size.family, lambda _: [])
+    return [
+        # The coarsest block has nothing to add, so its first unit takes no part.
+        *compiled({rf"scratch\.refinenet{len(size.channels)}\.resConfUnit1\..+": None}),
+        *_DECODER,
+        *_REASSEMBLE,
+        *compiled({pattern.format(r"pretrained\.model\."): target for pattern, target in _UNUSED.items()}),
+        *family(size),
+        *compiled({r"pretrained\.model\.(.+)": r"backbone.\1"}),
+    ]
+
+
+def backbone_rules() -> list[Rule]:
+    """The rules for a file of the backbone alone, with the names of today's timm (ImageNet weights, say)."""
+    return [
+        *compiled({pattern.format(""): target for pattern, target in _UNUSED.items()}),
+        *compiled({r"(.+)": r"backbone.\1"}),
+    ]
