@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from dadkit._version import __version__
 
 if TYPE_CHECKING:
-    from dadkit.loading import load_model, load_student, load_teacher
+    from dadkit.loading import load_encoder, load_model, load_student, load_teacher
     from dadkit.plugin.hookspecs import hookimpl
 
-__all__ = ["__version__", "hookimpl", "load_model", "load_student", "load_teacher"]
+__all__ = ["__version__", "hookimpl", "load_encoder", "load_model", "load_student", "load_teacher"]
 
 _LAZY = {
     "hookimpl": "dadkit.plugin.hookspecs",
+    "load_encoder": "dadkit.loading",
     "load_model": "dadkit.loading",
     "load_student": "dadkit.loading",
     "load_teacher": "dadkit.loading",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
-from dadkit.interfaces import DepthModel, FrozenTeacher, Student, Teacher
+from dadkit.interfaces import DepthModel, FeatureEncoder, FrozenTeacher, Student, Teacher
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadError",
     "ModelCard",
+    "load_encoder",
     "load_model",
+    "load_reference",
     "load_result",
     "load_student",
     "load_teacher",
@@ -106,6 +108,24 @@ def load_student(name: str, **options: Any) -> Student:
     return student
 
 
+def load_encoder(name: str, **options: Any) -> FeatureEncoder:
+    """A frozen network that answers with features, by its registered name. Arguments and errors as in :func:`load_teacher`."""
+    encoder: FeatureEncoder = _checked(build("encoder", name, options), FeatureEncoder, "encoder", name)
+    encoder.freeze()
+    return encoder
+
+
+def load_reference(name: str, **options: Any) -> FeatureEncoder | Teacher:
+    """A frozen model whose features can be followed: the encoder of that registered name or, if there is none, the teacher.
+
+    Arguments and errors as in :func:`load_teacher`.
+    """
+    from dadkit.plugin import get_registry
+
+    kind = get_registry().resolve_first(("encoder", "teacher"), name).kind
+    return load_encoder(name, **options) if kind == "encoder" else load_teacher(name, **options)
+
+
 def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
     """A model to predict with: the result of a training run, or a registered one; in eval mode, on the CPU.
 
@@ -127,9 +147,14 @@ def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
 
 
 def load_result(file: Path) -> Student:
-    """The model in a ``model.safetensors`` written by dadkit, with all its licences in ``spec.license``; in eval mode."""
+    """The model in a ``model.safetensors`` written by dadkit, with all its licences in ``spec.license``; in eval mode.
+
+    Warns where a plugin that took part is installed in another version now.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from dadkit.plugin import get_registry, warn_of_other_versions
 
     card = read_card(file)
     model = load_student(card.component, **card.options)
@@ -141,6 +166,7 @@ def load_result(file: Path) -> Student:
             f"It was written with {', '.join(f'{name} {version}' for name, version in card.versions.items())}"
         ) from error
     model.spec = replace(model.spec, license=" AND ".join(card.licenses))
+    warn_of_other_versions(card.versions, get_registry().versions_in_use(), what=str(file))
     return model.eval()
 
 

@@ -111,4 +111,19 @@ struct Outputs {
   std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const { return {total, number, map, counted, stats}; }
 };
 
+inline void check_scales(int64_t scales) { STD_TORCH_CHECK(scales >= 1 && scales <= 32, "there can be 1 to 32 scales, got ", scales); }
+
+struct MatchingOutputs {
+  Tensor total, number, map, counted, stats;
+
+  MatchingOutputs(const Tensor& pred, int64_t scales, bool want_map)
+      : total(torch::stable::new_empty(pred, Ints{pred.size(0), scales})),
+        number(torch::stable::new_empty(pred, Ints{pred.size(0), scales})),
+        map(torch::stable::new_empty(pred, want_map ? Ints(pred.sizes().begin(), pred.sizes().end()) : Ints{0})),
+        counted(torch::stable::new_empty(pred, want_map ? Ints(pred.sizes().begin(), pred.sizes().end()) : Ints{0}, ScalarType::Bool)),
+        stats(torch::stable::new_empty(pred, Ints{pred.size(0), matching_record::width(scales)}, ScalarType::Double)) {}
+
+  std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> all() const { return {total, number, map, counted, stats}; }
+};
+
 }  // namespace dadkit

@@ -15,4 +15,10 @@ DADKIT_BOTH double& at(double* r, int u, Field f) { return r[kHead + u * kFields
 DADKIT_BOTH double at(const double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
 }  // namespace record
 
+// The same of the gradient matching loss; behind the head per scale: number of pixels, sum of sign(dR) dN.
+namespace matching_record {
+enum Field { kStatus, kMedian, kInverse, kTargetMedian, kTargetInverse, kFlatPred, kFlatTarget, kCount, kSignSum, kTies, kHead };
+DADKIT_BOTH int64_t width(int64_t scales) { return kHead + 2 * scales; }
+}  // namespace matching_record
+
 }  // namespace dadkit

@@ -9,6 +9,7 @@
 #include "../common/arguments.h"
 #include "dispatch.h"
 #include "hybrid.h"
+#include "matching.h"
 #include "normalize.h"
 #include "patch.h"
 
@@ -396,6 +397,51 @@ Tensor local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor box
   return result;
 }
 
+// ------------------------------------------------------------------------------------------------ gradient matching
+LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_map) {
+  check_map(pred, "pred", 3);
+  check_like(target, pred, "target");
+  check_same_type(target, pred, "target");
+  check_scales(scales);
+  const int64_t images = pred.size(0), h = pred.size(1), w = pred.size(2), n = h * w;
+  const uint8_t* valid = mask_data(mask, pred);
+  const MatchingOutputs y(pred, scales, want_map);
+  by_type(pred, [&](auto zero) {
+    using T = decltype(zero);
+    const Sweeps<T>* with = sweeps<T>();
+    for_images<T>(images, [&](int64_t i, bool parallel, Workspace<T>* work) {
+      MatchingImage<T> image(with, data<T>(pred) + i * n, data<T>(target) + i * n, valid ? valid + i * n : nullptr, h, w, scales, parallel, work);
+      image.forward(normalize, out<T>(y.total) + i * scales, out<T>(y.number) + i * scales, want_map ? out<T>(y.map) + i * n : nullptr,
+                    want_map ? out<uint8_t>(y.counted) + i * n : nullptr, out<double>(y.stats) + i * matching_record::width(scales));
+    });
+  });
+  return y.all();
+}
+
+Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tensor stats, int64_t scales, bool normalize) {
+  check_map(pred, "pred", 3);
+  check_like(target, pred, "target");
+  check_same_type(target, pred, "target");
+  check_same_type(grad, pred, "grad");
+  check_scales(scales);
+  const int64_t images = pred.size(0), h = pred.size(1), w = pred.size(2), n = h * w;
+  const bool per_pixel = grad.dim() == 3;
+  STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == images * (per_pixel ? n : scales), "grad must be (B, S) or (B, H, W)");
+  STD_TORCH_CHECK(stats.numel() == images * matching_record::width(scales) && stats.is_contiguous(), "stats do not belong to these options");
+  const uint8_t* valid = mask_data(mask, pred);
+  Tensor result = torch::stable::new_empty(pred, Ints{images, h, w});
+  by_type(pred, [&](auto zero) {
+    using T = decltype(zero);
+    const Sweeps<T>* with = sweeps<T>();
+    for_images<T>(images, [&](int64_t i, bool parallel, Workspace<T>* work) {
+      MatchingImage<T> image(with, data<T>(pred) + i * n, data<T>(target) + i * n, valid ? valid + i * n : nullptr, h, w, scales, parallel, work);
+      image.backward(normalize, per_pixel ? nullptr : data<T>(grad) + i * scales, per_pixel ? data<T>(grad) + i * n : nullptr,
+                     data<double>(stats) + i * matching_record::width(scales), out<T>(result) + i * n);
+    });
+  });
+  return result;
+}
+
 }  // namespace
 }  // namespace dadkit
 
@@ -410,4 +456,6 @@ STABLE_TORCH_LIBRARY_IMPL(dadkit, CPU, m) {
   m.impl("normalize_backward", TORCH_BOX(&dadkit::normalize_backward));
   m.impl("local_global_forward", TORCH_BOX(&dadkit::local_global_forward));
   m.impl("local_global_backward", TORCH_BOX(&dadkit::local_global_backward));
+  m.impl("gradient_matching_forward", TORCH_BOX(&dadkit::gradient_matching_forward));
+  m.impl("gradient_matching_backward", TORCH_BOX(&dadkit::gradient_matching_backward));
 }

@@ -1,7 +1,7 @@
 // The sweeps after the order statistics are known: loss and its sums, gradients, normalised maps.
 #pragma once
 
-#include "sweeps.h"
+#include "sweeps_matching.h"
 
 namespace dadkit {
 namespace DADKIT_UNIT {
@@ -342,6 +342,10 @@ const Sweeps<typename V::Scalar>* table() {
       sample_rows<V>,
       adjoint_row_sweep<V>,
       add_scaled_sweep<V>,
+      residual_sweep<V>,
+      difference_sweep<V>,
+      difference_adjoint_sweep<V>,
+      residual_gradient_sweep<V>,
   };
   return &sweeps;
 }

@@ -79,6 +79,21 @@ struct PatchTask {
   int64_t pitch;
 };
 
+// R = N(p) - N(d) of whole maps, and the constants of its gradient
+template <typename T>
+struct ResidualTask {
+  T m_p, inv_p, m_d, inv_d;
+  T side, mad, tie;
+};
+
+// A row of residuals and of N(p), its neighbours and their weights; NaN where there is none
+template <typename T>
+struct DifferenceRows {
+  const T *residual, *next, *previous;
+  const T *normalised, *normalised_next;
+  const T *weight, *weight_previous;  // or nullptr: 1
+};
+
 template <typename T>
 struct Sweeps {
   int lanes;
@@ -102,6 +117,11 @@ struct Sweeps {
   // out[k] += sum over taps of weight * line[first[k] + tap]
   void (*adjoint_row)(const PatchTask<T>* patch, const T* line, T* out);
   void (*add_scaled)(const T* x, T scale, int64_t n, T* out);
+  // gradient matching, see sweeps_matching.h
+  void (*residual)(const T* p, const T* d, const uint8_t* mask, int64_t n, const ResidualTask<T>* task, T* normalised, T* residual);
+  void (*differences)(const DifferenceRows<T>* rows, int64_t n, double* sum_abs, double* sum_z, T* steps);
+  void (*difference_adjoint)(const DifferenceRows<T>* rows, int64_t n, T scale, T* out);
+  void (*residual_gradient)(const T* p, const T* v, const T* residual, int64_t n, const ResidualTask<T>* task, T* out);
 };
 
 // nullptr where the unit was not compiled or the processor lacks it

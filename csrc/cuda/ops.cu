@@ -9,25 +9,31 @@
 namespace dadkit {
 namespace {
 
-constexpr int kThreads = 256;
-constexpr int64_t kPixelsPerThread = 8;
+struct CudaBlock {
+  int64_t image, slice, slices;
+
+  DADKIT_DEVICE int size() const { return device::kThreads; }
+  template <typename F>
+  DADKIT_DEVICE void threads(const F& f) const {
+    f(static_cast<int>(threadIdx.x));
+    __syncthreads();
+  }
+  // Whether this is the image's last block to arrive: it then sees what all others wrote. The ticket counts from zero.
+  DADKIT_DEVICE bool last(uint32_t* ticket) const {
+    __shared__ bool is_last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) is_last = atomicAdd(ticket, 1u) == static_cast<uint32_t>(slices - 1);
+    __syncthreads();
+    __threadfence();
+    return is_last;
+  }
+};
 
 template <typename Kernel>
-__global__ void over_pixels(const Kernel kernel) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  kernel.pixels(blockIdx.y, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x, stride);
-}
-
-template <typename Kernel>
-__global__ void over_images(const Kernel kernel, int64_t images) {
-  const int64_t b = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (b < images) kernel.image(b);
-}
-
-template <typename Kernel>
-__global__ void over_contexts(const Kernel kernel, int64_t images, int contexts) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < images * contexts) kernel.context(i / contexts, static_cast<int>(i % contexts));
+__global__ void __launch_bounds__(device::kThreads) run_kernel(const __grid_constant__ Kernel kernel, int64_t slices) {
+  __shared__ typename Kernel::Shared shared;
+  kernel.run(CudaBlock{static_cast<int64_t>(blockIdx.x) / slices, static_cast<int64_t>(blockIdx.x) % slices, slices}, shared);
 }
 
 // libtorch_cuda's own answer, looked up when it is needed: the library must load where there is no libtorch_cuda.
@@ -42,22 +48,15 @@ cudaStream_t current_stream(int32_t device) {
 
 class Cuda {
  public:
+  static constexpr int64_t kSlice = 4096;  // pixels of a block: a function of nothing, so that results are one on every GPU
+  static constexpr int kTileWidth = 32, kTileHeight = device::kThreads / kTileWidth;
+
   explicit Cuda(const Tensor& like) : guard_(like.get_device_index()), stream_(current_stream(like.get_device_index())) {}
 
-  template <typename Kernel, typename T>
-  void pixels(const Kernel& kernel, const device::Call<T>& c) const {
-    const int64_t blocks = (c.n + kThreads * kPixelsPerThread - 1) / (kThreads * kPixelsPerThread);
-    const dim3 grid(static_cast<unsigned>(blocks < 4096 ? (blocks < 1 ? 1 : blocks) : 4096), static_cast<unsigned>(c.images));
-    over_pixels<<<grid, kThreads, 0, stream_>>>(kernel);
-  }
-  template <typename Kernel, typename T>
-  void images(const Kernel& kernel, const device::Call<T>& c) const {
-    over_images<<<static_cast<unsigned>((c.images + 31) / 32), 32, 0, stream_>>>(kernel, c.images);
-  }
-  template <typename Kernel, typename T>
-  void contexts(const Kernel& kernel, const device::Call<T>& c) const {
-    const int64_t all = c.images * c.seg.contexts;
-    over_contexts<<<static_cast<unsigned>((all + 31) / 32), 32, 0, stream_>>>(kernel, c.images, c.seg.contexts);
+  template <typename Kernel>
+  void blocks(const Kernel& kernel, int64_t images, int64_t slices) const {
+    STD_TORCH_CHECK(images * slices <= 0x7fffffff, "dadkit: these maps need more blocks than a grid has");
+    run_kernel<<<static_cast<unsigned>(images * slices), device::kThreads, 0, stream_>>>(kernel, slices);
   }
   void check() const {
     const cudaError_t error = cudaGetLastError();
@@ -72,7 +71,4 @@ class Cuda {
 }  // namespace
 }  // namespace dadkit
 
-STABLE_TORCH_LIBRARY_IMPL(dadkit, CUDA, m) {
-  m.impl("hybrid_forward", TORCH_BOX(&dadkit::device::hybrid_forward<dadkit::Cuda>));
-  m.impl("hybrid_backward", TORCH_BOX(&dadkit::device::hybrid_backward<dadkit::Cuda>));
-}
+STABLE_TORCH_LIBRARY_IMPL(dadkit, CUDA, m) { dadkit::device::implement<dadkit::Cuda>(m); }

@@ -2,27 +2,35 @@
 // tests show of it here holds there, but for the launches themselves.
 #include <torch/csrc/stable/library.h>
 
+#include <memory>
+
+#include "../common/schema.h"
 #include "ops.h"
 
 namespace dadkit {
 namespace {
 
+struct SerialBlock {
+  int64_t image, slice, slices;
+
+  int size() const { return 4; }  // more than one, so that nothing relies on a thread seeing all pixels
+  template <typename F>
+  void threads(const F& f) const {
+    for (int t = size() - 1; t >= 0; --t) f(t);  // any order will do: backwards finds what relies on one
+  }
+  bool last(uint32_t* ticket) const { return (*ticket)++ == static_cast<uint32_t>(slices - 1); }
+};
+
 struct Emulator {
+  static constexpr int64_t kSlice = 80;
+  static constexpr int kTileWidth = 4, kTileHeight = 1;
+
   explicit Emulator(const Tensor&) {}
-  template <typename Kernel, typename T>
-  void pixels(const Kernel& kernel, const device::Call<T>& c) const {
-    constexpr int64_t kThreads = 7;  // more than one, so that nothing relies on a thread seeing all pixels
-    for (int64_t b = 0; b < c.images; ++b)
-      for (int64_t t = 0; t < kThreads; ++t) kernel.pixels(b, t, kThreads);
-  }
-  template <typename Kernel, typename T>
-  void images(const Kernel& kernel, const device::Call<T>& c) const {
-    for (int64_t b = 0; b < c.images; ++b) kernel.image(b);
-  }
-  template <typename Kernel, typename T>
-  void contexts(const Kernel& kernel, const device::Call<T>& c) const {
-    for (int64_t b = 0; b < c.images; ++b)
-      for (int u = 0; u < c.seg.contexts; ++u) kernel.context(b, u);
+  template <typename Kernel>
+  void blocks(const Kernel& kernel, int64_t images, int64_t slices) const {
+    const std::unique_ptr<typename Kernel::Shared> shared(new typename Kernel::Shared);
+    for (int64_t b = 0; b < images; ++b)
+      for (int64_t s = slices - 1; s >= 0; --s) kernel.run(SerialBlock{b, s, slices}, *shared);
   }
   void check() const {}
 };
@@ -30,17 +38,5 @@ struct Emulator {
 }  // namespace
 }  // namespace dadkit
 
-STABLE_TORCH_LIBRARY(dadkit_emulated, m) {
-  m.def(
-      "hybrid_forward(Tensor pred, Tensor target, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, Tensor? global_mad, "
-      "Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool want_map) "
-      "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
-  m.def(
-      "hybrid_backward(Tensor grad, Tensor pred, Tensor target, Tensor? mask, Tensor stats, int[] segments, int partition, int variant, "
-      "float mad_floor, bool detach_median) -> Tensor");
-}
-
-STABLE_TORCH_LIBRARY_IMPL(dadkit_emulated, CPU, m) {
-  m.impl("hybrid_forward", TORCH_BOX(&dadkit::device::hybrid_forward<dadkit::Emulator>));
-  m.impl("hybrid_backward", TORCH_BOX(&dadkit::device::hybrid_backward<dadkit::Emulator>));
-}
+STABLE_TORCH_LIBRARY(dadkit_emulated, m) { dadkit::define_operators(m); }
+STABLE_TORCH_LIBRARY_IMPL(dadkit_emulated, CPU, m) { dadkit::device::implement<dadkit::Emulator>(m); }

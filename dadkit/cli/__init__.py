@@ -46,11 +46,14 @@ _WORK, _COMPONENTS, _INSTALLATION = "Work", "What there is to choose from", "Thi
 
 COMMANDS: Mapping[str, Entry] = {
     "train": Entry("dadkit.cli.train:train", "Train: distil teachers into a student, as YAML files say.", _WORK),
+    "sweep": Entry("dadkit.cli.sweep:sweep", "Train many variants with several seeds: one table with mean and spread.", _WORK),
     "predict": Entry("dadkit.cli.predict:predict", "Depth maps of images, by a trained run or a registered model.", _WORK),
+    "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _WORK),
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
     "teachers": Entry("dadkit.cli.components:teachers", "Models that label.", _COMPONENTS),
     "students": Entry("dadkit.cli.components:students", "Models that learn.", _COMPONENTS),
+    "encoders": Entry("dadkit.cli.components:encoders", "Frozen features that a student may follow.", _COMPONENTS),
     "normalizers": Entry("dadkit.cli.components:normalizers", "What makes two maps comparable.", _COMPONENTS),
     "contexts": Entry("dadkit.cli.components:contexts", "Samplers: where student and teacher look.", _COMPONENTS),
     "losses": Entry("dadkit.cli.components:losses", "Further terms for the total.", _COMPONENTS),

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from dadkit.cli.local_plugin import PluginFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rich.progress import Progress
+
+    from dadkit.config.schema import EvaluationConfig
 
 
 def evaluate(
@@ -13,47 +22,152 @@ def evaluate(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the dataset, for instance split=test.")
     ] = None,
     model: Annotated[
-        list[str], typer.Option("--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME; may be repeated.")
+        list[str],
+        typer.Option(
+            "--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]; may be repeated."
+        ),
     ] = [],  # noqa: B006  (typer wants the default here and never mutates it)
     dataset: Annotated[
         str, typer.Option("--dataset", "-d", help="A labelled dataset; `dadkit datasets` lists them.")
     ] = "procedural",
-    protocol: Annotated[str, typer.Option("--protocol", "-p", help="Name of the protocol.")] = "affine-disparity",
+    root: Annotated[str | None, typer.Option("--root", help="The dataset's folder; the same as root=….")] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="Name of the protocol, or a YAML file; `dadkit protocols` lists them.")
+    ] = "affine-disparity",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that share the images of each model.")] = 1,
     trivial: Annotated[bool, typer.Option("--trivial", help="Also evaluate a vertical ramp.")] = False,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for evaluation.json, .csv and .jpg.")] = Path(
-        "evaluation"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for evaluation.json, .csv, .jpg, .html and the cache.")
+    ] = Path("evaluation"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what an earlier call has measured.")] = False,
+    report: Annotated[bool, typer.Option(help="Write evaluation.html.")] = True,
+    figure: Annotated[
+        list[str] | None,
+        typer.Option("--figure", help="A figure for the report: alignment, crops, normalisation; may be repeated."),
+    ] = None,
+    qualitative: Annotated[
+        Path | None, typer.Option(help="A folder of images; the report shows every model's map of each (no truth needed).")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    plugin: PluginFile = None,
 ) -> None:
     """Evaluate models beside each other; every number is printed with its protocol.
 
+    An evaluation that was interrupted goes on where it was: rows are kept in OUTPUT/cache, by model, protocol and dataset.
+
     Example: dadkit evaluate --model runs/quickstart --dataset procedural split=test count=64
     """
-    from rich.console import Console
-
-    from dadkit.cli.tables import evaluation_table
+    from dadkit.cli.models import split_model
+    from dadkit.cli.output import note, print_table
+    from dadkit.cli.tables import evaluation_rows
     from dadkit.config.overrides import parse_assignments
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.errors import DadkitError
-    from dadkit.evaluation import evaluate_run, load_protocol
+    from dadkit.evaluation import load_protocol
     from dadkit.loading import load_model, pick_device
+    from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
 
     if not model:
         raise DadkitError("nothing to evaluate; give --model RUN or --model PLUGIN/NAME, several times to compare")
-    chosen = load_protocol(protocol)
+    figures = list(dict.fromkeys(figure or []))
+    unknown = [name for name in figures if name not in FIGURES]
+    if unknown:
+        raise DadkitError(f"unknown figure {', '.join(map(repr, unknown))}; choose from {', '.join(FIGURES)}")
+    chosen = load_protocol(protocol, dataset)
+    check_figures(figures, chosen)
     target = pick_device(device)
-    models = {name: load_model(name).to(target) for name in dict.fromkeys(model)}
+    named = {name: split_model(name) for name in dict.fromkeys(model)}
+    models = {name: load_model(path, **own).to(target) for name, (path, own) in named.items()}
+    given = parse_assignments(options or []) | ({} if root is None else {"root": root})
     config = EvaluationConfig(
-        data=DatasetConfig(name=dataset, options=parse_assignments(options or [])),
+        data=DatasetConfig(name=dataset, options=given),
         protocol=protocol,
         limit=limit,
         batch_size=batch_size,
         trivial=trivial,
     )
     output.mkdir(parents=True, exist_ok=True)
-    console = Console()
-    evaluations = evaluate_run(config, output, models)
-    console.print(evaluation_table(evaluations, title=f"{dataset}: {chosen.name}"))
-    console.print(chosen.summary, style="dim")
+    if fresh:
+        _forget(output / "cache")
+    workers = None if processes == 1 else (processes, str(target), plugin)
+    evaluations = _measure(config, output, models, named, workers)
+    print_table(*evaluation_rows(evaluations, chosen))
+    note(f"{dataset}: {chosen.summary}")
+    if chosen.datasets and chosen.dataset is None:
+        known = ", ".join(chosen.datasets)
+        note(f"the protocol '{chosen.name}' has values of its own for {known}; for '{dataset}' its general ones were used")
+    if report:
+        note(f"report: {write_evaluation_report(output, config, models, figures=figures, qualitative=qualitative)}")
+
+
+def _measure(
+    config: EvaluationConfig,
+    output: Path,
+    models: Mapping[str, Any],
+    named: Mapping[str, tuple[str, dict[str, Any]]],
+    workers: tuple[int, str, Path | None] | None,
+) -> list[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from dadkit.evaluation import evaluate_run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        show = _progress(progress, config.limit)
+        work = None if workers is None else _workers(config, output, named, workers, show)
+        return evaluate_run(config, output, models, progress=show, cache=output / "cache", workers=work)
+
+
+def _progress(progress: Progress, total: int | None) -> Callable[[str, int], None]:
+    tasks: dict[str, Any] = {}
+
+    def show(name: str, done: int) -> None:
+        if name not in tasks:
+            tasks[name] = progress.add_task(name, total=total)
+        progress.update(tasks[name], completed=done)
+
+    return show
+
+
+def _workers(
+    config: EvaluationConfig,
+    output: Path,
+    named: Mapping[str, tuple[str, dict[str, Any]]],
+    workers: tuple[int, str, Path | None],
+    show: Callable[[str, int], None],
+) -> Callable[[str, str, str], None]:
+    from dadkit.evaluation import load_protocol
+    from dadkit.evaluation.workers import Job, run_workers
+
+    protocol = load_protocol(config.protocol, config.data.name)
+    processes, device, plugin = workers
+
+    def work(name: str, fingerprint: str, key: str) -> None:
+        path, own = named[name]
+        job = Job(
+            model=path,
+            model_options=own,
+            dataset=config.data.name,
+            dataset_options={**protocol.options, **config.data.options},
+            protocol=config.protocol,
+            cache=output / "cache",
+            key=key,
+            fingerprint=fingerprint,
+            processes=processes,
+            batch_size=config.batch_size,
+            limit=config.limit,
+            plugin=plugin,
+            device=device,
+        )
+        run_workers(job, progress=lambda done: show(name, done))
+
+    return work
+
+
+def _forget(cache: Path) -> None:
+    for path in cache.glob("*.jsonl"):
+        path.unlink()

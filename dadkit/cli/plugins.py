@@ -1,4 +1,7 @@
-"""`dadkit plugins`: what is installed, in which state, and everything that is known about one of them."""
+"""`dadkit plugins`: what is installed, in which state, and everything that is known about one of them.
+
+The other commands of the group, ``new``, ``check``, ``disable``, ``enable`` and ``freeze``, have a module each beside this one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dadkit.cli.output import note, print_facts, print_json, print_table
+from dadkit.cli.plugins_check import check
+from dadkit.cli.plugins_freeze import freeze
+from dadkit.cli.plugins_new import new
+from dadkit.cli.plugins_switch import disable, enable
 
 if TYPE_CHECKING:
     from dadkit.plugin import PluginRecord
@@ -94,6 +101,10 @@ def show(
     if record.traceback:
         typer.echo()
         typer.echo(record.traceback.rstrip())
+
+
+for _command in (new, check, disable, enable, freeze):
+    app.command()(_command)
 
 
 def plugin_rows(records: list[PluginRecord]) -> list[tuple[str, str, str, str]]:

@@ -8,29 +8,45 @@ import typer
 
 
 def protocols(
-    name: Annotated[str | None, typer.Argument(help="Show this protocol whole.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[show] [NAME]", help="Show this protocol whole; `show NAME` and `NAME` mean the same."),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="With this dataset's own values.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the evaluation protocols, or show one.
 
-    Example: dadkit protocols affine-disparity
+    Example: dadkit protocols show marigold --dataset nyuv2
     """
-    import json
-
-    from rich.console import Console
-    from rich.table import Table
-
+    from dadkit.cli.output import print_facts, print_json, print_table
+    from dadkit.errors import DadkitError
     from dadkit.evaluation import load_protocol, protocol_names
 
-    chosen = [load_protocol(each) for each in ([name] if name else protocol_names())]
+    wanted = [name for name in names or [] if name != "show"]
+    if len(wanted) > 1:
+        raise DadkitError(f"one protocol at a time, got {', '.join(wanted)}")
+    chosen = [load_protocol(each, dataset) for each in (wanted or protocol_names())]
     if as_json:
-        typer.echo(json.dumps([protocol.model_dump(mode="json") for protocol in chosen], indent=2))
+        print_json([protocol.plain() for protocol in chosen])
         return
-    if name:
-        for key, value in chosen[0].model_dump(mode="json").items():
-            typer.echo(f"{key}: {value}")
+    if not wanted:
+        print_table(
+            ["protocol", "space", "alignment", "datasets", "summary"],
+            [
+                [p.name, *((str(p.space), p.alignment) if p.task == "depth" else ("", "")), " ".join(p.datasets), p.summary]
+                for p in chosen
+            ],
+        )
         return
-    table = Table("protocol", "space", "alignment", "summary")
-    for protocol in chosen:
-        table.add_row(protocol.name, protocol.space, protocol.alignment, protocol.summary)
-    Console().print(table)
+    protocol = chosen[0]
+    facts = {key: value for key, value in protocol.plain().items() if key not in ("name", "datasets")}
+    shown = facts | {"metrics": " ".join(protocol.metrics)}
+    print_facts(protocol.name, {key: str(value) for key, value in shown.items() if value is not None})
+    print_facts("in words", protocol.words())
+    if dataset is None and protocol.datasets:
+        print_facts("with other values for", {name: _listed(own) for name, own in protocol.datasets.items()})
+
+
+def _listed(own: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in own.items()) or "the same"

@@ -5,26 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 if TYPE_CHECKING:
-    from dadkit.evaluation import Evaluation
+    from dadkit.evaluation import Evaluation, Protocol
 
-__all__ = ["evaluation_table"]
+__all__ = ["evaluation_rows"]
 
-_COLUMNS = {"abs_rel": "AbsRel ↓", "delta1": "δ1 ↑", "delta2": "δ2 ↑", "delta3": "δ3 ↑", "rmse": "RMSE (m) ↓"}
+_USUAL = ("abs_rel", "delta1", "rmse")
 
 
-def evaluation_table(evaluations: Sequence[Evaluation], *, title: str) -> Table:
-    """A row per model: the usual five metrics, the number of images, the protocol."""
-    table = Table(title=title)
-    table.add_column("model")
-    for heading in _COLUMNS.values():
-        table.add_column(heading, justify="right")
-    table.add_column("images", justify="right")
-    table.add_column("protocol")
-    for evaluation in evaluations:
-        mean = evaluation.mean
-        values = [f"{mean[name]:.4f}" for name in _COLUMNS]
-        table.add_row(evaluation.model, *values, str(len(evaluation.images)), evaluation.protocol)
-    return table
+def evaluation_rows(evaluations: Sequence[Evaluation], protocol: Protocol) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row per model: the protocol's first metric with its 95 % interval and median, the usual others, how many
+    images were measured, skipped and failed, crop, floor, protocol. Everything measured stands in ``evaluation.csv``.
+    """
+    from dadkit.evaluation.intervals import bootstrap_mean
+    from dadkit.report.results import heading
+
+    first = protocol.metrics[0]
+    others = [name for name in protocol.metrics[1:] if name in _USUAL] or list(protocol.metrics[1:3])
+    headings = ["model", heading(first), "95 %", "median", *map(heading, others), "images", "skipped", "failed"]
+    rows = []
+    for e in evaluations:
+        interval = bootstrap_mean([image.metrics[first] for image in e.images])
+        cells = [e.model, f"{e.mean[first]:.4f}", f"{interval.low:.4f}-{interval.high:.4f}", f"{e.median[first]:.4f}"]
+        cells += [f"{e.mean[name]:.4f}" for name in others]
+        counts = [str(len(found)) if found else "" for found in (e.images, e.skipped, e.failed)]
+        rows.append([*cells, *counts, e.crop, e.floor, e.protocol])
+    return [*headings, "crop", "floor", "protocol"], rows

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dadkit.config.problems import Problem, did_you_mean
-from dadkit.config.schema import StageFields, TeacherConfig
+from dadkit.config.schema import ReferenceConfig, StageFields
 from dadkit.config.tree import KeyPath, Node
 from dadkit.spaces import Space, SpaceError, check_conversion
 
@@ -109,7 +109,7 @@ def _references(stage: StageView) -> Iterator[tuple[KeyPath, str]]:
         if teacher.stage is not None:
             yield ("teachers", index), teacher.stage
     reference = fields.losses.feature.reference
-    if "losses" not in stage.broken and isinstance(reference, TeacherConfig) and reference.stage is not None:
+    if "losses" not in stage.broken and isinstance(reference, ReferenceConfig) and reference.stage is not None:
         yield ("losses", "feature", "reference"), reference.stage
 
 
@@ -117,7 +117,7 @@ def _has_data_to_learn_from(stage: StageView, earlier: Sequence[StageView], look
     fields = stage.fields
     unlabelled = bool(fields.data.root or fields.data.unlabelled)
     feature = fields.losses.feature
-    has_reference = feature.weight > 0 and isinstance(feature.reference, TeacherConfig)
+    has_reference = feature.weight > 0 and isinstance(feature.reference, ReferenceConfig)
     if fields.teachers and not unlabelled:
         message = "teachers label images without labels, and there are none: give data.root or data.unlabelled"
         if fields.data.labelled:
@@ -144,10 +144,13 @@ def _draws_both_kinds(stage: StageView, earlier: Sequence[StageView], lookup: Lo
 
 def _has_a_loss(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     fields, losses = stage.fields, stage.fields.losses
-    on_both = [losses.gradient.weight, *(extra.weight for extra in losses.extra)]
-    if fields.teachers and not any([losses.shared.weight, losses.local_global.weight, losses.feature.weight, *on_both]):
+    gradient = losses.gradient.weight
+    on_teachers = [extra.weight for extra in losses.extra if extra.on != "labels"]
+    on_labels = [extra.weight for extra in losses.extra if extra.on != "teachers"]
+    terms = (losses.shared, losses.local_global, losses.feature)
+    if fields.teachers and not any([*(term.weight for term in terms), gradient, *on_teachers]):
         yield stage.problem(("losses",), "every term that looks at the teachers has weight 0, so they teach nothing")
-    if fields.data.labelled and not any([losses.labelled.weight, *on_both]):
+    if fields.data.labelled and not any([losses.labelled.weight, gradient, *on_labels]):
         message = (
             "the stage has labelled data, but every term that looks at true depth (labelled, gradient, extra) has weight 0"
         )
@@ -185,6 +188,12 @@ def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) ->
             "choose hybrid, global or local, use one teacher, or set allow_unsound: true for an ablation"
         )
         yield stage.problem(("losses", "shared", "normalizer", "name"), message)
+    if fields.selection == "average" and len(fields.teachers) > 1 and "selection" not in stage.broken:
+        message = (
+            "averaged teachers fail (Distill Any Depth, Table 4: AbsRel .228 on ETH3D, where drawing one reaches .054); "
+            "choose iteration or sample, or set allow_unsound: true for an ablation"
+        )
+        yield stage.problem(("selection",), message)
 
 
 def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
@@ -205,6 +214,44 @@ def _teaches_metres(stage: StageView, earlier: Sequence[StageView], lookup: Look
             "or losses.shared the normalizer none, or add a loss in metres under losses.extra"
         )
         yield stage.problem(("student",), message)
+
+
+_FEATURES_ONLY = {
+    "spatial-kl": "compares the channels of each pixel, and a depth map has one, whose softmax is always 1: the loss is 0",
+    "pairwise": "compares directions of features, and a depth map has one channel, in which every cosine is 1 or -1",
+}
+"""Losses of ``losses.feature.loss`` that say nothing about maps, and why: more helpful than that no map loss is called so."""
+
+
+def _compares_what_can_be_compared(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    space = _result_space(stage, earlier, lookup)
+    for index, extra in enumerate(stage.fields.losses.extra):
+        path = ("losses", "extra", index, "name")
+        if extra.name in _FEATURES_ONLY:
+            message = f"'{extra.name}' {_FEATURES_ONLY[extra.name]}. It belongs to features: losses.feature.loss: {extra.name}"
+            yield stage.problem(path, message)
+        elif extra.name == "geometric" and space is Space.DISPARITY and not extra.options.get("assume_inverse"):
+            message = (
+                "the geometric loss unprojects depth, and affine disparity has an unknown shift, so 1/disparity is not its "
+                "depth: take teacher and student in space depth, or state the assumption, "
+                "options: {assume_inverse: {scale: a, shift: b}}"
+            )
+            yield stage.problem(path, message)
+        elif extra.name == "silog" and space not in (None, Space.METRIC):
+            yield stage.problem(path, f"silog compares logarithms of metres, but the student answers in space '{space}'")
+
+
+def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    fields, perturb = stage.fields, stage.fields.perturb
+    if perturb is None:
+        return
+    if not (fields.data.root or fields.data.unlabelled):
+        yield stage.problem(("perturb",), "changes what the student sees of unlabelled images, and the stage has none")
+        return
+    labelled = round(fields.batch_size * fields.data.labelled_fraction) if fields.data.labelled else 0
+    if perturb.cutmix.probability and fields.batch_size - labelled < 2:
+        message = "CutMix pastes between two images, and a batch has one unlabelled image: raise batch_size, or set this to 0"
+        yield stage.problem(("perturb", "cutmix", "probability"), message)
 
 
 def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
@@ -271,6 +318,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     (("teachers", "contexts", "losses"), _has_patches),
     (("teachers", "losses", "allow_unsound"), _is_sound),
     (("student", "losses", "allow_unsound"), _teaches_metres),
+    (("student", "losses"), _compares_what_can_be_compared),
+    (("perturb", "data", "batch_size"), _mixes_pairs),
     (("student", "teachers", "data"), _speaks_one_space),
 )
 """(keys that a check needs, the check)."""

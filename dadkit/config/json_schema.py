@@ -5,7 +5,7 @@ The schema of the whole file knows the installed components: which names may sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -15,7 +15,7 @@ from dadkit.config.components import options_model
 from dadkit.config.messages import known_keys
 from dadkit.config.problems import ConfigError, Place, Problem, did_you_mean
 from dadkit.config.schema import RunFile
-from dadkit.config.slots import kind_of, models_in
+from dadkit.config.slots import kinds_of, models_in
 
 if TYPE_CHECKING:
     from dadkit.plugin import Component, Registry
@@ -94,9 +94,9 @@ def _file_schema(registry: Registry, kinds: Any) -> dict[str, Any]:
     definitions: dict[str, Any] = schema["$defs"]
     for model, holder in _models(RunFile, schema):
         for name, info in model.model_fields.items():
-            kind = kind_of(info)
-            if kind is not None:
-                holder["properties"][name] = _with_components(holder["properties"][name], kind)
+            own = kinds_of(info)
+            if own:
+                holder["properties"][name] = _with_components(holder["properties"][name], own)
     for kind in kinds:
         definitions[f"{kind} components"] = _known_components(kind, registry, definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "dadkit run"}
@@ -115,16 +115,17 @@ def _models(model: type[BaseModel], schema: dict[str, Any]) -> Iterator[tuple[ty
         yield one, schema if one is model else schema["$defs"][name]
 
 
-def _with_components(node: Any, kind: str) -> Any:
-    """A field's schema in which each reference to a model also refers to the installed components of ``kind``."""
+def _with_components(node: Any, kinds: Sequence[str]) -> Any:
+    """A field's schema in which each reference to a model also refers to the installed components of one of ``kinds``."""
     if isinstance(node, list):
-        return [_with_components(item, kind) for item in node]
+        return [_with_components(item, kinds) for item in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
         rest = {key: value for key, value in node.items() if key != "$ref"}
-        return {"allOf": [{"$ref": node["$ref"]}, {"$ref": f"#/$defs/{kind} components"}], **rest}
-    return {key: value if key == "default" else _with_components(value, kind) for key, value in node.items()}
+        known: list[dict[str, Any]] = [{"$ref": f"#/$defs/{kind} components"} for kind in kinds]
+        return {"allOf": [{"$ref": node["$ref"]}, known[0] if len(known) == 1 else {"anyOf": known}], **rest}
+    return {key: value if key == "default" else _with_components(value, kinds) for key, value in node.items()}
 
 
 def _known_components(kind: str, registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from dadkit.config.checks import StageView, check_stages
+from dadkit.config.extends import extend
 from dadkit.config.lookup import Components
 from dadkit.config.messages import translate
 from dadkit.config.overrides import apply_overrides
@@ -46,20 +47,35 @@ def load_run(path: str | Path, overrides: Sequence[str] = (), *, registry: Regis
         ConfigError: something is wrong; all problems at once, each with its place.
     """
     root, problems = read_file(path)
-    return _resolve(root, problems, overrides, registry, default_name=Path(path).stem)
+    folder = Path(path).parent
+    return _resolve(
+        root, problems, overrides, registry, default_name=Path(path).stem, folder=folder, seen=(Path(path).resolve(),)
+    )
 
 
 def parse_run(
     text: str, overrides: Sequence[str] = (), *, source: str = "<text>", registry: Registry | None = None
 ) -> RunConfig:
-    """As :func:`load_run`, from the text of a file; ``source`` is what messages call it."""
+    """As :func:`load_run`, from the text of a file; ``source`` is what messages call it.
+
+    What it ``extends`` is looked for from the current folder.
+    """
     root, problems = read_document(text, source)
-    return _resolve(root, problems, overrides, registry, default_name="run")
+    return _resolve(root, problems, overrides, registry, default_name="run", folder=Path())
 
 
 def _resolve(
-    root: Node, problems: list[Problem], overrides: Sequence[str], registry: Registry | None, *, default_name: str
+    root: Node,
+    problems: list[Problem],
+    overrides: Sequence[str],
+    registry: Registry | None,
+    *,
+    default_name: str,
+    folder: Path,
+    seen: tuple[Path, ...] = (),
 ) -> RunConfig:
+    root, found, changes = extend(root, folder, seen)
+    problems = problems + found
     root, found = apply_overrides(root, overrides)
     problems = problems + found
     assert root.mapping is not None
@@ -68,7 +84,7 @@ def _resolve(
         root = root.with_items({"name": Node(name, root.place, ("name",)), **root.mapping})
     resolved = resolve_stages(root)
     problems += missing_values(resolved.run)
-    problems += _idle_overrides(resolved)
+    problems += _idle_changes(resolved, changes)
     if resolved.multiple:
         problems += _default_problems(resolved.defaults)
     data, found = _validate(resolved.run)
@@ -122,14 +138,18 @@ def _views(resolved: Resolved) -> list[StageView]:
     return views
 
 
-def _idle_overrides(resolved: Resolved) -> list[Problem]:
-    """Overrides of a default that every stage sets for itself: they would change nothing, and the user would not know."""
+def _idle_changes(resolved: Resolved, sources: frozenset[str]) -> list[Problem]:
+    """Changes of a default that every stage sets for itself: they would change nothing, and the user would not know.
+
+    A change is an override, or a value of a file that extends another one (``sources``).
+    """
     if not resolved.multiple or not resolved.stages:
         return []
     used = {node.place for node in resolved.run.walk() if node.written}
     problems = []
     for node in resolved.defaults.walk():
-        if node.place.order and node.written and node.place not in used and not (node.mapping or node.items):
+        is_change = node.place.order or node.place.source in sources
+        if is_change and node.written and node.place not in used and not (node.mapping or node.items):
             places = " or ".join(f"stages.{_label(stage)}.{node.dotted}=…" for stage in resolved.stages.values())
             problems.append(node.problem(f"changes nothing, since every stage sets its own; write {places}"))
     return problems

@@ -32,12 +32,12 @@ class Components:
         from dadkit.plugin import get_registry
 
         self._registry = registry or get_registry()
-        self._components: dict[tuple[str, str], Component | PluginError] = {}
-        self._models: dict[tuple[str, str], type[BaseModel] | PluginError] = {}
+        self._components: dict[tuple[tuple[str, ...], str], Component | PluginError] = {}
+        self._models: dict[tuple[tuple[str, ...], str], type[BaseModel] | PluginError] = {}
 
     def find(self, kind: str, name: str) -> Component | None:
         """The component, or None where there is no such thing."""
-        found = self._resolve(kind, name)
+        found = self._resolve((kind,), name)
         return None if isinstance(found, Exception) else found
 
     def complete(self, data: dict[str, Any], run: Node) -> list[Problem]:
@@ -56,7 +56,7 @@ class Components:
 
     def _complete(self, slot: Slot, name: str, run: Node) -> list[Problem]:
         at_name = run.nearest((*slot.path, "name"))
-        component, model = self._resolve(slot.kind, name), self._model(slot.kind, name)
+        component, model = self._resolve(slot.kinds, name), self._model(slot.kinds, name)
         if isinstance(component, Exception):
             return [at_name.problem(str(component))]
         if isinstance(model, Exception):
@@ -67,7 +67,7 @@ class Components:
         arguments, problems = check_options(model, tree)
         if problems:
             return problems
-        if slot.kind in _LIGHT:
+        if component.kind in _LIGHT:
             try:
                 self._registry.load(component)(**{**arguments, **component.arguments})
             except (TypeError, ValueError) as error:
@@ -76,26 +76,26 @@ class Components:
         slot.value["options"] = complete_options(model, slot.value.get("options", {}))
         return []
 
-    def _resolve(self, kind: str, name: str) -> Component | PluginError:
+    def _resolve(self, kinds: tuple[str, ...], name: str) -> Component | PluginError:
         from dadkit.plugin import PluginError
 
-        if (kind, name) not in self._components:
+        if (kinds, name) not in self._components:
             try:
-                self._components[kind, name] = self._registry.resolve(kind, name)
+                self._components[kinds, name] = self._registry.resolve_first(kinds, name)
             except PluginError as error:
-                self._components[kind, name] = error
-        return self._components[kind, name]
+                self._components[kinds, name] = error
+        return self._components[kinds, name]
 
-    def _model(self, kind: str, name: str) -> type[BaseModel] | PluginError:
+    def _model(self, kinds: tuple[str, ...], name: str) -> type[BaseModel] | PluginError:
         from dadkit.plugin import PluginError
 
-        component = self._resolve(kind, name)
+        component = self._resolve(kinds, name)
         if isinstance(component, PluginError):
             return component
-        if (kind, name) not in self._models:
+        if (kinds, name) not in self._models:
             try:
-                self._models[kind, name] = options_model(component, registry=self._registry)
+                self._models[kinds, name] = options_model(component, registry=self._registry)
                 self._registry.load(component)  # a missing package is to be known now, not after the first stage
             except PluginError as error:
-                self._models[kind, name] = error
-        return self._models[kind, name]
+                self._models[kinds, name] = error
+        return self._models[kinds, name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dadkit.config.problems import Problem, did_you_mean
@@ -103,12 +104,21 @@ def translate(
 
 def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """The keys that a mapping at ``path`` may have."""
+    return list(_fields_at(model, path))
+
+
+def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> dict[str, FieldInfo]:
+    """Key -> field, of a mapping at ``path``; where a union leaves several models, the first that has the key decides."""
     models = [model]
     for part in path:
         if isinstance(part, str):
-            fields = [field for one in models for name, field in one.model_fields.items() if part in (field.alias, name)]
-            models = [inner for field in fields for inner in models_in(field.annotation)]
-    return list(dict.fromkeys(field.alias or name for one in models for name, field in one.model_fields.items()))
+            named = [field for one in models for name, field in one.model_fields.items() if part in (field.alias, name)]
+            models = [inner for field in named for inner in models_in(field.annotation)]
+    fields: dict[str, FieldInfo] = {}
+    for one in models:
+        for name, field in one.model_fields.items():
+            fields.setdefault(field.alias or name, field)
+    return fields
 
 
 def _lay(error: ErrorDetails, root: Node) -> _Found:
@@ -154,7 +164,10 @@ def _problem(found: _Found, root: Node, model: type[BaseModel], hint: KeyHint | 
     node = root.nearest(found.path)
     error = found.error
     if found.missing is not None:
-        return Problem(node.place, ".".join(str(part) for part in (*node.path, found.missing)), "missing, it has no default")
+        field = _fields_at(model, found.path).get(str(found.missing))
+        meaning = f": {' '.join(field.description.split())}" if field is not None and field.description else ""
+        key = ".".join(str(part) for part in (*node.path, found.missing))
+        return Problem(node.place, key, f"missing, it has no default{meaning}")
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return node.problem(_unknown_key(found.path, model, hint), at_key=True)
     value = node.plain() if node.path else error["input"]

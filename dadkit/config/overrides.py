@@ -16,7 +16,7 @@ from dadkit.config.reader import describe, read_text
 from dadkit.config.stages import other_choice
 from dadkit.config.tree import KeyPath, Node
 
-__all__ = ["apply_overrides", "parse_assignments", "split_arguments"]
+__all__ = ["apply_overrides", "parse_assignments", "parse_axis", "split_arguments"]
 
 _KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 
@@ -46,6 +46,20 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(problems)
     plain: dict[str, Any] = node.plain()
     return plain
+
+
+def parse_axis(text: str) -> tuple[str, list[Any]]:
+    """``"optim.lr=[1e-3, 3e-3]"`` -> the key, and the values that it is to take in turn.
+
+    Raises:
+        ConfigError: it is not ``key=[value, …]``, or the values are not YAML.
+    """
+    place = Place(0, 0, 0, f"axis '{text}'")
+    match = re.fullmatch(f"({_KEY})=(.*)", text, re.DOTALL)
+    value = read_text(match[2], place)[0] if match else None
+    if match is None or value is None or not value.items:
+        raise ConfigError([Problem(place, "", "not key=[value, value, …], for instance optim.lr=[1e-3, 3e-3]")])
+    return match[1], value.plain()
 
 
 def apply_overrides(root: Node, overrides: Sequence[str]) -> tuple[Node, list[Problem]]:

@@ -69,7 +69,7 @@ def markdown() -> str:
     stage = list(find_keys(StageFields))
     parts = [
         "### The run\n",
-        _table([key for key in find_keys(RunFields) if not key.path.startswith("evaluation.")]),
+        _table([_key(RunFile, "extends"), *(key for key in find_keys(RunFields) if not key.path.startswith("evaluation."))]),
         "### `stages`\n\nEach item holds its name and any of the stage keys below, which may also stand at the top level.\n",
         _table([_key(RunFile, "stages"), _key(StageConfig, "name", "stages.N.")]),
         "### Stage keys\n",

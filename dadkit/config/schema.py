@@ -7,15 +7,36 @@ default of every stage; in a resolved run (:class:`RunConfig`) every stage is co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from dadkit.config.schema_data import (
+    BlurConfig,
+    ColorConfig,
+    CutMixConfig,
+    DataConfig,
+    DatasetConfig,
+    PerturbConfig,
+)
+from dadkit.config.schema_losses import (
+    AnchorLossConfig,
+    ExtraLossConfig,
+    FeatureLossConfig,
+    GradientLossConfig,
+    LossConfig,
+    MapLossConfig,
+)
+from dadkit.config.schema_models import ReferenceConfig, StudentConfig, TeacherCacheConfig, TeacherConfig
+from dadkit.config.section import ComponentConfig, Kind, Positive, Probability, Section, Weight
 
 __all__ = [
     "AnchorLossConfig",
+    "BlurConfig",
+    "ColorConfig",
     "ComponentConfig",
+    "CutMixConfig",
     "DataConfig",
     "DatasetConfig",
     "EvaluationConfig",
@@ -26,6 +47,8 @@ __all__ = [
     "LossConfig",
     "MapLossConfig",
     "OptimConfig",
+    "PerturbConfig",
+    "ReferenceConfig",
     "RunConfig",
     "RunFields",
     "RunFile",
@@ -33,168 +56,15 @@ __all__ = [
     "StageConfig",
     "StageFields",
     "StudentConfig",
+    "TeacherCacheConfig",
     "TeacherConfig",
 ]
-
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 # No dots and no leading digit, so that `stages.NAME.key=value` always means one thing.
 STAGE_NAME = r"^[a-z][a-z0-9_-]*$"
 DEVICE = r"^(auto|[a-z]+(:[0-9]+)?)$"
 INCOMPLETE_STAGE = "incomplete_stage"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Marks a field that names components: the kind (``teacher``, ``dataset``, …) under which they are registered."""
-
-    name: str
-
-
-class Section(BaseModel):
-    """A part of a configuration: unknown keys are errors, values never change after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class ComponentConfig(Section):
-    """A component by name, with the options that its own plugin defines and validates."""
-
-    name: str
-    """Registered name; `dadkit contexts`, `dadkit datasets`, … list what is installed."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the component; `dadkit config schema NAME` prints what it takes."""
-
-
-class DatasetConfig(ComponentConfig):
-    """One dataset of a mixture."""
-
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    """Share of the samples drawn from this dataset, relative to the others."""
-
-
-class DataConfig(Section):
-    """Where images come from."""
-
-    root: str | list[str] | None = None
-    """Unlabelled images: a folder (recursive), a list file (.txt), tar shards (.tar), or several of these."""
-    unlabelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
-    """Further unlabelled datasets by name; their labels, if they have any, are ignored."""
-    labelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
-    """Datasets with true depth."""
-    labelled_fraction: Probability = 0.5
-    """Where both kinds are given: the share of each batch that is labelled."""
-    workers: Annotated[int, Field(ge=0)] = 2
-    """Loader processes; 0 loads in the training process."""
-    max_error_rate: Probability = 0.2
-    """The run stops when more than this share of the samples read so far could not be read."""
-
-
-class StudentConfig(Section):
-    """The model that a stage trains: a registered student, or the result of an earlier stage."""
-
-    name: str | None = None
-    """Registered student, for instance ``topformer/tiny``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the student."""
-    stage: str | None = None
-    """Go on training the result of this earlier stage instead."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> StudentConfig:
-        _check_source(self, "student")
-        return self
-
-
-class TeacherConfig(Section):
-    """A frozen model that labels: a registered teacher, or the result of an earlier stage."""
-
-    name: str | None = None
-    """Registered teacher, for instance ``dav2/large``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the teacher."""
-    stage: str | None = None
-    """Use the result of this earlier stage instead."""
-    probability: Annotated[float, Field(gt=0)] = 1.0
-    """Relative probability of being drawn for an iteration; an assistant has a smaller one (7:3 in Distill Any Depth)."""
-
-    @model_validator(mode="after")
-    def _one_source(self) -> TeacherConfig:
-        _check_source(self, "teacher")
-        return self
-
-
-class MapLossConfig(Section):
-    """A loss on whole maps: which normalizer, how strongly."""
-
-    weight: Weight = 1.0
-    """Factor in the total; 0 turns the term off."""
-    normalizer: Annotated[ComponentConfig, Kind("normalizer")] = Field(default_factory=lambda: ComponentConfig(name="hybrid"))
-    """Makes the maps comparable: ``hybrid``, ``global``, ``local``, ``none``, or a plugin's."""
-    trim: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of each image's largest per-pixel losses that is dropped (Depth Anything V2: 0.1)."""
-
-
-class FeatureLossConfig(Section):
-    """Feature alignment between the student's and a frozen encoder's last tokens."""
-
-    weight: Weight = 0.0
-    """Factor in the total; 0 turns the term off."""
-    reference: Annotated[TeacherConfig | Literal["teacher"], Kind("teacher")] = "teacher"
-    """Whose tokens: ``teacher`` = the first teacher of the stage, or any registered teacher that offers tokens."""
-    student_tap: str = "tokens"
-    """Name of the student's feature tap."""
-    reference_tap: str = "tokens"
-    """Name of the reference's feature tap."""
-    cos_threshold: Annotated[float, Field(ge=-1, le=1)] = 0.85
-    """Tokens whose cosine similarity is already above this are left alone."""
-
-
-class GradientLossConfig(Section):
-    """Multi-scale gradient matching on globally normalised maps."""
-
-    weight: Weight = 2.0
-    """Factor in the total; 0 turns the term off."""
-    scales: Annotated[int, Field(ge=1, le=8)] = 4
-    """Number of scales, each half the size of the one before."""
-
-
-class AnchorLossConfig(Section):
-    """Keeps the student's magnitude in place, which the scale-free losses leave open."""
-
-    weight: Weight = 0.1
-    """Factor in the total; 0 turns the term off. Always off for metric students and under ``none``."""
-    warmup_maps: Positive = 64
-    """Maps of each teacher from which its typical scale is measured, before it is frozen."""
-
-
-class ExtraLossConfig(ComponentConfig):
-    """A registered loss on whole maps: the shared-context pair, and true depth."""
-
-    weight: Weight = 1.0
-    """Factor in the total."""
-
-
-class LossConfig(Section):
-    """The terms of the total: ``shared + 0.5 local_global + feature + 2 gradient + anchor`` (Distill Any Depth, eq. 9)."""
-
-    shared: MapLossConfig = Field(default_factory=MapLossConfig)
-    """Teacher and student on the same region (L_sc)."""
-    local_global: MapLossConfig = Field(default_factory=lambda: MapLossConfig(weight=0.5))
-    """Teacher on native-detail patches of the region against the student's one map (L_lg); needs contexts with patches."""
-    labelled: MapLossConfig = Field(default_factory=lambda: MapLossConfig(normalizer=ComponentConfig(name="global")))
-    """Student against true depth, on labelled data."""
-    gradient: GradientLossConfig = Field(default_factory=GradientLossConfig)
-    """Gradient matching on the shared pair, and on true depth (L_grad)."""
-    feature: FeatureLossConfig = Field(default_factory=FeatureLossConfig)
-    """Feature alignment on unlabelled images (L_feat)."""
-    anchor: AnchorLossConfig = Field(default_factory=AnchorLossConfig)
-    """Scale anchor on the shared pair and on true depth (not from a paper)."""
-    extra: Annotated[list[ExtraLossConfig], Kind("loss")] = Field(default_factory=list)
-    """Further registered losses, on the shared pair and on true depth."""
 
 
 class OptimConfig(Section):
@@ -227,10 +97,16 @@ class StageFields(Section):
     """The model that this stage trains."""
     teachers: Annotated[list[TeacherConfig], Kind("teacher")] = Field(default_factory=list)
     """Models that label; one is drawn per iteration by ``probability``. Empty: train on true depth only."""
+    selection: Literal["iteration", "sample", "average"] = "iteration"
+    """Whether a teacher is drawn per iteration (Distill Any Depth) or per image; ``average`` of all is for ablations."""
     data: DataConfig = Field(default_factory=DataConfig)
     """Where images come from."""
+    teacher_cache: TeacherCacheConfig | None = None
+    """Keep the teachers' answers on disk; only for contexts that are not random (``whole``). null = ask every time."""
     contexts: Annotated[ComponentConfig, Kind("context")] = Field(default_factory=lambda: ComponentConfig(name="local-global"))
     """Where student and teacher look: ``local-global``, ``shared``, ``whole``, or a plugin's sampler."""
+    perturb: PerturbConfig | None = None
+    """Strong perturbations of the student's views; null = none, ``{}`` = as published."""
     losses: LossConfig = Field(default_factory=LossConfig)
     """The terms of the total."""
     optim: OptimConfig = Field(default_factory=OptimConfig)
@@ -331,12 +207,7 @@ class RunConfig(RunFields):
 class RunFile(StageFields, RunFields):
     """What a YAML file may say: the run's keys, the stages, and stage keys at the top level as the default of every stage."""
 
+    extends: str | None = None
+    """Another file, relative to this one's folder, of which this one says only the differences."""
     stages: list[StageConfig] = Field(default_factory=list)
     """The stages in order. Empty: the top level itself is the only stage, named ``main``."""
-
-
-def _check_source(section: StudentConfig | TeacherConfig, role: str) -> None:
-    if (section.name is None) == (section.stage is None):
-        raise ValueError(f"a {role} is either a registered component (name: …) or an earlier stage's result (stage: …)")
-    if section.stage is not None and section.options:
-        raise ValueError(f"options belong to a {role} with a name, not to one taken from stage '{section.stage}'")

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from dadkit.config.schema import Kind
 from dadkit.config.tree import KeyPath
 
-__all__ = ["Slot", "find_slots", "kind_of", "models_in", "slot_paths"]
+__all__ = ["Slot", "find_slots", "kinds_of", "models_in", "slot_paths"]
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class Slot:
     """One place that names a component.
 
     Attributes:
-        kind: the kind under which the component is registered.
+        kinds: the kinds under which the component may be registered, in the order in which they are asked.
         path: keys from the top of the data to ``value``.
         value: the mapping that stands there, ``{"name": …, "options": …}`` when it is right.
     """
 
-    kind: str
+    kinds: tuple[str, ...]
     path: KeyPath
     value: dict[str, Any]
 
 
-def kind_of(field: FieldInfo) -> str | None:
-    """The kind of component that ``field`` names, or None if it names none."""
-    return next((mark.name for mark in field.metadata if isinstance(mark, Kind)), None)
+def kinds_of(field: FieldInfo) -> tuple[str, ...]:
+    """The kinds of component that ``field`` may name, in the order in which they are asked; empty if it names none."""
+    return next((mark.all for mark in field.metadata if isinstance(mark, Kind)), ())
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -45,10 +45,10 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 def find_slots(model: type[BaseModel], data: Mapping[str, Any], path: KeyPath = ()) -> Iterator[Slot]:
     """Every slot of ``data``, which has, or was meant to have, the shape of ``model``. Whatever does not fit is passed over."""
     for name, field in model.model_fields.items():
-        kind = kind_of(field)
+        kinds = kinds_of(field)
         for place, value in _mappings(data.get(name), (*path, name)):
-            if kind is not None:
-                yield Slot(kind, place, value)
+            if kinds:
+                yield Slot(kinds, place, value)
             else:
                 for inner in models_in(field.annotation):
                     yield from find_slots(inner, value, place)
@@ -57,7 +57,7 @@ def find_slots(model: type[BaseModel], data: Mapping[str, Any], path: KeyPath = 
 def slot_paths(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The paths, without list indices, at which ``model`` names components."""
     for name, field in model.model_fields.items():
-        if kind_of(field) is not None:
+        if kinds_of(field):
             yield (*path, name)
         else:
             for inner in models_in(field.annotation):

@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dadkit.config.schema import StageFields
+from dadkit.config.schema import RunFile, StageFields
 from dadkit.config.slots import slot_paths
 from dadkit.config.tree import Node
 
-__all__ = ["CHOICE", "Resolved", "other_choice", "resolve_stages"]
+__all__ = ["CHOICE", "Resolved", "merge", "other_choice", "resolve_stages"]
 
 CHOICE = ("iterations", "epochs")
 
@@ -55,7 +55,7 @@ def resolve_stages(root: Node) -> Resolved:
         return Resolved(run, {0: defaults}, defaults, multiple=False)
     if listed.items is None:  # the schema will say so
         return Resolved(root.with_items(rest), {}, defaults, multiple=True)
-    merged = tuple(_fill(_merge(defaults, item)) for item in listed.items)
+    merged = tuple(_fill(merge(defaults, item)) for item in listed.items)
     run = root.with_items({**rest, "stages": listed.with_items(merged)})
     stages = {index: stage for index, stage in enumerate(merged) if stage.mapping is not None}
     return Resolved(run, stages, defaults, multiple=True)
@@ -66,11 +66,12 @@ def other_choice(key: str, value: Node | None) -> str | None:
     return CHOICE[1 - CHOICE.index(key)] if key in CHOICE and value is not None and value.value is not None else None
 
 
-_SLOTS = frozenset(slot_paths(StageFields))
+_SLOTS = frozenset(slot_paths(RunFile))
 _OWN_DEFAULTS: Mapping[str, Any] = StageFields().model_dump()
 
 
-def _merge(default: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
+def merge(default: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
+    """``own`` laid over ``default``: two stages, two files, or (``path``) the values under a key of theirs."""
     if default.mapping is None or own.mapping is None:
         return own
     if path in _SLOTS and _names_another(default, own):
@@ -80,7 +81,7 @@ def _merge(default: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
         for key in CHOICE:
             merged.pop(other_choice(key, own.mapping.get(key)) or "", None)
     for key, value in own.mapping.items():
-        merged[key] = _merge(merged[key], value, (*path, key)) if key in merged else value
+        merged[key] = merge(merged[key], value, (*path, key)) if key in merged else value
     return own.with_items(merged)
 
 

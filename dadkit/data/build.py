@@ -59,7 +59,7 @@ def build_streams(
         labelled_fraction: where both kinds are given, the share of a batch that is labelled, rounded to whole samples.
         workers: processes of both streams together, but at least one for each; 0 reads in this process.
         options: further keywords of :class:`~dadkit.data.loader.Stream` for both: ``flip``, ``max_error_rate``, ….
-            ``space`` and ``perturb`` are given to the stream that can use them: the labelled, the unlabelled.
+            ``space`` is given to the labelled stream alone, ``perturb`` and ``cutmix`` to the unlabelled one.
 
     Raises:
         DataError: there is no data, a dataset is empty, or the fraction leaves no sample for one of the kinds.
@@ -67,7 +67,7 @@ def build_streams(
     if not unlabelled and not labelled:
         raise DataError(f"stage '{stage}' has no data: give data.root (images), data.unlabelled or data.labelled (datasets)")
     count = _labelled_count(batch_size, labelled_fraction, bool(labelled), bool(unlabelled), stage)
-    space, perturb = options.pop("space", None), options.pop("perturb", None)
+    space, perturb, cutmix = (options.pop(name, None) for name in ("space", "perturb", "cutmix"))
     processes = _split_workers(workers, count, batch_size)
 
     def stream(kind: str, members: Sequence[Member], size: int, processes: int, **own: Any) -> Stream | None:
@@ -79,7 +79,7 @@ def build_streams(
 
     return Streams(
         labelled=stream("labelled", labelled, count, processes[0], labelled=True, patches=False, space=space),
-        unlabelled=stream("unlabelled", unlabelled, batch_size - count, processes[1], perturb=perturb),
+        unlabelled=stream("unlabelled", unlabelled, batch_size - count, processes[1], perturb=perturb, cutmix=cutmix),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch.utils.data import DataLoader
 
+from dadkit.data.cutmix import CutMix
 from dadkit.data.reading import BatchReader, Member, Reading
 from dadkit.data.sample import Batch
 from dadkit.data.views import Perturb
@@ -39,6 +40,9 @@ class Stream:
         patches: False leaves the patches out, where nobody looks at them.
         space: convert depth to this space, so that datasets of different spaces can be mixed; None leaves it.
         perturb: makes the student's view from the clean one; must survive pickling.
+        cutmix: pastes rectangles between the student's views of a batch; None does not.
+        share: (index, count): hand out only the ``index``-th of ``count`` parts of each batch. The parts of all indices make up
+            the batch that a stream without a share gives; one of them may be empty.
         workers: processes that read; 0 reads in this one.
         prefetch: batches that each worker keeps ready.
         max_error_rate: largest share of unreadable samples among those read.
@@ -68,6 +72,8 @@ class Stream:
         patches: bool = True,
         space: Space | None = None,
         perturb: Perturb | None = None,
+        cutmix: CutMix | None = None,
+        share: tuple[int, int] = (0, 1),
         workers: int = 0,
         prefetch: int = 2,
         max_error_rate: float = 0.2,
@@ -93,6 +99,8 @@ class Stream:
             patches=patches,
             space=space,
             perturb=perturb,
+            cutmix=cutmix,
+            share=share,
         )
         self.name, self.batch_size = name, batch_size
         self.samples_per_epoch = sum(len(member.dataset) for member in members)
@@ -109,12 +117,20 @@ class Stream:
     def __iter__(self) -> Self:
         return self
 
+    @property
+    def share(self) -> range:
+        """Which samples of each batch are handed out here: all ``batch_size`` of them unless others have a share."""
+        return self._reader.share
+
     def __next__(self) -> Batch:
         """The next batch.
 
         Raises:
             DataError: too many samples could not be read, or the datasets do not give what the stream needs.
+            StopIteration: the stream's share of a batch is empty.
         """
+        if not self.share:
+            raise StopIteration
         if self._readings is None:
             self._readings = self._start()
         try:
@@ -202,8 +218,10 @@ class _Positions:
 
 
 def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches the whole process group. The training process decides what it means; it ends its workers itself.
+    # Ctrl-C, and the SIGTERM of torchrun and of cluster managers, reach the whole process group. The training process decides
+    # what they mean and still needs its data to finish the iteration; it ends its workers itself, by SIGTERM if they are stuck.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
 
 def _summary(errors: Mapping[str, str], limit: int = 5) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from dadkit.data.cutmix import CutMix, mix, part_bounds
 from dadkit.data.sample import Batch, Dataset, Sample, SampleError
 from dadkit.data.sampling import Mixture, derive, nth_in_order
 from dadkit.data.views import Perturb, View, cut, stack
@@ -55,7 +56,7 @@ class Reading:
 
 
 class BatchReader:
-    """Maps a position to the batch of the ``batch_size`` samples from there on.
+    """Maps a position to the batch of the ``batch_size`` samples from there on, or to a share of it.
 
     Everything about the sample at position p (which one, its contexts, its mirroring, its perturbation) depends on
     (seed, name, p) only. As a map-style dataset over positions it plugs into torch's DataLoader.
@@ -70,6 +71,9 @@ class BatchReader:
         patches: keep the patches, or leave them out.
         space: depth is converted to this space; None leaves it.
         perturb: makes the student's view.
+        cutmix: pastes rectangles between the student's views of a batch.
+        share: (index, count): read only the ``index``-th of ``count`` parts of each batch, which other processes complete.
+            CutMix's pairs are not parted.
     """
 
     def __init__(
@@ -85,20 +89,32 @@ class BatchReader:
         patches: bool,
         space: Space | None,
         perturb: Perturb | None,
+        cutmix: CutMix | None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
-        self.members, self.contexts, self.batch_size = _named_apart(members), contexts, batch_size
+        self.members, self.contexts = _named_apart(members), contexts
+        index, count = share
+        bounds = [batch_size * part // count for part in range(count + 1)] if cutmix is None else part_bounds(batch_size, count)
+        self.share = range(bounds[index], bounds[index + 1])
         self.seed, self.name, self.flip = seed, name, flip
-        self.labelled, self.patches, self.space, self.perturb = labelled, patches, space, perturb
+        self.labelled, self.patches, self.space, self.perturb, self.cutmix = labelled, patches, space, perturb, cutmix
         self._mixture = Mixture([member.weight for member in members])
 
     def __getitem__(self, position: int) -> Reading:
         reading = Reading()
         try:
-            views = [self._view(p, reading) for p in range(position, position + self.batch_size)]
-            reading.batch = stack(views)
+            views = [self._view(position + place, reading) for place in self.share]
+            reading.batch = self._mixed(stack(views), position + self.share.start)
         except DadkitError as error:
             reading.error = error
         return reading
+
+    def _mixed(self, batch: Batch, position: int) -> Batch:
+        if self.cutmix is None:
+            return batch
+        positions = range(position, position + len(batch))
+        seeds = [derive(self.seed, self.name, "cutmix", p) for p in positions]
+        return mix(batch, self.cutmix, [torch.Generator().manual_seed(seed) for seed in seeds])
 
     def _view(self, position: int, reading: Reading) -> View:
         source, number = self._mixture(position)

@@ -70,6 +70,8 @@ class Batch:
         valid: (B, 1, v, v) bool, or None with ``depth``.
         space: the space of ``depth``.
         intrinsics: (B, 3, 3) float32 camera matrices in pixels of the view, or None.
+        pasted: (B, 4) int64: the rectangle x0, y0, x1, y1 of ``student_images`` that is another image's (see
+            :mod:`dadkit.data.cutmix`), without area where there is none; None if the batch is not mixed.
     """
 
     keys: tuple[str, ...]
@@ -81,6 +83,7 @@ class Batch:
     valid: Tensor | None = None
     space: Space | None = None
     intrinsics: Tensor | None = None
+    pasted: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -93,8 +96,11 @@ class Batch:
                 yield item.name, value
 
     def to(self, device: torch.device, *, non_blocking: bool = True) -> Batch:
-        """The batch on ``device``; ``student_images`` stays shared with ``images`` where it was."""
-        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors()}
+        """The batch on ``device``; ``student_images`` stays shared with ``images`` where it was.
+
+        ``pasted`` stays on the host, where it decides what is compared with what.
+        """
+        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors() if name != "pasted"}
         if self.student_images is self.images:
             moved["student_images"] = moved["images"]
         return replace(self, **moved)

@@ -1,31 +1,32 @@
-"""Run models over a labelled dataset under one protocol: a row per model and image, a mean per model."""
+"""Run a model over a labelled dataset under one protocol: a row per image."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Dataset, Sample, SampleError
 from dadkit.errors import DataError
-from dadkit.evaluation.metrics import METRICS
+from dadkit.evaluation.cache import Row, RowCache
+from dadkit.evaluation.crops import cut_frame
+from dadkit.evaluation.inference import predict_under
+from dadkit.evaluation.ordinal import ordinal_metrics
 from dadkit.evaluation.protocol import Protocol
-from dadkit.files import write_text
-from dadkit.interfaces import DepthModel
+from dadkit.interfaces import DepthModel, Prediction
 from dadkit.spaces import Space
 
-__all__ = ["Evaluation", "ImageScore", "evaluate", "read_samples", "write_results"]
+__all__ = ["Evaluation", "ImageScore", "collect", "evaluate", "read_samples", "score_rows"]
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The metrics of one image: key, number of valid pixels, name -> value."""
+    """The metrics of one image: key, number of valid pixels (or pairs of points), name -> value."""
 
     key: str
     valid_pixels: int
@@ -40,18 +41,28 @@ class Evaluation:
         model: how the model is called in the table.
         protocol: the protocol's name.
         images: a score per image that had valid pixels.
-        skipped: keys of images without a valid pixel, or which could not be read.
+        skipped: keys of images without enough valid pixels, or which could not be read.
+        failed: keys of images on which the model's answer was not finite; they are in no mean, so look at them.
+        crop, floor: the protocol's, in a few characters, to be printed in each row.
     """
 
     model: str
     protocol: str
     images: list[ImageScore]
     skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    crop: str = "none"
+    floor: str = "-"
 
     @property
     def mean(self) -> dict[str, float]:
         """Mean over images, each image counting once."""
-        return {name: math.fsum(i.metrics[name] for i in self.images) / len(self.images) for name in METRICS}
+        return {name: math.fsum(i.metrics[name] for i in self.images) / len(self.images) for name in self.images[0].metrics}
+
+    @property
+    def median(self) -> dict[str, float]:
+        """Median over images: AbsRel after alignment in disparity has a heavy tail, and the mean follows it."""
+        return {name: statistics.median(i.metrics[name] for i in self.images) for name in self.images[0].metrics}
 
 
 def evaluate(
@@ -63,6 +74,7 @@ def evaluate(
     batch_size: int = 8,
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
+    cache: RowCache | None = None,
 ) -> Evaluation:
     """Measure one model.
 
@@ -71,39 +83,70 @@ def evaluate(
 
     Args:
         model: any depth model whose space the protocol can use.
-        dataset: labelled samples in metric space.
+        dataset: labelled samples in metric space, or :class:`~dadkit.data.ordinal.OrdinalSample` for ordinal protocols.
         protocol: what is measured.
         name: the model's name in the table.
         batch_size: images per forward pass.
         limit: only the first so many samples.
         progress: called with the number of images done after each batch.
+        cache: rows of an earlier run that was interrupted; they are not computed again.
 
     Raises:
-        DataError: no image of the dataset could be scored, or its labels are not metric.
+        DataError: no image of the dataset could be scored, or its labels do not fit the protocol.
         dadkit.spaces.SpaceError: the model's space does not fit the protocol's.
     """
-    skipped: list[str] = []
-    scores: list[ImageScore] = []
-    for samples in _batches(read_samples(dataset, limit, skipped), batch_size):
-        images = [sample.image.float() / 255 for sample in samples]
-        prediction = model.predict(images, batch_size=batch_size)
-        device = prediction.depth.device
-        depth = torch.stack([_metric_depth(sample) for sample in samples]).to(device)
-        valid = torch.stack([_valid(sample) for sample in samples]).to(device)
-        scored = protocol.score(prediction, depth, valid)
-        table = {metric: values.tolist() for metric, values in scored.metrics.items()}
-        for index, (sample, pixels) in enumerate(zip(samples, scored.valid_pixels.tolist(), strict=True)):
-            if pixels == 0:
-                skipped.append(sample.key)
-                continue
-            scores.append(ImageScore(sample.key, pixels, {metric: table[metric][index] for metric in METRICS}))
+    indices = range(len(dataset) if limit is None else min(limit, len(dataset)))
+    rows = score_rows(model, dataset, protocol, indices, batch_size=batch_size, progress=progress, cache=cache)
+    return collect(name, protocol, rows)
+
+
+def score_rows(
+    model: DepthModel,
+    dataset: Dataset,
+    protocol: Protocol,
+    indices: Sequence[int],
+    *,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+    cache: RowCache | None = None,
+) -> list[Row]:
+    """A row for each of ``indices``, in their order; arguments and errors as in :func:`evaluate`."""
+    rows = {} if cache is None else {row.index: row for row in cache.read()}
+    todo = [index for index in indices if index not in rows]
+    done = len(indices) - len(todo)
+    for items in _batches(_read(dataset, todo, protocol), batch_size):
+        found = [item for item in items if isinstance(item, Row)]
+        samples = [item for item in items if not isinstance(item, Row)]
+        if samples:
+            found += _score(model, samples, protocol, batch_size)
+        if cache is not None:
+            cache.append(found)
+        rows |= {row.index: row for row in found}
+        done += len(items)
         if progress is not None:
-            progress(len(scores) + len(skipped))
-    if not scores:
+            progress(done)
+    return [rows[index] for index in indices]
+
+
+def collect(name: str, protocol: Protocol, rows: Iterable[Row]) -> Evaluation:
+    """Rows of one model, in order, as an evaluation.
+
+    Raises:
+        DataError: no image was scored.
+    """
+    rows = list(rows)
+    images = [ImageScore(row.key, row.pixels, row.metrics) for row in rows if row.state == "scored"]
+    skipped = [row.key for row in rows if row.state == "skipped"]
+    failed = [row.key for row in rows if row.state == "failed"]
+    if not images and failed:
+        raise DataError(
+            f"evaluation of '{name}' under '{protocol.name}': its answers are not finite on any of {len(failed)} images"
+        )
+    if not images:
         raise DataError(
             f"evaluation of '{name}' under '{protocol.name}': none of {len(skipped)} images has a valid pixel of true depth"
         )
-    return Evaluation(name, protocol.name, scores, skipped)
+    return Evaluation(name, protocol.name, images, skipped, failed, protocol.crop_text, protocol.floor_text)
 
 
 def read_samples(dataset: Dataset, limit: int | None, skipped: list[str]) -> Iterator[Sample]:
@@ -115,40 +158,81 @@ def read_samples(dataset: Dataset, limit: int | None, skipped: list[str]) -> Ite
             skipped.append(str(error))
 
 
-def write_results(folder: Path, evaluations: list[Evaluation], protocol: Protocol) -> None:
-    """Write ``evaluation.json`` (means, protocol, counts) and ``evaluation.csv`` (a row per model and image)."""
-    summary = {
-        "protocol": protocol.model_dump(mode="json"),
-        "models": [{"model": e.model, "images": len(e.images), "skipped": e.skipped, "mean": e.mean} for e in evaluations],
-    }
-    write_text(folder / "evaluation.json", json.dumps(summary, indent=2) + "\n")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["protocol", "model", "key", "valid_pixels", *METRICS])
-    for e in evaluations:
-        writer.writerows([protocol.name, e.model, i.key, i.valid_pixels, *(i.metrics[m] for m in METRICS)] for i in e.images)
-    write_text(folder / "evaluation.csv", text.getvalue())
+def _read(dataset: Dataset, indices: Iterable[int], protocol: Protocol) -> Iterator[tuple[int, Sample] | Row]:
+    for index in indices:
+        try:
+            yield index, cut_frame(dataset[index], protocol.frame)
+        except SampleError as error:
+            yield Row(index, str(error), 0, {}, "skipped")
 
 
-def _batches(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
-    """Consecutive samples of one image size, at most ``size`` of them."""
-    batch: list[Sample] = []
-    for sample in samples:
-        if batch and (len(batch) == size or sample.image.shape != batch[0].image.shape):
+def _batches(items: Iterator[tuple[int, Sample] | Row], size: int) -> Iterator[list[tuple[int, Sample] | Row]]:
+    """Consecutive samples of one image size, at most ``size`` of them, with the unreadable ones between them."""
+    batch: list[tuple[int, Sample] | Row] = []
+    shape: torch.Size | None = None
+    for item in items:
+        own = None if isinstance(item, Row) else item[1].image.shape
+        if len(batch) == size or (own is not None and shape is not None and own != shape):
             yield batch
-            batch = []
-        batch.append(sample)
+            batch, shape = [], None
+        batch.append(item)
+        shape = shape if own is None else own
     if batch:
         yield batch
 
 
-def _metric_depth(sample: Sample) -> torch.Tensor:
+def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protocol, batch_size: int) -> list[Row]:
+    samples = [sample for _, sample in items]
+    truth = [_truth(sample, protocol) for sample in samples]  # before the model runs, so that wrong data are an early error
+    images = [sample.image.float() / 255 for sample in samples]
+    prediction = predict_under(protocol, model, images, batch_size=batch_size)
+    scored = _score_pairs(prediction, samples) if protocol.task == "ordinal" else _score_depth(prediction, truth, protocol)
+    rows = []
+    for (index, sample), (pixels, metrics) in zip(items, scored, strict=True):
+        if pixels < protocol.min_pixels:
+            rows.append(Row(index, sample.key, pixels, {}, "skipped"))
+        elif all(map(math.isfinite, metrics.values())):
+            rows.append(Row(index, sample.key, pixels, {name: metrics[name] for name in protocol.metrics}, "scored"))
+        else:
+            rows.append(Row(index, sample.key, pixels, {}, "failed"))
+    return rows
+
+
+def _score_depth(
+    prediction: Prediction, truth: list[tuple[Tensor, Tensor]], protocol: Protocol
+) -> list[tuple[int, dict[str, float]]]:
+    device = prediction.depth.device
+    depth, valid = (torch.stack(tensors).to(device) for tensors in zip(*truth, strict=True))
+    scores = protocol.score(prediction, depth, valid)
+    table = {name: values.tolist() for name, values in scores.metrics.items()}
+    return [
+        (pixels, {name: values[index] for name, values in table.items()})
+        for index, pixels in enumerate(scores.valid_pixels.tolist())
+    ]
+
+
+def _score_pairs(prediction: Prediction, samples: list[Sample]) -> list[tuple[int, dict[str, float]]]:
+    scored = []
+    for index, sample in enumerate(samples):
+        assert isinstance(sample, OrdinalSample)
+        assert sample.points is not None
+        assert sample.nearer is not None
+        one = Prediction(prediction.depth[index : index + 1], prediction.space)
+        scored.append((len(sample.points), ordinal_metrics(one, sample.points, sample.nearer)))
+    return scored
+
+
+def _truth(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Depth and validity, (1, H, W) each; empty tensors for ordinal protocols."""
+    if protocol.task == "ordinal":
+        if not isinstance(sample, OrdinalSample) or sample.points is None:
+            raise DataError(
+                f"the protocol '{protocol.name}' needs annotated pairs of points, which sample '{sample.key}' has not; "
+                "choose the dataset da-2k or diw, or a protocol for dense depth"
+            )
+        return torch.empty(0), torch.empty(0)
     if sample.depth is None or sample.space is not Space.METRIC:
         have = "no depth" if sample.depth is None else f"depth in space '{sample.space}'"
         raise DataError(f"evaluation needs true metric depth; sample '{sample.key}' has {have}. Choose a labelled dataset.")
-    return sample.depth
-
-
-def _valid(sample: Sample) -> torch.Tensor:
-    assert sample.depth is not None
-    return torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
+    valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
+    return sample.depth, valid

@@ -1,56 +1,197 @@
 """Depth metrics per image, on aligned metric depth. Means over images are taken elsewhere; nothing pools pixels.
 
-With p = prediction, g = truth, over the valid pixels of one image:
+With p = prediction, g = truth and r = ln p - ln g over the n valid pixels of one image:
 
-======== ==========================================
-abs_rel  mean |p - g| / g
-sq_rel   mean (p - g)^2 / g
-rmse     sqrt(mean (p - g)^2), metres
-rmse_log sqrt(mean (ln p - ln g)^2)
-log10    mean |log10 p - log10 g|
-delta1-3 share of pixels with max(p/g, g/p) < 1.25^k
-======== ==========================================
+=============== ==========================================================================
+abs_rel         mean |p - g| / g
+sq_rel          mean (p - g)^2 / g, metres
+rmse, mae       sqrt(mean (p - g)^2), mean |p - g|, metres
+rmse_log        sqrt(mean r^2)
+log10           mean |log10 p - log10 g|
+silog_L         sqrt(mean r^2 - L (mean r)^2) with L the lambda in the name: ``silog_1``, ``silog_0.85``, ``silog_0.5``;
+                ``silog_1_x100`` is 100 times as large, as KITTI, ZoeDepth and Marigold print it
+delta1-3        share of pixels with max(p/g, g/p) < 1.25^k; ``delta_1.05`` is any other threshold
+bad1            100 * share of pixels with max(p/g, g/p) > 1.25: MiDaS's percentage of bad pixels
+irmse, imae     of 1/p and 1/g, in 1/m; ``irmse_km`` and ``imae_km`` in 1/km, as KITTI's depth completion prints them
+rmse_norm       rmse and mae after both maps are divided by the truth's largest value in the image (the definition is ours)
+mae_norm
+whdr            share of 5,000 seeded random pixel pairs whose order (nearer, farther, equal within 2 %) is wrong
+boundary_f1     agreement of depth edges (:mod:`dadkit.evaluation.boundary`)
+=============== ==========================================================================
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-__all__ = ["HIGHER_IS_BETTER", "METRICS", "depth_metrics"]
+from dadkit.evaluation.boundary import boundary_f1
+from dadkit.evaluation.ordinal import whdr_of_depth
+
+__all__ = ["DEPTH_METRICS", "HIGHER_IS_BETTER", "METRICS", "Metric", "Pair", "depth_metrics", "find_metric", "measure"]
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2", "delta3")
-HIGHER_IS_BETTER = frozenset({"delta1", "delta2", "delta3"})
+"""What a protocol measures unless it says otherwise."""
 
 
-def depth_metrics(prediction: Tensor, truth: Tensor, valid: Tensor) -> dict[str, Tensor]:
-    """All of :data:`METRICS` for each image.
+class Pair:
+    """Prediction and truth on the valid pixels of one image; what several metrics need is computed once.
+
+    Args:
+        p: (n,) float64 prediction, n > 0, positive and finite.
+        g: (n,) float64 truth, likewise.
+        maps: gives prediction, truth and validity as (H, W) maps, to metrics that look at neighbours.
+    """
+
+    def __init__(self, p: Tensor, g: Tensor, maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> None:
+        self.p, self.g, self.maps = p, g, maps
+
+    @cached_property
+    def error(self) -> Tensor:
+        """|p - g|."""
+        return (self.p - self.g).abs_()
+
+    @cached_property
+    def relative(self) -> Tensor:
+        """|p - g| / g."""
+        return self.error / self.g
+
+    @cached_property
+    def quotient(self) -> Tensor:
+        """p / g."""
+        return self.p / self.g
+
+    @cached_property
+    def ratio(self) -> Tensor:
+        """max(p/g, g/p)."""
+        return torch.maximum(self.quotient, self.g / self.p)
+
+    @cached_property
+    def log_ratio(self) -> Tensor:
+        """ln p - ln g."""
+        return self.quotient.log()
+
+    @cached_property
+    def inverse_error(self) -> Tensor:
+        """|1/p - 1/g|."""
+        return (self.p.reciprocal() - self.g.reciprocal()).abs_()
+
+    def share(self, threshold: float) -> float:
+        """Share of pixels whose ratio is strictly below ``threshold``."""
+        return int(torch.count_nonzero(self.ratio < threshold)) / self.p.numel()
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named number: how it is computed, what it is called in tables, which direction is better."""
+
+    name: str
+    title: str
+    compute: Callable[[Pair], Tensor | float]
+    higher_is_better: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow towards better."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+
+
+def _root_mean_square(values: Tensor) -> Tensor:
+    return (torch.dot(values, values) / values.numel()).sqrt()
+
+
+def _silog(lam: float, factor: float) -> Callable[[Pair], Tensor]:
+    def compute(pair: Pair) -> Tensor:
+        r = pair.log_ratio
+        if lam == 1:  # the variance, on centred values: no cancellation
+            return factor * _root_mean_square(r - r.mean())
+        return factor * (torch.dot(r, r) / r.numel() - lam * r.mean().square()).clamp_min(0).sqrt()
+
+    return compute
+
+
+def _metrics() -> dict[str, Metric]:
+    listed = [
+        Metric("abs_rel", "AbsRel", lambda x: x.relative.mean()),
+        Metric("sq_rel", "SqRel (m)", lambda x: torch.dot(x.error, x.relative) / x.p.numel()),
+        Metric("rmse", "RMSE (m)", lambda x: _root_mean_square(x.error)),
+        Metric("mae", "MAE (m)", lambda x: x.error.mean()),
+        Metric("rmse_log", "RMSElog", lambda x: _root_mean_square(x.log_ratio)),
+        Metric("log10", "log10", lambda x: x.log_ratio.abs().mean() / math.log(10)),
+        *(Metric(f"delta{k}", f"δ{k}", lambda x, k=k: x.share(1.25**k), higher_is_better=True) for k in (1, 2, 3)),
+        Metric("bad1", "bad pixels (%)", lambda x: 100 * int(torch.count_nonzero(x.ratio > 1.25)) / x.p.numel()),
+        Metric("irmse", "iRMSE (1/m)", lambda x: _root_mean_square(x.inverse_error)),
+        Metric("imae", "iMAE (1/m)", lambda x: x.inverse_error.mean()),
+        Metric("irmse_km", "iRMSE (1/km)", lambda x: 1000 * _root_mean_square(x.inverse_error)),
+        Metric("imae_km", "iMAE (1/km)", lambda x: 1000 * x.inverse_error.mean()),
+        Metric("rmse_norm", "RMSE (norm.)", lambda x: _root_mean_square(x.error) / x.g.max()),
+        Metric("mae_norm", "MAE (norm.)", lambda x: x.error.mean() / x.g.max()),
+        Metric("whdr", "WHDR", lambda x: whdr_of_depth(x.p, x.g)),
+        Metric("boundary_f1", "boundary F1", lambda x: boundary_f1(*x.maps()), higher_is_better=True),
+        *(Metric(f"silog_{lam:g}", f"SILog λ={lam:g}", _silog(lam, 1)) for lam in (1, 0.85, 0.5)),
+        Metric("silog_1_x100", "SILog λ=1 ×100", _silog(1, 100)),
+    ]
+    return {metric.name: metric for metric in listed}
+
+
+DEPTH_METRICS = MappingProxyType(_metrics())
+"""The metrics with fixed names; ``silog_L``, ``silog_L_x100`` and ``delta_T`` exist for every number (:func:`find_metric`)."""
+
+HIGHER_IS_BETTER = frozenset(name for name, metric in DEPTH_METRICS.items() if metric.higher_is_better) | {"pair_accuracy"}
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if name in DEPTH_METRICS:
+        return DEPTH_METRICS[name]
+    number = r"(\d+(?:\.\d+)?)"
+    if found := re.fullmatch(rf"silog_{number}(_x100)?", name):
+        lam, times = float(found[1]), bool(found[2])
+        if lam <= 1:
+            return Metric(name, f"SILog λ={lam:g}{' ×100' if times else ''}", _silog(lam, 100 if times else 1))
+    if (found := re.fullmatch(rf"delta_{number}", name)) and float(found[1]) > 1:
+        threshold = float(found[1])
+        return Metric(name, f"δ {threshold:g}", lambda x: x.share(threshold), higher_is_better=True)
+    raise KeyError(name)
+
+
+def depth_metrics(prediction: Tensor, truth: Tensor, valid: Tensor, names: Sequence[str] = METRICS) -> dict[str, Tensor]:
+    """The metrics ``names`` of each image, in float64.
 
     Args:
         prediction: (B, H, W) metric depth, positive and finite on ``valid`` (the protocol clips it).
         truth: (B, H, W) metric depth, positive and finite on ``valid``.
         valid: (B, H, W) bool; values elsewhere are never used.
+        names: see the table at the top of this module.
 
     Returns:
         name -> (B,) float64; NaN for an image without valid pixels.
+
+    Raises:
+        KeyError: an unknown name.
     """
-    count = valid.sum((1, 2)).double()
-    p = torch.where(valid, prediction.double(), 1.0)
-    g = torch.where(valid, truth.double(), 1.0)
+    rows = []
+    for index in range(prediction.shape[0]):
+        maps = (prediction[index], truth[index], valid[index])
+        rows.append(measure(maps[0][maps[2]].double(), maps[1][maps[2]].double(), names, lambda maps=maps: maps))
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device=prediction.device) for name in names}
 
-    def mean(values: Tensor) -> Tensor:
-        return torch.where(valid, values, 0.0).sum((1, 2)) / count
 
-    difference = p - g
-    log_ratio = p.log() - g.log()
-    ratio = torch.maximum(p / g, g / p)
-    return {
-        "abs_rel": mean(difference.abs() / g),
-        "sq_rel": mean(difference.square() / g),
-        "rmse": mean(difference.square()).sqrt(),
-        "rmse_log": mean(log_ratio.square()).sqrt(),
-        "log10": mean(log_ratio.abs()) / math.log(10),
-        **{f"delta{k}": mean((ratio < 1.25**k).double()) for k in (1, 2, 3)},
-    }
+def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+    """The metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0."""
+    metrics = [find_metric(name) for name in names]
+    if p.numel() == 0:
+        return dict.fromkeys(names, math.nan)
+    pair = Pair(p, g, maps)
+    return {metric.name: float(metric.compute(pair)) for metric in metrics}

@@ -6,23 +6,37 @@ Published numbers differ by up to five times through unstated choices. Here each
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.resources import files
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from dadkit.errors import DadkitError
-from dadkit.evaluation.alignment import Affine, fit_scale, fit_scale_shift
-from dadkit.evaluation.metrics import depth_metrics
+from dadkit.evaluation.alignment import Affine, fit_regions, vector_fits
+from dadkit.evaluation.crops import CROPS, FRAMES, keep_inside
+from dadkit.evaluation.metrics import METRICS, find_metric, measure
+from dadkit.evaluation.ordinal import ORDINAL_METRICS
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
 
-__all__ = ["Protocol", "Scores", "load_protocol", "protocol_names"]
+__all__ = ["Alignment", "Protocol", "Scores"]
+
+Alignment = Literal[
+    "none", "scale", "scale-lstsq", "scale-shift", "scale-shift-l1", "scale-shift-ransac", "scale-shift-regions"
+]
+
+_ALIGNED = {
+    "none": "no alignment",
+    "scale": "one factor, the ratio of medians",
+    "scale-lstsq": "one factor by least squares",
+    "scale-shift": "scale and shift by least squares",
+    "scale-shift-l1": "scale and shift by least absolute deviations",
+    "scale-shift-ransac": "scale and shift by seeded RANSAC",
+    "scale-shift-regions": "scale and shift by least squares in each cell of a 4 x 4 grid",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,44 +46,95 @@ class Scores:
     Attributes:
         metrics: name -> (B,) float64; NaN where an image has no valid pixel.
         valid_pixels: (B,) int64.
-        depth: (B, H, W) float64, the aligned prediction in metres as it was measured.
         affine: what the alignment did, or None.
+        valid: (B, H, W) bool, the pixels that were measured.
     """
 
     metrics: dict[str, Tensor]
     valid_pixels: Tensor
-    depth: Tensor
     affine: Affine | None
+    valid: Tensor
+    _maps: Callable[[], Tensor]
+
+    @cached_property
+    def depth(self) -> Tensor:
+        """(B, H, W) float64, the aligned prediction in metres as it was measured. Computed when it is first asked for."""
+        return self._maps()
 
 
 class Protocol(BaseModel):
-    """Turns predictions and metric truth into metrics.
+    """Turns predictions and truth into metrics.
 
-    The order is fixed: truth outside (min_depth, max_depth) or infinite is masked; the prediction is brought to ``space``
-    (refused if that needs a guess) and aligned there; aligned disparity is floored at ``1 / max_depth`` and inverted; depth
-    is clipped to [min_depth, max_depth]; metrics are taken per image.
+    The order is fixed. Before the model: the frame is cut, the image perhaps made smaller. After it: the prediction is brought
+    to the truth's size (bilinear) and to ``space`` (refused if that needs a guess); truth outside the range, outside the crop
+    or unknown is masked; the prediction is aligned in ``space``; aligned disparity is floored and inverted; depth is clipped;
+    metrics are taken per image.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str
     """Name under which the protocol is printed."""
     summary: str
     """The protocol in words."""
-    space: Space
+    source: str = "dadkit's own"
+    """Whose code or paper it follows, and what is known about how well it reproduces their numbers."""
+    task: Literal["depth", "ordinal"] = "depth"
+    """``depth``: dense truth. ``ordinal``: annotated pairs of points; only ``resize`` and ``metrics`` matter then."""
+    dataset: str | None = None
+    """The dataset that these values were resolved for; None: the protocol's general values."""
+    datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Dataset's name -> the fields that are different for it. Other datasets get the general values."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the dataset that the protocol asks for (which list, raw or filled depth); what the user gives wins."""
+    space: Space = Space.DISPARITY
     """Space in which prediction and truth are aligned."""
-    alignment: Literal["none", "scale", "scale-shift"]
-    """none; ratio of medians; least-squares scale and shift."""
-    min_depth: float = Field(gt=0)
+    alignment: Alignment = "none"
+    """How the prediction is fitted to the truth, image by image (:mod:`dadkit.evaluation.alignment`)."""
+    min_depth: float = Field(gt=0, default=1e-3)
     """Metres; truth nearer than this is masked, predictions are clipped to it."""
-    max_depth: float = Field(gt=0)
-    """Metres; truth farther than this is masked, predictions are clipped to it."""
+    max_depth: float = Field(gt=0, default=100.0)
+    """Metres; truth farther than this is masked, predictions are clipped to it. May be infinite."""
+    mask: Literal["open", "closed", "none"] = "open"
+    """Truth is valid for min < d < max, for min <= d <= max, or wherever the dataset's own mask says so."""
+    frame: Literal["none", "kitti-benchmark"] = "none"
+    """What is cut out before the model sees the image: ``kitti-benchmark`` = the bottom centre, 352 x 1216."""
+    crop: Literal["none", "eigen-nyu", "eigen-kitti", "garg", "centre"] = "none"
+    """Which part of the frame is measured (:mod:`dadkit.evaluation.crops`)."""
+    floor: float | Literal["cap", "image"] = "cap"
+    """Smallest aligned disparity in 1/m before it is inverted: a number, ``cap`` = 1 / max_depth, ``image`` = 1 / the largest
+    valid truth of the image. One pixel near zero disparity can otherwise decide a whole table."""
+    clip: tuple[float, float] | None = None
+    """Limits of aligned depth in metres, where they differ from min_depth and max_depth."""
+    fit_positive: bool = False
+    """Only pixels whose prediction is positive take part in the fit (they are all measured)."""
+    fit_max_side: int | None = Field(ge=1, default=None)
+    """Maps with a longer side are fitted on every k-th row and column, so that it is at most this long."""
+    resize: int | None = Field(ge=1, default=None)
+    """The image is made smaller, so that its longer side is this long, before the model applies its own size policy."""
+    flip: bool = False
+    """The prediction is averaged with that of the mirrored image."""
+    min_pixels: int = Field(ge=1, default=1)
+    """Images with fewer valid pixels are left out, and counted."""
+    metrics: tuple[str, ...] = METRICS
+    """What is measured, in the order of the table."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Protocol:
+        unknown = [name for name in self.metrics if not _measurable(name, self.task)]
+        if unknown:
+            raise ValueError(f"unknown metric '{unknown[0]}' for the task '{self.task}'")
+        if self.task == "depth" and self.space is Space.DISPARITY and self.floor == "cap" and self.max_depth == float("inf"):
+            raise ValueError("floor: cap needs a finite max_depth; give the floor as a number, or floor: image")
+        assert self.crop in CROPS
+        assert self.frame in FRAMES
+        return self
 
     def score(self, prediction: Prediction, depth: Tensor, valid: Tensor) -> Scores:
         """Measure a batch.
 
         Args:
-            prediction: ``depth`` (B, 1, H, W) in any space that converts to ``self.space``.
+            prediction: ``depth`` (B, 1, H, W) in any space that converts to ``self.space``, at the truth's size.
             depth: (B, 1, H, W) true metric depth in metres; infinity is sky.
             valid: (B, 1, H, W) bool, where truth is known.
 
@@ -77,43 +142,140 @@ class Protocol(BaseModel):
             dadkit.spaces.SpaceError: the prediction's space does not convert; the message names a fitting protocol's space.
         """
         predicted = prediction.to_space(self.space)
-        truth = depth[:, 0].double()
-        # The comparison is False for NaN and for sky, which no finite metric can judge.
-        keep = valid[:, 0] & (truth > self.min_depth) & (truth < self.max_depth)
+        truth = depth[:, 0]
+        keep = keep_inside(valid[:, 0] & self._in_range(truth), self.crop)
         if prediction.valid is not None:
             keep = keep & prediction.valid[:, 0]
-        in_metres = torch.where(keep, truth, 1.0)
-        target = 1.0 / in_metres if self.space is Space.DISPARITY else in_metres
-        source = predicted.depth[:, 0].double()
-        affine = None
-        if self.alignment != "none":
-            affine = (fit_scale_shift if self.alignment == "scale-shift" else fit_scale)(source, target, keep)
-            source = affine(source)
-        metres = 1.0 / source.clamp_min(1.0 / self.max_depth) if self.space is Space.DISPARITY else source
-        metres = metres.clamp(self.min_depth, self.max_depth)
-        return Scores(depth_metrics(metres, truth, keep), keep.sum((1, 2)), metres, affine)
+        source = predicted.depth[:, 0]
+
+        def map_of(index: int) -> Tensor:
+            aligned = source[index].double()
+            if regions is not None:
+                aligned = aligned * regions.scale[index] + regions.shift[index]
+            elif fits:
+                aligned = aligned * fits[index][0] + fits[index][1]
+            return self._to_metres(aligned, self._floor(truth[index][keep[index]]))
+
+        regions = self._fit_regions(source, truth, keep) if self.alignment == "scale-shift-regions" else None
+        rows, fits = [], []
+        # One image at a time: its valid values stay in the processor's cache while fit and metrics read them.
+        for index in range(source.shape[0]):
+            x, g = _gathered(keep[index], source[index], truth[index])
+            if regions is not None:
+                x = x * regions.scale[index][keep[index]] + regions.shift[index][keep[index]]
+            elif self.alignment != "none":
+                fits.append(self._fit(x, g, source[index], truth[index], keep[index]))
+                x = x.mul_(fits[-1][0]).add_(fits[-1][1])
+            p = self._to_metres(x, self._floor(g))
+            rows.append(measure(p, g, self.metrics, lambda index=index: (map_of(index), truth[index], keep[index])))
+        affine = regions if not fits else _affine(fits, source.device)
+        metrics = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in self.metrics}
+        return Scores(
+            metrics={name: values.to(source.device) for name, values in metrics.items()},
+            valid_pixels=keep.sum((1, 2)),
+            affine=affine,
+            valid=keep,
+            _maps=lambda: torch.stack([map_of(index) for index in range(len(rows))]),
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The fields as JSON can hold them: infinities, which it cannot, as the text ``inf``, which :class:`Protocol` takes."""
+
+        def finite(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: finite(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [finite(item) for item in value]
+            return "inf" if value == float("inf") else value
+
+        plain: dict[str, Any] = finite(self.model_dump(mode="json"))
+        return plain
+
+    def words(self) -> dict[str, str]:
+        """The choices in words, for tables and reports."""
+        if self.task == "ordinal":
+            return {"task": "annotated pairs of points: which one is nearer?", "metrics": ", ".join(self.metrics)}
+        low, high = self.limits
+        return {
+            "alignment": f"{_ALIGNED[self.alignment]}, in {self.space}" if self.alignment != "none" else _ALIGNED["none"],
+            "truth": f"{self.mask} range {self.min_depth:g} to {self.max_depth:g} m" if self.mask != "none" else "all valid",
+            "crop": CROPS[self.crop].meaning + ("" if self.frame == "none" else f", of the frame {self.frame}"),
+            "floor": self.floor_text,
+            "clip": f"{low:g} to {high:g} m",
+            "fitted on": ("pixels with a positive prediction" if self.fit_positive else "the measured pixels")
+            + (f", thinned to at most {self.fit_max_side} a side" if self.fit_max_side else ""),
+            "input": (f"longer side {self.resize}" if self.resize else "the model's own size")
+            + (", averaged with the mirrored image" if self.flip else ""),
+            "means": "per image, then over images",
+        }
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """(low, high) in metres to which predictions are clipped."""
+        return self.clip if self.clip is not None else (self.min_depth, self.max_depth)
+
+    @property
+    def floor_text(self) -> str:
+        """The floor of aligned disparity in a few characters, ``-`` where there is none."""
+        if self.space is not Space.DISPARITY:
+            return "-"
+        named = {"cap": f"1/{self.max_depth:g}", "image": "1/max(truth)"}
+        return named[self.floor] if isinstance(self.floor, str) else f"{self.floor:g}"
+
+    @property
+    def crop_text(self) -> str:
+        """Frame and crop in a few characters."""
+        return self.crop if self.frame == "none" else f"{self.frame}, {self.crop}"
+
+    def _in_range(self, truth: Tensor) -> Tensor:
+        """In the truth's own precision. False for NaN, and for sky, which no finite metric can judge."""
+        known = torch.isfinite(truth) & (truth > 0)
+        if self.mask == "open":
+            return known & (truth > self.min_depth) & (truth < self.max_depth)
+        return known & (truth >= self.min_depth) & (truth <= self.max_depth) if self.mask == "closed" else known
+
+    def _fit(self, x: Tensor, g: Tensor, source: Tensor, truth: Tensor, keep: Tensor) -> tuple[float, float]:
+        """Scale and shift of one image: its measured values (n,), and the (H, W) maps they were taken from."""
+        if self.fit_positive or self.fit_max_side:
+            step = -(-max(source.shape) // self.fit_max_side) if self.fit_max_side else 1
+            source, truth, keep = (one[::step, ::step] for one in (source, truth, keep))
+            x, g = _gathered(keep & (source > 0) if self.fit_positive else keep, source, truth)
+        return vector_fits()[self.alignment](x, g.reciprocal() if self.space is Space.DISPARITY else g)
+
+    def _fit_regions(self, source: Tensor, truth: Tensor, keep: Tensor) -> Affine:
+        target = torch.where(keep, truth.double(), 1.0)
+        if self.fit_positive:
+            keep = keep & (source > 0)
+        return fit_regions(source, 1 / target if self.space is Space.DISPARITY else target, keep)
+
+    def _floor(self, truth: Tensor) -> float:
+        """Smallest disparity of an image whose valid truth is (n,)."""
+        if self.floor == "image":
+            return 1.0 / max(float(truth.max()), self.min_depth) if truth.numel() else 1.0 / self.min_depth
+        return 1.0 / self.max_depth if isinstance(self.floor, str) else self.floor
+
+    def _to_metres(self, aligned: Tensor, floor: float) -> Tensor:
+        if self.space is Space.DISPARITY:
+            aligned = aligned.clamp_min(floor).reciprocal_()
+        return aligned.clamp(*self.limits)
 
 
-def protocol_names() -> list[str]:
-    """The names of all protocols, sorted."""
-    return sorted(item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml"))
+def _measurable(name: str, task: str) -> bool:
+    if task == "ordinal":
+        return name in ORDINAL_METRICS
+    try:
+        find_metric(name)
+    except KeyError:
+        return False
+    return True
 
 
-def load_protocol(name: str) -> Protocol:
-    """The protocol of that name.
-
-    Raises:
-        DadkitError: there is none; the message lists near misses and all names.
-    """
-    names = protocol_names()
-    if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        error = DadkitError(f"unknown protocol '{name}'; {hint}Known: {', '.join(names)}")
-        error.exit_code = 2
-        raise error
-    return Protocol(name=name, **yaml.safe_load((_folder() / f"{name}.yaml").read_text()))
+def _gathered(keep: Tensor, *maps: Tensor) -> list[Tensor]:
+    """The values of (H, W) maps where ``keep``, as (n,) float64. One search for all: a boolean index would search anew."""
+    where = keep.flatten().nonzero().squeeze(1)
+    return [one.flatten().index_select(0, where).double() for one in maps]
 
 
-def _folder() -> Any:  # importlib moved the type Traversable between the Python versions we support
-    return files("dadkit.evaluation") / "protocols"
+def _affine(fits: list[tuple[float, float]], device: torch.device) -> Affine:
+    values = torch.tensor(fits, dtype=torch.float64, device=device)
+    return Affine(values[:, 0], values[:, 1])

@@ -1,29 +1,28 @@
-"""The evaluation at the end of a run: every model beside the trivial answers, one table, one picture."""
+"""The evaluation of several models: every model beside the trivial answers, one table, one picture."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 
-from dadkit import pictures
+from dadkit._version import __version__
 from dadkit.config.components import build
 from dadkit.config.schema import EvaluationConfig
-from dadkit.data.sample import Dataset, Sample
+from dadkit.data.sample import Dataset
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
-from dadkit.evaluation.evaluate import Evaluation, evaluate, read_samples, write_results
-from dadkit.evaluation.protocol import Protocol, load_protocol
-from dadkit.files import atomic_path
+from dadkit.evaluation.cache import RowCache, cache_key, fingerprint
+from dadkit.evaluation.evaluate import Evaluation, evaluate
+from dadkit.evaluation.library import load_protocol
+from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.results import write_results
+from dadkit.evaluation.strips import write_strips
 from dadkit.interfaces import DepthModel
-from dadkit.spaces import Space
 
-__all__ = ["evaluate_run", "write_strips"]
-
-STUDENT = "student"
-STRIPS = 6
+__all__ = ["about_models", "build_dataset", "evaluate_run", "write_strips"]
 
 
 def evaluate_run(
@@ -33,6 +32,8 @@ def evaluate_run(
     *,
     training_data: Dataset | None = None,
     progress: Callable[[str, int], None] | None = None,
+    cache: Path | None = None,
+    workers: Callable[[str, str, str], None] | None = None,
 ) -> list[Evaluation]:
     """Evaluate the models of a run and write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.jpg`` into ``folder``.
 
@@ -42,74 +43,57 @@ def evaluate_run(
         models: row name -> model, in the order of the table (teacher first).
         training_data: a labelled training set for the mean map; without one that row is left out.
         progress: called with (row name, images done).
+        cache: folder of rows that are already measured; None measures everything.
+        workers: called with (row name, the model's fingerprint, key of the cache) before a model is measured here: measures it
+            in other processes, into the cache. Trivial rows are measured here.
 
     Returns:
         One evaluation per row: the models, then (``config.trivial``) the vertical ramp and the mean map.
     """
-    protocol = load_protocol(config.protocol)
-    dataset = build("dataset", config.data.name, config.data.options)
+    protocol = load_protocol(config.protocol, config.data.name)
+    dataset, options = build_dataset(config, protocol)
     rows: dict[str, DepthModel] = dict(models)
     if config.trivial:
         rows["vertical ramp"] = VerticalRamp()
         if training_data is not None:
             rows["mean map"] = MeanMap.of(training_data)
-    evaluations = [
-        evaluate(
-            model,
-            dataset,
-            protocol,
-            name=name,
-            batch_size=config.batch_size,
-            limit=config.limit,
-            progress=None if progress is None else lambda done, name=name: progress(name, done),
+    evaluations = []
+    for name, model in rows.items():
+        known = None
+        if cache is not None:
+            own = fingerprint(model)
+            known = RowCache(cache, cache_key(own, protocol, config.data.name, options))
+            if workers is not None and name in models:
+                workers(name, own, known.key)
+        evaluations.append(
+            evaluate(
+                model,
+                dataset,
+                protocol,
+                name=name,
+                batch_size=config.batch_size,
+                limit=config.limit,
+                progress=None if progress is None else lambda done, name=name: progress(name, done),
+                cache=known,
+            )
         )
-        for name, model in rows.items()
-    ]
-    write_results(folder, evaluations, protocol)
-    write_strips(folder / "evaluation.jpg", models, evaluations, dataset, protocol)
+    about = {"dataset": {"name": config.data.name, "options": {key: str(value) for key, value in options.items()}}}
+    write_results(folder, evaluations, protocol, about={**about, **about_models(models)})
+    if protocol.task == "depth":
+        write_strips(folder / "evaluation.jpg", models, evaluations, dataset, protocol)
     return evaluations
 
 
-def write_strips(
-    path: Path, models: Mapping[str, DepthModel], evaluations: list[Evaluation], dataset: Dataset, protocol: Protocol
-) -> None:
-    """Draw a few images from best to worst: image, truth, then each model's aligned depth on the truth's limits, and its error.
-
-    The images are chosen by the AbsRel of the model called ``student``, or else of the last one: best, worst, evenly between.
-    """
-    judge = STUDENT if STUDENT in models else list(models)[-1]
-    judged = next(e for e in evaluations if e.model == judge)
-    order = sorted(judged.images, key=lambda image: image.metrics["abs_rel"])
-    picks = {order[i].key for i in np.linspace(0, len(order) - 1, min(STRIPS, len(order))).round().astype(int)}
-    ranked = [image.key for image in order if image.key in picks]
-    samples = _find(dataset, picks)
-    first = samples[ranked[0]].image.shape
-    shown = [samples[key] for key in ranked if samples[key].image.shape == first]
-    titles = ["image", "truth"] + [title for name in models for title in (name, "error")]
-    picture = pictures.grid([_strip(sample, models, protocol) for sample in shown], titles=titles)
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=90)
+def build_dataset(config: EvaluationConfig, protocol: Protocol) -> tuple[Dataset, dict[str, Any]]:
+    """The dataset, with the options that the protocol asks for unless the configuration gives others; and those options."""
+    options = {**protocol.options, **config.data.options}
+    return build("dataset", config.data.name, options), options
 
 
-def _strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) -> list[pictures.Picture]:
-    assert sample.depth is not None
-    valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
-    limits = pictures.percentile_limits(pictures.nearness(sample.depth, Space.METRIC), valid)
-    row = [pictures.to_uint8(sample.image), pictures.colorize(sample.depth, space=Space.METRIC, valid=valid, limits=limits)]
-    for model in models.values():
-        prediction = model.predict(sample.image.float() / 255)
-        device = prediction.depth.device
-        depth = protocol.score(prediction, sample.depth[None].to(device), valid[None].to(device)).depth[0]
-        row.append(pictures.colorize(depth, space=Space.METRIC, limits=limits))
-        row.append(pictures.error_map(depth, sample.depth, valid))
-    return row
-
-
-def _find(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
-    found: dict[str, Sample] = {}
-    for sample in read_samples(dataset, None, []):
-        if sample.key in keys:
-            found[sample.key] = sample
-        if len(found) == len(keys):
-            break
-    return found
+def about_models(models: Mapping[str, DepthModel]) -> dict[str, Any]:
+    """Licences, spaces and versions, for the results."""
+    return {
+        "licenses": {name: model.spec.license for name, model in models.items()},
+        "spaces": {name: str(model.spec.space) for name, model in models.items()},
+        "versions": {"dadkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -6,7 +6,17 @@ float64 stays float64; losses come back in that dtype, gradients in the input's.
 
 from dadkit.losses.anchor import ScaleAnchorLoss, scale_anchor_loss
 from dadkit.losses.checks import check_inputs
+from dadkit.losses.distillation_modules import (
+    ChannelWiseLoss,
+    GeometricLoss,
+    MSELoss,
+    PairwiseLoss,
+    SILogLoss,
+    SpatialLoss,
+)
+from dadkit.losses.distributions import channel_wise_loss, spatial_loss
 from dadkit.losses.feature import feature_alignment_loss
+from dadkit.losses.geometric import geometric_loss
 from dadkit.losses.gradient import gradient_matching_loss
 from dadkit.losses.local_global import local_global_loss
 from dadkit.losses.modules import (
@@ -27,28 +37,46 @@ from dadkit.losses.normalization import (
     ssi_loss,
     target_statistics,
 )
+from dadkit.losses.pairwise import pairwise_loss
+from dadkit.losses.pointnet import PointNet
+from dadkit.losses.scale import ScaleMeter
+from dadkit.losses.values import mse_loss, silog_loss
 from dadkit.ops.reference import TargetStats
 
 __all__ = [
+    "ChannelWiseLoss",
     "FeatureAlignmentLoss",
+    "GeometricLoss",
     "GradientMatchingLoss",
     "HybridNormLoss",
     "L1Loss",
     "LocalGlobalLoss",
     "LocalNormLoss",
+    "MSELoss",
+    "PairwiseLoss",
+    "PointNet",
+    "SILogLoss",
     "SSILoss",
     "ScaleAnchorLoss",
+    "ScaleMeter",
+    "SpatialLoss",
     "TargetStats",
+    "channel_wise_loss",
     "check_inputs",
     "feature_alignment_loss",
+    "geometric_loss",
     "gradient_matching_loss",
     "hybrid_norm_loss",
     "l1_loss",
     "local_global_loss",
     "local_norm_loss",
     "median_mad",
+    "mse_loss",
     "normalize",
+    "pairwise_loss",
     "scale_anchor_loss",
+    "silog_loss",
+    "spatial_loss",
     "ssi_loss",
     "target_statistics",
 ]

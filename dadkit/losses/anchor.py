@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dadkit.losses.inputs import check_reduction, whole_maps
-from dadkit.ops import operator
+from dadkit.losses.scale import ScaleMeter, scale_of
 from dadkit.ops.reference import Reduction
-from dadkit.ops.reference.hybrid import is_flat
 
 __all__ = ["ScaleAnchorLoss", "scale_anchor_loss"]
 
@@ -81,11 +80,6 @@ class ScaleAnchorLoss(nn.Module):
         ValueError: ``teachers`` or ``warmup_maps`` under 1.
     """
 
-    target_logs: Tensor
-    target_counts: Tensor
-    student_logs: Tensor
-    student_count: Tensor
-
     def __init__(
         self, *, teachers: int = 1, warmup_maps: int = 64, pretrained_student: bool = False, reduction: Reduction = "mean"
     ) -> None:
@@ -95,10 +89,8 @@ class ScaleAnchorLoss(nn.Module):
         check_reduction(reduction)
         self.reduction: Reduction = reduction
         self.pretrained_student = pretrained_student
-        self.register_buffer("target_logs", torch.zeros(teachers, warmup_maps))
-        self.register_buffer("target_counts", torch.zeros(teachers, dtype=torch.int64))
-        self.register_buffer("student_logs", torch.zeros(warmup_maps))
-        self.register_buffer("student_count", torch.zeros((), dtype=torch.int64))
+        self.targets = nn.ModuleList(ScaleMeter(warmup_maps) for _ in range(teachers))
+        self.student = ScaleMeter(warmup_maps)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, teacher: int = 0) -> Tensor:
         """The loss; 0 before the first usable map of ``teacher`` has been seen.
@@ -110,8 +102,9 @@ class ScaleAnchorLoss(nn.Module):
         pair = _measure(pred, target, mask)
         if self.training:
             self._take(pair, teacher)
-        known = self.target_counts[teacher] > 0
-        wanted = pair.log_target - self.target_scale(teacher).log() + self.student_scale().log()
+        meter = self._meter(teacher)
+        known = meter.count > 0
+        wanted = pair.log_target - meter.log_value() + self.student_scale().log()
         return _reduce(pair._replace(usable=pair.usable & known), wanted, self.reduction, pred.shape)
 
     @torch.no_grad()
@@ -121,25 +114,22 @@ class ScaleAnchorLoss(nn.Module):
 
     def target_scale(self, teacher: int = 0) -> Tensor:
         """c_T, a tensor of shape (): the median deviation of ``teacher``'s maps; 1 before the first one."""
-        self._check_teacher(teacher)
-        return _median_of_first(self.target_logs[teacher], self.target_counts[teacher]).exp()
+        return self._meter(teacher).value()
 
     def student_scale(self) -> Tensor:
         """gamma, a tensor of shape (): 1, or the pretrained student's own median deviation."""
-        if not self.pretrained_student:
-            return torch.ones_like(self.student_logs[0])
-        return _median_of_first(self.student_logs, self.student_count).exp()
+        return self.student.value() if self.pretrained_student else torch.ones_like(self.student.logs[0])
 
-    @torch.no_grad()
     def _take(self, pair: _Pair, teacher: int) -> None:
-        self._check_teacher(teacher)
-        finite = pair.usable & pair.log_pred.isfinite() & pair.log_target.isfinite()
-        _append(self.target_logs[teacher], self.target_counts[teacher], pair.log_target, finite)
-        _append(self.student_logs, self.student_count, pair.log_pred, finite)
+        self._meter(teacher).append(pair.log_target, pair.usable & pair.log_pred.isfinite())
+        self.student.append(pair.log_pred, pair.usable & pair.log_target.isfinite())
 
-    def _check_teacher(self, teacher: int) -> None:
-        if not 0 <= teacher < len(self.target_counts):
-            raise ValueError(f"teacher must be an index below {len(self.target_counts)}, got {teacher}")
+    def _meter(self, teacher: int) -> ScaleMeter:
+        if not 0 <= teacher < len(self.targets):
+            raise ValueError(f"teacher must be an index below {len(self.targets)}, got {teacher}")
+        meter = self.targets[teacher]
+        assert isinstance(meter, ScaleMeter)
+        return meter
 
 
 class _Pair(NamedTuple):
@@ -155,9 +145,8 @@ def _measure(pred: Tensor, target: Tensor, mask: Tensor | None) -> _Pair:
     p, d, m = whole_maps(pred, target, mask)
     d = d.detach()
     valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
-    median_mad = operator("median_mad", "auto", p, d)
-    (_, s_p), (_, s_d) = median_mad(p, m), median_mad(d, m)
-    usable = ~(is_flat(torch.where(valid, p, 0), s_p) | is_flat(torch.where(valid, d, 0), s_d))
+    (s_p, flat_p), (s_d, flat_d) = scale_of(p, m), scale_of(d, m)
+    usable = ~(flat_p | flat_d)
     return _Pair(torch.where(usable, s_p, 1).log(), torch.where(usable, s_d, 1).log(), usable, valid)
 
 
@@ -179,20 +168,3 @@ def _log(name: str, scale: float | Tensor) -> float | Tensor:
     if not scale > 0:
         raise ValueError(f"{name} must be above 0, got {scale}")
     return math.log(scale)
-
-
-def _append(store: Tensor, count: Tensor, values: Tensor, take: Tensor) -> None:
-    """Write the taken values behind the ``count`` that ``store`` holds, as far as it goes. In place, without reading back."""
-    place = count + take.cumsum(0) - 1
-    hit = take[:, None] & (place[:, None] == torch.arange(len(store), device=store.device))
-    written = torch.where(hit, values.to(store.dtype)[:, None], 0).sum(0)
-    store.copy_(torch.where(hit.any(0), written, store))
-    count.copy_((count + take.sum()).clamp(max=len(store)))
-
-
-def _median_of_first(values: Tensor, count: Tensor) -> Tensor:
-    """Lower median of the first ``count`` values; 0 if there are none."""
-    filled = torch.arange(len(values), device=values.device) < count
-    ordered = torch.where(filled, values, torch.inf).sort().values
-    middle = ordered.index_select(0, ((count - 1).clamp(min=0) // 2)[None])[0]
-    return torch.where(count > 0, middle, 0)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["Hybrid", "LocalGlobal", "MedianMad", "Normalize"]
+from dadkit.ops.library import operators
+
+__all__ = ["GradientMatching", "Hybrid", "LocalGlobal", "MedianMad", "Normalize"]
 
 
 def _fold(apply: Callable[..., Any], info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, Any]:
@@ -53,7 +55,7 @@ class _Once(Function):
 class _HybridBackward(_Once):
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        return torch.ops.dadkit.hybrid_backward(*args)
+        return operators().hybrid_backward(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -63,17 +65,27 @@ class _HybridBackward(_Once):
 class _LocalGlobalBackward(_Once):
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        return torch.ops.dadkit.local_global_backward(*args)
+        return operators().local_global_backward(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         raise _refuse("local_global_loss")
 
 
+class _GradientMatchingBackward(_Once):
+    @staticmethod
+    def forward(*args: Any) -> Tensor:
+        return operators().gradient_matching_backward(*args)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise _refuse("gradient_matching_loss")
+
+
 class _MedianMadBackward(_Once):
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        return torch.ops.dadkit.median_mad_backward(*args)
+        return operators().median_mad_backward(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -83,7 +95,7 @@ class _MedianMadBackward(_Once):
 class _NormalizeBackward(_Once):
     @staticmethod
     def forward(*args: Any) -> Tensor:
-        return torch.ops.dadkit.normalize_backward(*args)
+        return operators().normalize_backward(*args)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -106,7 +118,7 @@ class Hybrid(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return torch.ops.dadkit.hybrid_forward(*args[:14], args[15])
+        return operators().hybrid_forward(*args[:14], args[15])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -134,7 +146,7 @@ class LocalGlobal(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return torch.ops.dadkit.local_global_forward(*args[:15], args[16])
+        return operators().local_global_forward(*args[:15], args[16])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -157,12 +169,41 @@ class LocalGlobal(Function):
         return _fold(cls.apply, info, in_dims, args)
 
 
+class GradientMatching(Function):
+    """(pred, target, mask, scales, normalize, want_map) -> (total (B, S), number (B, S), map, counted, stats)."""
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return operators().gradient_matching_forward(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
+        pred, target, mask = inputs[:3]
+        ctx.options, ctx.per_pixel = inputs[3:5], inputs[5]
+        ctx.mark_non_differentiable(output[1], output[3], output[4])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(pred, target, mask, output[4])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        pred, target, mask, stats = ctx.saved_tensors
+        grad = grads[2] if ctx.per_pixel else grads[0]
+        answer = None
+        if grad is not None:
+            answer = _GradientMatchingBackward.apply(grad.contiguous(), pred, target, mask, stats, *ctx.options)
+        return (answer, *(None,) * 5)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+        return _fold(cls.apply, info, in_dims, args)
+
+
 class MedianMad(Function):
     """(x, mask) -> (median (B,), mad (B,), stats)."""
 
     @staticmethod
     def forward(x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-        return torch.ops.dadkit.median_mad_forward(x, mask)
+        return operators().median_mad_forward(x, mask)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -184,7 +225,7 @@ class Normalize(Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        return torch.ops.dadkit.normalize_forward(*args[:8])
+        return operators().normalize_forward(*args[:8])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:

@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dadkit.ops.autograd import Hybrid, LocalGlobal, MedianMad, Normalize
-from dadkit.ops.library import devices, load_error
+from dadkit.ops.autograd import GradientMatching, Hybrid, LocalGlobal, MedianMad, Normalize
+from dadkit.ops.library import devices, load_error, operators
 from dadkit.ops.reference.local_global import _all_touched, reduce_patches
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
-from dadkit.ops.reference.order import in_order, share_of
+from dadkit.ops.reference.order import share_of
 from dadkit.ops.reference.reduction import average, reduce
 
 __all__ = [
     "DEVICES",
+    "gradient_matching_loss",
     "hybrid_norm_loss",
     "local_global_loss",
     "median_mad",
@@ -32,7 +33,6 @@ __all__ = [
 _PARTITIONS = {"range": 0, "quantile": 1, "grid": 2}
 _VARIANTS = {"dadkit": 0, "hdn": 1}
 _ERROR = load_error()
-_ON_CUDA = frozenset({None, "hybrid_norm_loss"})
 
 DEVICES = devices()
 """The types of device that the operators are compiled for."""
@@ -47,8 +47,6 @@ def why_not(*tensors: Tensor, name: str | None = None) -> str | None:
             return f"they compute in float32 or float64, not in {x.dtype}"
         if x.device.type not in DEVICES:
             return f"they are not built for {x.device.type} in this installation"
-        if x.device.type == "cuda" and name not in _ON_CUDA:
-            return f"there is no fused {name} for cuda"
     return None
 
 
@@ -79,12 +77,12 @@ def target_statistics(
     options = NormOptions(segments, partition, variant, range_clip=range_clip)
     target, mask = target.detach().contiguous(), _contiguous(mask)
     borders = _borders(target, mask, options)
-    answer = torch.ops.dadkit.segment_statistics(
+    answer = operators().segment_statistics(
         target, mask, borders, list(segments), _PARTITIONS[partition], _VARIANTS[variant]
     )
     edges, count, median, mad, global_mad, flat = answer
     if variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
-        _, global_mad, _ = torch.ops.dadkit.median_mad_forward(target, mask)
+        _, global_mad, _ = operators().median_mad_forward(target, mask)
         inside = target if mask is None else torch.where(mask, target, 0)
         largest = inside.abs().amax((1, 2)).clamp(min=1e-30)
         flat = global_mad <= 8 * torch.finfo(target.dtype).eps * largest
@@ -183,6 +181,27 @@ def local_global_loss(
     return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
 
 
+def gradient_matching_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scales: int = 4,
+    normalize: bool = True,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Absolute forward differences of the residual at strides 1, 2, 4, …; gradient to ``pred`` only."""
+    pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
+    per_pixel = reduction == "none"
+    total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)
+    if per_pixel:
+        return losses
+    if reduction == "pixel":
+        return average(total.sum(0), number.sum(0)).sum()
+    image = average(total, number).sum(1)
+    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+
+
 def _contiguous(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.contiguous()
 
@@ -240,8 +259,5 @@ def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tenso
 
 def _at(x: Tensor, mask: Tensor | None, ranks: Tensor, count: Tensor) -> Tensor:
     ranks = ranks.clamp(min=0)
-    if x.device.type == "cuda":
-        values = in_order(x, torch.ones_like(x, dtype=torch.bool) if mask is None else mask).values.gather(1, ranks)
-    else:
-        values = torch.ops.dadkit.order_statistics(x, mask, ranks.contiguous())
+    values = operators().order_statistics(x, mask, ranks.contiguous())
     return torch.where(count[:, None] > 0, values, 0)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dadkit.ops.reference.options import segment_count
 
-__all__ = ["LIBRARY_STEM", "devices", "library_path", "load_error", "loaded", "stats_width"]
+__all__ = ["LIBRARY_STEM", "devices", "library_path", "load_error", "loaded", "operators", "stats_width"]
 
 LIBRARY_STEM = "_kernels"
 _FOLDER = Path(__file__).parent
-_HEAD, _FIELDS = 12, 11  # of a row of `stats`: csrc/cpu/hybrid.h, namespace record
+_HEAD, _FIELDS, _MATCHING_HEAD = 12, 11, 10  # of a row of `stats`: csrc/common/record.h
 
 
 def library_path() -> Path | None:
@@ -38,6 +39,15 @@ def load_error() -> str | None:
         return f"{path.name} was built but cannot be loaded by torch {torch.__version__}: {error}"
     _register_fakes()
     return None
+
+
+NAMESPACE = "dadkit"
+"""Where the operators are called from; tests point it to ``dadkit_emulated``, the device kernels run on the CPU."""
+
+
+def operators() -> Any:
+    """The compiled operators."""
+    return getattr(torch.ops, NAMESPACE)
 
 
 def loaded() -> bool:
@@ -123,6 +133,21 @@ def _register_fakes() -> None:
 
     @fake("dadkit::local_global_backward")
     def _(grad, pred, target, boxes, mask, stats, segments, partition, variant, mad_floor, detach_median):
+        return pred.new_empty(pred.shape)
+
+    @fake("dadkit::gradient_matching_forward")
+    def _(pred, target, mask, scales, normalize, want_map):
+        shape = pred.shape if want_map else (0,)
+        return (
+            pred.new_empty((pred.shape[0], scales)),
+            pred.new_empty((pred.shape[0], scales)),
+            pred.new_empty(shape),
+            pred.new_empty(shape, dtype=torch.bool),
+            pred.new_empty((pred.shape[0], _MATCHING_HEAD + 2 * scales), dtype=torch.float64),
+        )
+
+    @fake("dadkit::gradient_matching_backward")
+    def _(grad, pred, target, mask, stats, scales, normalize):
         return pred.new_empty(pred.shape)
 
     @fake("dadkit::segment_statistics")

@@ -9,6 +9,19 @@ from __future__ import annotations
 
 from dadkit.plugin.hookspecs import Register, hookimpl
 from dadkit.plugin.records import Component, PluginError, PluginRecord, PluginState
-from dadkit.plugin.registry import Registry, get_registry
+from dadkit.plugin.registry import Registry, get_registry, use_registry
+from dadkit.plugin.versions import PluginVersionWarning, warn_of_other_versions
 
-__all__ = ["Component", "PluginError", "PluginRecord", "PluginState", "Register", "Registry", "get_registry", "hookimpl"]
+__all__ = [
+    "Component",
+    "PluginError",
+    "PluginRecord",
+    "PluginState",
+    "PluginVersionWarning",
+    "Register",
+    "Registry",
+    "get_registry",
+    "hookimpl",
+    "use_registry",
+    "warn_of_other_versions",
+]

@@ -39,6 +39,17 @@ def register_losses(register: Register) -> None:
     register("local-norm", "dadkit.losses:LocalNormLoss", api=1, summary="L1 after normalising each quarter of the range")
     register("l1", "dadkit.losses:L1Loss", api=1, summary="L1 on the maps as they are")
     register("gradient-matching", "dadkit.losses:GradientMatchingLoss", api=1, summary="multi-scale gradient matching (MiDaS)")
+    register("mse", "dadkit.losses:MSELoss", api=1, summary="squared error on the maps as they are")
+    register("silog", "dadkit.losses:SILogLoss", api=1, summary="scale-invariant logarithmic error: metric fine-tuning (Eigen)")
+    for divergence in ("kl", "mse"):
+        register(
+            f"channel-{divergence}",
+            "dadkit.losses:ChannelWiseLoss",
+            api=1,
+            summary=f"the map as a distribution over pixels, compared by {divergence.upper()} (Robust Lightweight)",
+            arguments={"divergence": divergence},
+        )
+    register("geometric", "dadkit.losses:GeometricLoss", api=1, summary="both maps as point clouds (Robust Lightweight)")
 
 
 @hookimpl
@@ -49,3 +60,31 @@ def register_datasets(register: Register) -> None:
     register(
         "procedural", "dadkit.data:ProceduralScenes", api=1, space="metric", summary="rendered scenes with exact depth, endless"
     )
+    for name, target, space, terms, summary in _PUBLIC_DATASETS:
+        register(name, f"dadkit.data.benchmarks.{target}", api=1, space=space, license=terms, summary=summary)
+
+
+_ASK = "see its page; research"
+_PUBLIC_DATASETS = (
+    # name, where it is read, space, licence, summary; docs/evaluation.md says the same at more length
+    ("nyuv2", "nyu:NYUv2", "metric", _ASK, "NYU Depth V2, 654 test images: PNGs with a list, or the MATLAB file"),
+    ("kitti-eigen", "kitti:KITTIEigen", "metric", "CC-BY-NC-SA-3.0", "KITTI, Eigen's test split: 652 of 697 images"),
+    ("kitti-val", "kitti:KITTIVal", "metric", "CC-BY-NC-SA-3.0", "KITTI depth completion, val_selection_cropped: 1,000 images"),
+    ("eth3d", "photographs:ETH3D", "metric", "CC-BY-NC-SA-4.0", "ETH3D, 454 photographs with laser depth"),
+    ("scannet", "photographs:ScanNet", "metric", "ScanNet terms of use", "ScanNet, the public list of 800 frames"),
+    ("diode", "photographs:DIODE", "metric", "MIT", "DIODE, validation: indoor 325, outdoor 446"),
+    ("ibims1", "photographs:IBims1", "metric", _ASK, "iBims-1, 100 rooms with laser depth"),
+    ("sintel", "renderings:Sintel", "metric", _ASK, "MPI Sintel, 1,064 rendered frames"),
+    ("ddad", "renderings:DDAD", "metric", "CC-BY-NC-SA-4.0", "DDAD, extracted frames with LiDAR depth"),
+    ("sunrgbd", "renderings:SUNRGBD", "metric", _ASK, "SUN RGB-D, 5,050 test images of four sensors"),
+    ("hypersim", "renderings:Hypersim", "metric", "CC-BY-SA-3.0", "Hypersim, rendered rooms; distances become depth"),
+    ("vkitti2", "renderings:VKITTI2", "metric", "CC-BY-NC-SA-3.0", "Virtual KITTI 2, rendered streets with sky"),
+    ("da-2k", "pairs_of_points:DA2K", None, _ASK, "DA-2K, 2,000 annotated pairs of points"),
+    ("diw", "pairs_of_points:DIW", None, _ASK, "Depth in the Wild, one annotated pair of points an image"),
+    ("blendedmvs", "training_sets:BlendedMVS", "disparity", "CC-BY-4.0", "BlendedMVS, to train: rendered reconstructions"),
+    ("diml", "training_sets:DIML", "metric", _ASK, "DIML/CVL RGB-D, to train: rooms and streets"),
+    ("hrwsi", "training_sets:HRWSI", "disparity", _ASK, "HR-WSI, to train: web stereo photographs"),
+    ("irs", "training_sets:IRS", "disparity", _ASK, "IRS, to train: rendered indoor stereo"),
+    ("megadepth", "training_sets:MegaDepth", "disparity", "CC-BY-4.0", "MegaDepth v1, to train: landmarks"),
+    ("tartanair", "training_sets:TartanAir", "metric", "CC-BY-4.0", "TartanAir, to train: rendered flights"),
+)

@@ -9,19 +9,31 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, EntryPoint
 from typing import NamedTuple
 
 from dadkit.plugin import messages
-from dadkit.plugin.records import CORE, PluginRecord, PluginState
+from dadkit.plugin.headers import Headers, read_headers
+from dadkit.plugin.records import CORE, LOCAL, PluginRecord, PluginState
+from dadkit.plugin.switches import DISABLE_VARIABLE
 
-__all__ = ["GROUP", "NAME_PATTERN", "Found", "find_plugins", "leading_name", "unmet_requirements"]
+__all__ = [
+    "GROUP",
+    "NAME_PATTERN",
+    "RESERVED",
+    "Found",
+    "extra_requirements",
+    "find_plugins",
+    "leading_name",
+    "unmet_requirements",
+]
 
 GROUP = "dadkit"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
+RESERVED = {CORE: "is the core's own", LOCAL: "is kept for files given with --plugin"}
 _log = logging.getLogger(__name__)
 
 
@@ -33,32 +45,39 @@ class Found:
     entry_point: EntryPoint
 
 
-def find_plugins(distributions: Iterable[Distribution], *, version: str, disabled: Iterable[str] = ()) -> dict[str, Found]:
+def find_plugins(
+    distributions: Iterable[Distribution], *, version: str, disabled: Iterable[str] | Mapping[str, str] = ()
+) -> dict[str, Found]:
     """Scan the metadata of ``distributions`` for plugins.
 
     Args:
         distributions: installed packages in the order of ``sys.path``.
         version: the version of dadkit that the packages' requirements are held against.
-        disabled: names, or patterns such as ``*``, of plugins that are switched off.
+        disabled: names, or patterns such as ``*``, of plugins that are switched off; a mapping says where each is written.
 
     Returns:
         Plugin name -> what is known, in alphabetical order. Each record's state is ``found``, ``disabled``, ``conflict``,
         ``incompatible`` or, for a name that could never be written in a YAML file, ``hook-error``.
     """
     claims: dict[str, list[_Claim]] = {}
-    for owner, distribution in _once(distributions):
+    for owner, headers, distribution in _once(distributions):
         for entry_point in _entry_points(owner, distribution):
-            claims.setdefault(entry_point.name, []).append(_Claim(owner, distribution, entry_point))
-    patterns = tuple(disabled)
+            claims.setdefault(entry_point.name, []).append(_Claim(owner, headers, distribution, entry_point))
+    patterns = disabled if isinstance(disabled, Mapping) else dict.fromkeys(disabled, DISABLE_VARIABLE)
     return {name: _judge(name, claims[name], version, patterns) for name in sorted(claims)}
 
 
-def unmet_requirements(requirements: Iterable[str], version_of: Callable[[str], str | None]) -> list[str]:
+def unmet_requirements(
+    requirements: Iterable[str],
+    version_of: Callable[[str], str | None],
+    requirements_of: Callable[[str], Iterable[str]] = lambda name: (),
+) -> list[str]:
     """Those of ``requirements`` (pip's syntax) that are not met.
 
     Args:
-        requirements: for instance ``["dadkit>=0.1,<0.2", "xformers; sys_platform == 'linux'"]``.
+        requirements: for instance ``["dadkit>=0.1,<0.2", "xformers; sys_platform == 'linux'", "dadkit[hf]"]``.
         version_of: distribution name -> installed version, or None where it is not installed.
+        requirements_of: distribution name -> what its metadata require, extras included; what ``dadkit[hf]`` means.
 
     Raises:
         ValueError: a requirement cannot be read.
@@ -74,54 +93,77 @@ def unmet_requirements(requirements: Iterable[str], version_of: Callable[[str], 
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         version = version_of(requirement.name)
-        if version is None or not requirement.specifier.contains(version, prereleases=True):
+        is_there = version is not None and requirement.specifier.contains(version, prereleases=True)
+        if not is_there or unmet_requirements(extra_requirements(text, requirements_of), version_of):
             unmet.append(text)
     return unmet
 
 
+def extra_requirements(requirement: str, requirements_of: Callable[[str], Iterable[str]]) -> list[str]:
+    """What the extras of a requirement bring along: ``["transformers>=4.50"]`` for ``"dadkit[hf]"``.
+
+    Args:
+        requirement: pip's syntax.
+        requirements_of: distribution name -> what its metadata require, extras included.
+    """
+    from packaging.requirements import Requirement
+
+    outer = Requirement(requirement)
+    brought = []
+    for text in requirements_of(outer.name) if outer.extras else ():
+        inner = Requirement(text)
+        marker, inner.marker = inner.marker, None
+        if marker is None or marker.evaluate({"extra": ""}):
+            continue  # required with or without extras
+        if any(marker.evaluate({"extra": extra}) for extra in outer.extras):
+            brought.append(str(inner))
+    return brought
+
+
 class _Claim(NamedTuple):
     owner: str
+    headers: Headers
     distribution: Distribution
     entry_point: EntryPoint
 
     @property
     def version(self) -> str:
-        try:
-            return self.distribution.version or "?"
-        except KeyError:  # newer Pythons raise where older ones answered None
-            return "?"
+        return self.headers.version or "?"
 
     def __str__(self) -> str:
         return f"{self.owner} {self.version} -> {self.entry_point.value}"
 
 
-def _once(distributions: Iterable[Distribution]) -> Iterable[tuple[str, Distribution]]:
-    """(normalised name, distribution), the first of each name: a later one is shadowed, whatever it claims."""
+def _once(distributions: Iterable[Distribution]) -> Iterable[tuple[str, Headers, Distribution]]:
+    """(normalised name, headers, distribution), the first of each name: a later one is shadowed, whatever it claims."""
     seen: set[str] = set()
     for distribution in distributions:
         try:
-            name = _normalised(distribution.metadata["Name"])
+            headers = read_headers(distribution)
         except (OSError, UnicodeError, KeyError) as error:
             _log.warning("the metadata of %s cannot be read, so its plugins are unknown: %s", distribution, error)
             continue
+        name = _normalised(headers.name)
         if name and name not in seen:
             seen.add(name)
-            yield name, distribution
+            yield name, headers, distribution
 
 
-def _normalised(name: str | None) -> str:
-    return re.sub(r"[-_.]+", "-", name or "").lower()
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _entry_points(name: str, distribution: Distribution) -> list[EntryPoint]:
     try:
+        if f"[{GROUP}]" not in (distribution.read_text("entry_points.txt") or ""):  # most distributions: nothing to parse
+            return []
         return [entry_point for entry_point in distribution.entry_points if entry_point.group == GROUP]
     except (OSError, ValueError, TypeError) as error:
         _log.warning("entry_points.txt of %s cannot be read, so its plugins are unknown: %s", name, error)
         return []
 
 
-def _judge(name: str, claims: list[_Claim], version: str, disabled: tuple[str, ...]) -> Found:
+def _judge(name: str, claims: list[_Claim], version: str, disabled: Mapping[str, str]) -> Found:
     # The built-in plugins lie in dadkit's own distribution and may be installed from their own wheels as well: same target, so
     # no conflict, and the wheel, being the more special claim, gives provenance and requirements.
     claims = sorted(claims, key=lambda claim: (claim.owner == CORE, claim.owner))
@@ -132,20 +174,21 @@ def _judge(name: str, claims: list[_Claim], version: str, disabled: tuple[str, .
         distribution=first.owner,
         version=first.version,
         location=str(first.distribution.locate_file("")),
-        requires=tuple(text for text in first.distribution.requires or () if _normalised(leading_name(text)) == CORE),
+        requires=tuple(text for text in first.headers.requires if _normalised(leading_name(text)) == CORE),
         claims=tuple(map(str, claims)) if len(claims) > 1 else (),
     )
     is_conflict = len({claim.entry_point.value for claim in claims}) > 1
     return Found(_with_state(record, is_conflict, version, disabled), first.entry_point)
 
 
-def _with_state(record: PluginRecord, is_conflict: bool, version: str, disabled: tuple[str, ...]) -> PluginRecord:
-    if any(fnmatchcase(record.name, pattern) for pattern in disabled):
-        return _failed(record, PluginState.DISABLED, "it is named in DADKIT_DISABLE_PLUGINS")
+def _with_state(record: PluginRecord, is_conflict: bool, version: str, disabled: Mapping[str, str]) -> PluginRecord:
+    where = next((place for pattern, place in disabled.items() if fnmatchcase(record.name, pattern)), None)
+    if where is not None:
+        return _failed(record, PluginState.DISABLED, f"it is named in {where}")
     if is_conflict:
         return _failed(record, PluginState.CONFLICT, messages.conflict(record))
-    if record.name == CORE or not NAME_PATTERN.fullmatch(record.name):
-        why = "is the core's own" if record.name == CORE else f"does not match {NAME_PATTERN.pattern}"
+    if record.name in RESERVED or not NAME_PATTERN.fullmatch(record.name):
+        why = RESERVED.get(record.name, f"does not match {NAME_PATTERN.pattern}")
         return _failed(record, PluginState.HOOK_ERROR, f"its entry point's name '{record.name}' {why}")
     try:
         unmet = unmet_requirements(record.requires, lambda _: version)

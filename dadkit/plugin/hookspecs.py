@@ -25,6 +25,7 @@ hookimpl = pluggy.HookimplMarker("dadkit")
 KINDS: Mapping[str, str] = {
     "teacher": "register_teachers",
     "student": "register_students",
+    "encoder": "register_encoders",
     "normalizer": "register_normalizers",
     "context": "register_context_samplers",
     "loss": "register_losses",
@@ -62,6 +63,11 @@ def register_teachers(register: Register) -> None:
 @hookspec
 def register_students(register: Register) -> None:
     """Name depth models that learn. The target returns a ``Student``."""
+
+
+@hookspec
+def register_encoders(register: Register) -> None:
+    """Name feature encoders, which feature alignment may follow. The target returns a ``FeatureEncoder``."""
 
 
 @hookspec

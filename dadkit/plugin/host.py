@@ -22,7 +22,7 @@ from dadkit.plugin.hookspecs import KINDS
 from dadkit.plugin.records import Component, PluginRecord, PluginState
 from dadkit.plugin.staging import RegistrationError, Stage
 
-__all__ = ["collect", "describe", "load_plugin"]
+__all__ = ["collect", "describe", "hook_arguments", "load_plugin"]
 
 
 def load_plugin(found: Found) -> PluginRecord:
@@ -66,8 +66,13 @@ def collect(plugin: object, record: PluginRecord) -> tuple[Component, ...]:
         raise RegistrationError(" ".join(str(error).split())) from error
     stage = Stage(record)
     for kind, hook in KINDS.items():
-        _call(manager, hook, stage.register_for(kind))
+        _call(manager, hook, hook_arguments(stage, kind))
     return stage.close()
+
+
+def hook_arguments(stage: Stage, kind: str) -> dict[str, object]:
+    """What the hook of a kind is called with, by name. It may grow: pluggy gives an implementation those that it names."""
+    return {"register": stage.register_for(kind)}
 
 
 def describe(error: BaseException) -> str:
@@ -101,9 +106,9 @@ def _check_spelling(manager: _Manager, plugin: object) -> None:
             raise RegistrationError(f"'{name}' is not marked as a hook; put @dadkit.hookimpl above it")
 
 
-def _call(manager: _Manager, hook: str, register: object) -> None:
+def _call(manager: _Manager, hook: str, arguments: Mapping[str, object]) -> None:
     try:
-        answers = getattr(manager.hook, hook)(register=register)
+        answers = getattr(manager.hook, hook)(**arguments)
     except RegistrationError as error:
         raise RegistrationError(f"{hook}: {error}") from error
     if answers:  # a generator or a coroutine, for instance, has done nothing yet

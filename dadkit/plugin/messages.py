@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
-from dadkit.plugin.records import CORE, Component, PluginRecord, PluginState
+from dadkit.plugin.known import known_plugins
+from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
+from dadkit.plugin.switches import DISABLE_VARIABLE
 
 __all__ = ["conflict", "did_you_mean", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
 
 _LISTING = {
     "teacher": "dadkit teachers",
     "student": "dadkit students",
+    "encoder": "dadkit encoders",
     "normalizer": "dadkit normalizers",
     "context": "dadkit contexts",
     "loss": "dadkit losses",
     "dataset": "dadkit datasets",
 }
-_NOUN = {"context": "context sampler"}
+_NOUN = {"context": "context sampler", "encoder": "feature encoder"}
 
 
 def did_you_mean(name: str, candidates: Iterable[str], *, prefix: str = "") -> str:
@@ -55,7 +58,11 @@ def unknown_plugin(name: str, installed: Iterable[str]) -> str:
     """No installed distribution has a plugin of this name."""
     installed = sorted(installed)
     known = f"installed are {listed(installed)}" if installed else "none is installed"
-    near = did_you_mean(name, installed)
+    if name == LOCAL:
+        return "the plugin 'local' is a file that is given on the command line: --plugin ./my_teacher.py"
+    if name in known_plugins():
+        return f"no plugin '{name}' is installed; {known_plugins()[name].hint()} ({known}); `dadkit plugins` lists them"
+    near = did_you_mean(name, installed) or did_you_mean(name, known_plugins())
     # A package name is guessed only where the name is not a slip of the pen: nobody should install a misspelt package.
     hint = "" if near else f"; if it comes in a package of its own, install that (usually `pip install dadkit-{name}`)"
     return f"no plugin '{name}' is installed{near} ({known}){hint}; `dadkit plugins` lists them"
@@ -93,12 +100,14 @@ def remedy(state: PluginState, record: PluginRecord) -> str:
     """What to do about a plugin in this state."""
     name, distribution = record.name, record.distribution
     if state is PluginState.DISABLED:
-        return f"take '{name}' out of DADKIT_DISABLE_PLUGINS to use it"
+        return f"`dadkit plugins enable {name}`, or take '{name}' out of {DISABLE_VARIABLE}, to use it"
     if state is PluginState.INCOMPATIBLE:
         return f"install versions that fit: `pip install --upgrade {distribution} {CORE}`"
     if state is PluginState.CONFLICT:
         return "uninstall all but one of them"
-    return f"mend or upgrade {distribution}, or switch it off with DADKIT_DISABLE_PLUGINS={name}"
+    if name == LOCAL:
+        return f"mend {distribution}"
+    return f"mend or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"
 
 
 def _noun(kind: str) -> str:

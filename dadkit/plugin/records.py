@@ -9,10 +9,12 @@ from typing import Any
 
 from dadkit.errors import DadkitError
 
-__all__ = ["CORE", "Component", "PluginError", "PluginRecord", "PluginState"]
+__all__ = ["CORE", "LOCAL", "Component", "PluginError", "PluginRecord", "PluginState"]
 
 CORE = "dadkit"
 """Name of the plugin that the core itself is; its components carry no prefix."""
+LOCAL = "local"
+"""Name of the plugin that a file given with ``--plugin`` is."""
 
 
 class PluginError(DadkitError):
@@ -29,7 +31,7 @@ class PluginState(StrEnum):
     OK = "ok"
     """Imported; its components can be used."""
     DISABLED = "disabled"
-    """Switched off by ``DADKIT_DISABLE_PLUGINS``; never imported."""
+    """Switched off by ``dadkit plugins disable`` or ``DADKIT_DISABLE_PLUGINS``; never imported."""
     INCOMPATIBLE = "incompatible"
     """Its distribution requires another version of dadkit; never imported."""
     CONFLICT = "conflict"
@@ -47,10 +49,10 @@ class PluginState(StrEnum):
 
 @dataclass(frozen=True)
 class Component:
-    """A registered teacher, student, normalizer, context sampler, loss or dataset, before it is imported.
+    """A registered teacher, student, encoder, normalizer, context sampler, loss or dataset, before it is imported.
 
     Attributes:
-        kind: ``"teacher"``, ``"student"``, ``"normalizer"``, ``"context"``, ``"loss"`` or ``"dataset"``.
+        kind: ``"teacher"``, ``"student"``, ``"encoder"``, ``"normalizer"``, ``"context"``, ``"loss"`` or ``"dataset"``.
         name: what users write: ``"acme/large"``, or without a slash for the core's own.
         target: ``"package.module:attribute"``; :meth:`dadkit.plugin.Registry.load` imports it.
         api: version of the component contract that the target was written for.

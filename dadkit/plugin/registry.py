@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import metadata
@@ -16,12 +16,12 @@ from dadkit.plugin import builtins, messages
 from dadkit.plugin.discovery import Found, find_plugins
 from dadkit.plugin.hookspecs import KINDS
 from dadkit.plugin.host import collect, load_plugin
-from dadkit.plugin.records import CORE, Component, PluginError, PluginRecord, PluginState
+from dadkit.plugin.local import find_file
+from dadkit.plugin.records import CORE, LOCAL, Component, PluginError, PluginRecord, PluginState
+from dadkit.plugin.switches import STRICT_VARIABLE, is_strict, switched_off
 from dadkit.plugin.targets import import_config, import_target
 
-__all__ = ["Registry", "get_registry"]
-
-_DISABLE_VARIABLE = "DADKIT_DISABLE_PLUGINS"
+__all__ = ["Registry", "get_registry", "use_registry"]
 
 
 class Registry:
@@ -33,8 +33,9 @@ class Registry:
     Args:
         distributions: where to look for plugins, in the order of ``sys.path``; None: everything that is installed.
         version: the version of dadkit that plugins' requirements are held against.
-        disabled: names or patterns (``*``) of plugins to leave alone; None: the environment variable
-            ``DADKIT_DISABLE_PLUGINS``, separated by commas.
+        disabled: names or patterns (``*``) of plugins to leave alone; None: what ``dadkit plugins disable`` wrote down and the
+            environment variable ``DADKIT_DISABLE_PLUGINS`` names, separated by commas.
+        strict: refuse to give any component as long as a plugin is broken; None: the variable ``DADKIT_STRICT_PLUGINS``.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Registry:
         distributions: Iterable[metadata.Distribution] | None = None,
         *,
         version: str = __version__,
-        disabled: Iterable[str] | None = None,
+        disabled: Iterable[str] | Mapping[str, str] | None = None,
+        strict: bool | None = None,
     ) -> None:
         if distributions is None:
             distributions = metadata.distributions()
         if disabled is None:
-            disabled = [name.strip() for name in os.environ.get(_DISABLE_VARIABLE, "").split(",")]
+            disabled = switched_off()
+        self._strict = is_strict() if strict is None else strict
         self._found: dict[str, Found] = find_plugins(distributions, version=version, disabled=disabled)
         self._records: dict[str, PluginRecord] = {name: found.record for name, found in self._found.items()}
         core = PluginRecord(CORE, "dadkit.plugin.builtins", CORE, version, str(Path(__file__).parents[1]))
@@ -74,13 +77,16 @@ class Registry:
     def components(self, kind: str, pattern: str = "*") -> list[Component]:
         """The usable components of a kind whose name matches ``pattern``.
 
+        In strict mode every plugin is imported, and a broken one is an error.
+
         The core's come first, then plugin after plugin by name; within one the order is its own (small before large, say).
 
         Args:
-            kind: one of ``teacher``, ``student``, ``normalizer``, ``context``, ``loss``, ``dataset``.
+            kind: one of ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset``.
             pattern: shell pattern over qualified names; ``acme/*`` imports plugin ``acme`` only.
         """
         _check_kind(kind)
+        self._insist()
         prefix, slash, _ = pattern.partition("/")
         plugins = [self._loaded(name) for name in self._records if not slash or fnmatchcase(name, prefix)]
         everything = [*self._core, *(component for record in plugins for component in record.components)]
@@ -90,13 +96,15 @@ class Registry:
         """The component of this kind and name; imports the plugin before the slash, and no other.
 
         Args:
-            kind: one of ``teacher``, ``student``, ``normalizer``, ``context``, ``loss``, ``dataset``.
+            kind: one of ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset``.
             name: qualified name, ``"acme/large"``, or the core's own, ``"hybrid"``.
 
         Raises:
-            PluginError: there is no such component, or its plugin cannot be used; the message says why and what to do.
+            PluginError: there is no such component, or its plugin cannot be used; the message says why and what to do. In
+                strict mode, any plugin cannot be used.
         """
         _check_kind(kind)
+        self._insist()
         prefix, slash, _ = name.partition("/")
         candidates = self._components_of(kind, name, prefix) if slash else self._core
         for component in candidates:
@@ -108,6 +116,20 @@ class Registry:
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 return component
         raise PluginError(messages.unknown_component(kind, name, candidates))
+
+    def resolve_first(self, kinds: Sequence[str], name: str) -> Component:
+        """The component of this name in the first of ``kinds`` that has it; otherwise as :meth:`resolve`.
+
+        Raises:
+            PluginError: no kind has it; the message is that of the kind that knows a near miss, or what each of them says.
+        """
+        failures: list[str] = []
+        for kind in kinds:
+            try:
+                return self.resolve(kind, name)
+            except PluginError as error:
+                failures.append(str(error))
+        raise PluginError(next((message for message in failures if "did you mean" in message), "; ".join(failures)))
 
     def load(self, component: Component) -> Callable[..., Any]:
         """Import a component's target: the class or function that builds it.
@@ -125,6 +147,39 @@ class Registry:
         """
         return import_config(component)
 
+    def use_file(self, path: str | Path) -> PluginRecord:
+        """Make a Python file with hooks the plugin ``local``, and import it.
+
+        Args:
+            path: ``./my_teacher.py``; its targets are written ``"my_teacher:MyTeacher"``.
+
+        Raises:
+            PluginError: no such file, another one is in use already, or it is broken; the message says why.
+        """
+        found = find_file(path)
+        if self._found.get(LOCAL, found).record != found.record:
+            raise PluginError(f"--plugin takes one file, and {self._found[LOCAL].record.distribution} is in use already")
+        self._found[LOCAL], self._records[LOCAL] = found, found.record
+        record = self._loaded(LOCAL)
+        if record.state is not PluginState.OK:
+            raise PluginError(f"{messages.failure(record)}\n{record.traceback}".rstrip())
+        return record
+
+    def versions_in_use(self) -> dict[str, str]:
+        """Distribution -> version of dadkit and of every plugin that was imported for something so far."""
+        used = {record.distribution: record.version for record in self._records.values() if record.state is PluginState.OK}
+        return {CORE: __version__, **used}
+
+    def _insist(self) -> None:
+        """In strict mode: import every plugin, and raise PluginError if one is broken."""
+        if not self._strict:
+            return
+        broken = [record for record in self.plugins(load=True) if record.state.is_failure]
+        if broken:
+            reasons = "; ".join(messages.failure(record) for record in broken)
+            raise PluginError(f"{STRICT_VARIABLE} is set, so every broken plugin is an error: {reasons}")
+        self._strict = False  # all are imported and in order: nothing to insist on any more
+
     def _components_of(self, kind: str, name: str, prefix: str) -> tuple[Component, ...]:
         if prefix not in self._records:
             raise PluginError(f"{kind} '{name}': {messages.unknown_plugin(prefix, self._records)}")
@@ -141,9 +196,26 @@ class Registry:
 
 
 @cache
-def get_registry() -> Registry:
-    """The process's registry, made at the first call; ``get_registry.cache_clear()`` forgets it."""
+def _process_registry() -> Registry:
     return Registry()
+
+
+_instead: list[Registry] = []
+
+
+def get_registry() -> Registry:
+    """The process's registry, made at the first call, or the one that :func:`use_registry` puts in its place."""
+    return _instead[-1] if _instead else _process_registry()
+
+
+@contextmanager
+def use_registry(registry: Registry) -> Iterator[Registry]:
+    """Inside the block, :func:`get_registry` answers with ``registry``: for tests, and for tools that look elsewhere."""
+    _instead.append(registry)
+    try:
+        yield registry
+    finally:
+        _instead.pop()
 
 
 def _check_kind(kind: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any
 
-from dadkit.plugin.discovery import leading_name, unmet_requirements
+from dadkit.plugin.discovery import extra_requirements, leading_name, unmet_requirements
 from dadkit.plugin.host import describe
 from dadkit.plugin.messages import did_you_mean
 from dadkit.plugin.records import Component, PluginError
@@ -60,9 +60,12 @@ def _import(component: Component, path: str) -> Any:
 
 
 def _check_requirements(component: Component) -> None:
-    unmet = unmet_requirements(component.requires, _installed_version)
+    unmet = unmet_requirements(component.requires, _installed_version, _requirements_of)
     if unmet:
-        have = ", ".join(f"{name} {_installed_version(name) or 'is not installed'}" for name in map(leading_name, unmet))
+        # What an extra stands for says more than the distribution that has it, which is there.
+        brought = [unmet_requirements(extra_requirements(text, _requirements_of), _installed_version) for text in unmet]
+        names = [leading_name(text) for outer, inner in zip(unmet, brought, strict=True) for text in inner or [outer]]
+        have = ", ".join(f"{name} {_installed_version(name) or 'is not installed'}" for name in names)
         raise PluginError(f"{component.title} needs {' and '.join(unmet)} ({have}): `pip install {shlex.join(unmet)}`")
 
 
@@ -71,6 +74,13 @@ def _installed_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _requirements_of(name: str) -> list[str]:
+    try:
+        return metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def _import_failure(component: Component, path: str, error: BaseException) -> str:

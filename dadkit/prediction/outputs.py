@@ -1,4 +1,4 @@
-"""The files a prediction becomes: raw float, 16-bit PNG with its range, colours, side by side."""
+"""The files a prediction becomes: raw float, 16-bit PNG with its range, colours, side by side, points."""
 
 from __future__ import annotations
 
@@ -13,21 +13,42 @@ from torch import Tensor
 
 from dadkit import pictures
 from dadkit.files import atomic_path
+from dadkit.prediction.camera import Lens, metres, unproject
+from dadkit.prediction.cloud import write_glb, write_ply
+from dadkit.prediction.float_files import write_exr, write_npz, write_pfm
 from dadkit.spaces import Space
 
-__all__ = ["FORMATS", "read_png16", "write_prediction"]
+__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "read_png16", "write_prediction"]
 
 FORMATS = {
     "npy": ".npy",
+    "npz": ".npz",
     "png16": ".png",
+    "pfm": ".pfm",
+    "exr": ".exr",
     "color": ".color.png",
     "side": ".side.png",
+    "ply": ".ply",
+    "glb": ".glb",
 }
 """Name of a format -> how its files end."""
 
+DEFAULT = ("npy", "png16", "color", "side")
+CLOUDS = ("ply", "glb")
+"""Formats that need metres and a focal length."""
+
 
 def write_prediction(
-    stem: Path, image: Tensor, depth: Tensor, *, space: Space, valid: Tensor | None, formats: Iterable[str], model: str
+    stem: Path,
+    image: Tensor,
+    depth: Tensor,
+    *,
+    space: Space,
+    valid: Tensor | None,
+    formats: Iterable[str],
+    model: str,
+    lens: Lens | None = None,
+    intrinsics: Tensor | None = None,
 ) -> list[Path]:
     """Write one map in several formats beside each other; each file appears whole or not at all.
 
@@ -39,9 +60,14 @@ def write_prediction(
         valid: (1, H, W) bool or None.
         formats: names out of :data:`FORMATS`.
         model: name stored in the PNG.
+        lens: focal length and scale, for ``ply`` and ``glb``.
+        intrinsics: (3, 3), the model's own estimate of the camera.
 
     Returns:
         The written paths.
+
+    Raises:
+        dadkit.prediction.camera.CloudError: points are wanted of a map that holds none.
     """
     written = []
     for name in formats:
@@ -49,13 +75,22 @@ def write_prediction(
         with atomic_path(path) as temporary:
             match name:
                 case "npy":
-                    _write_npy(temporary, depth, valid)
+                    _write_npy(temporary, _floats(depth, valid))
+                case "npz":
+                    write_npz(temporary, _floats(depth, valid), space=space, model=model)
+                case "pfm":
+                    write_pfm(temporary, _floats(depth, valid))
+                case "exr":
+                    write_exr(temporary, _floats(depth, valid), space=space, model=model)
                 case "png16":
                     _write_png16(temporary, depth, valid, space, model)
                 case "color":
                     Image.fromarray(pictures.colorize(depth, space=space, valid=valid)).save(temporary)
                 case "side":
                     Image.fromarray(pictures.side_by_side(image, depth, space=space, valid=valid)).save(temporary)
+                case "ply" | "glb":
+                    points = _points(depth, valid, Space(space), lens or Lens(), intrinsics)
+                    (write_ply if name == "ply" else write_glb)(temporary, points, pictures.to_uint8(image))
         written.append(path)
     return written
 
@@ -79,10 +114,22 @@ def read_png16(path: str | Path) -> tuple[NDArray[np.float32], Space]:
     return np.where(levels > 0, values, np.nan).astype(np.float32), Space(text["dadkit:space"])
 
 
-def _write_npy(path: Path, depth: Tensor, valid: Tensor | None) -> None:
+def _floats(depth: Tensor, valid: Tensor | None) -> NDArray[np.float32]:
+    """(H, W) float32, NaN where invalid."""
     values = depth[0].float().cpu().numpy()
     if valid is not None:
         values = np.where(valid[0].cpu().numpy(), values, np.nan).astype(np.float32)
+    return values
+
+
+def _points(depth: Tensor, valid: Tensor | None, space: Space, lens: Lens, intrinsics: Tensor | None) -> NDArray[np.float64]:
+    far = metres(depth, space, lens)
+    if valid is not None:
+        far = np.where(valid[0].cpu().numpy(), far, np.nan)
+    return unproject(far, lens, intrinsics)
+
+
+def _write_npy(path: Path, values: NDArray[np.float32]) -> None:
     with path.open("wb") as handle:
         np.save(handle, values)
 

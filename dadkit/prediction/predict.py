@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from dadkit.data.folders import EXTENSIONS, scan, stem
 from dadkit.data.images import decode
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 from dadkit.interfaces import DepthModel
-from dadkit.prediction.outputs import FORMATS, write_prediction
+from dadkit.prediction.camera import Lens, check_cloud
+from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_prediction
 
 __all__ = ["Failure", "find_images", "predict_files"]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,16 @@ def find_images(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     found: list[tuple[Path, Path]] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            found += [(p, p.relative_to(path).with_suffix("")) for p in inside]
+            found += [(path / name, Path(stem(name))) for name in scan(path, EXTENSIONS)[0]]
         elif path.is_file():
             found.append((path, Path(path.stem)))
         else:
             raise DataError(f"{path} does not exist; give image files or folders of images")
     if not found:
-        raise DataError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-    stems = [stem for _, stem in found]
-    unique = [(file, stem if stems.count(stem) == 1 else stem.with_name(file.name)) for file, stem in found]
-    if len({stem for _, stem in unique}) < len(unique):
+        raise DataError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(EXTENSIONS)}")
+    counts = Counter(place for _, place in found)
+    unique = [(file, place if counts[place] == 1 else place.with_name(file.name)) for file, place in found]
+    if len({place for _, place in unique}) < len(unique):
         raise DataError("two images of the same name would write the same outputs; predict their folders separately")
     return unique
 
@@ -64,8 +64,9 @@ def predict_files(
     output: Path,
     *,
     name: str,
-    formats: Sequence[str] = tuple(FORMATS),
+    formats: Sequence[str] = DEFAULT,
     batch_size: int = 1,
+    lens: Lens | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Predict every image and write the outputs below ``output``.
@@ -77,25 +78,33 @@ def predict_files(
         name: the model's name, stored in the PNG.
         formats: what to write, out of ``FORMATS``.
         batch_size: consecutive images of one size share a forward pass.
+        lens: focal length and scale, for point clouds.
         progress: called with (done, total).
 
     Returns:
         The written files and the images that could not be read.
+
+    Raises:
+        dadkit.prediction.camera.CloudError: points are wanted, but the model's maps hold none; before anything is predicted.
     """
+    if set(formats) & set(CLOUDS):
+        check_cloud(model.spec.space, lens or Lens())
     jobs = find_images(paths)
     written: list[Path] = []
     failures: list[Failure] = []
     for batch in _batches(jobs, batch_size, failures):
         prediction = model.predict([image.float() / 255 for _, image in batch], batch_size=batch_size)
-        for index, (stem, image) in enumerate(batch):
+        for index, (place, image) in enumerate(batch):
             written += write_prediction(
-                output / stem,
+                output / place,
                 image,
                 prediction.depth[index],
                 space=prediction.space,
                 valid=None if prediction.valid is None else prediction.valid[index],
                 formats=formats,
                 model=name,
+                lens=lens,
+                intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
             )
         if progress is not None:
             progress(len(written) // max(1, len(formats)) + len(failures), len(jobs))
@@ -104,7 +113,7 @@ def predict_files(
 
 def _batches(jobs: list[tuple[Path, Path]], size: int, failures: list[Failure]) -> Iterator[list[tuple[Path, Tensor]]]:
     batch: list[tuple[Path, Tensor]] = []
-    for file, stem in jobs:
+    for file, place in jobs:
         try:
             image = decode(file)
         except SampleError as error:
@@ -113,6 +122,6 @@ def _batches(jobs: list[tuple[Path, Path]], size: int, failures: list[Failure]) 
         if batch and (len(batch) == size or image.shape != batch[0][1].shape):
             yield batch
             batch = []
-        batch.append((stem, image))
+        batch.append((place, image))
     if batch:
         yield batch

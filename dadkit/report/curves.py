@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from dadkit.report.parts import svg
 
 __all__ = ["PANELS", "curves"]
 
@@ -54,7 +55,7 @@ def curves(lines: Sequence[Mapping[str, Any]]) -> str:
             axis.legend(fontsize=7)
     for axis in axes[len(panels) :]:
         axis.axis("off")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _series(lines: Sequence[Mapping[str, Any]], prefixes: tuple[str, ...]) -> dict[str, tuple[list[int], list[float]]]:
@@ -66,10 +67,3 @@ def _series(lines: Sequence[Mapping[str, Any]], prefixes: tuple[str, ...]) -> di
                 steps.append(line["step"])
                 values.append(value)
     return series
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    # Without a date the same numbers give the same file.
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,23 +1,18 @@
-"""The page: evaluation table, pictures, curves of each stage, versions and licences, the configuration."""
+"""A run's page: evaluation table, pictures, curves of each stage, versions and licences, the configuration."""
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from dadkit.evaluation.metrics import HIGHER_IS_BETTER
-from dadkit.files import write_text
 from dadkit.report.curves import curves
+from dadkit.report.parts import definitions, figure_of_file, read_json, write_page
+from dadkit.report.results import scores_table
 
 __all__ = ["write_report"]
-
-_COLUMNS = {"abs_rel": "AbsRel ↓", "delta1": "δ1 ↑", "delta2": "δ2 ↑", "delta3": "δ3 ↑", "rmse": "RMSE (m) ↓"}
 
 
 def write_report(folder: Path) -> Path:
@@ -31,61 +26,46 @@ def write_report(folder: Path) -> Path:
     Returns:
         The path of the page. It refers to no other file and loads nothing from the network.
     """
-    metadata = _json(folder / "run.json") or {}
+    metadata = read_json(folder / "run.json") or {}
     config = (folder / "config.yaml").read_text(encoding="utf-8")
     lines = _lines(folder / "metrics.jsonl")
     stages = list(dict.fromkeys(line["stage"] for line in lines))
-    page = Template((files("dadkit.report") / "page.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"dadkit run: {folder.name}"),
-        subtitle=escape(f"{len(stages)} stage{'s' if len(stages) != 1 else ''}: {', '.join(stages)}"),
-        warnings=_warnings(metadata),
-        evaluation=_evaluation(folder),
-        stages="\n".join(_stage(folder, name, [line for line in lines if line["stage"] == name]) for name in stages),
-        metadata=_definitions(metadata),
-        config=escape(config),
+    return write_page(
+        folder / "report.html",
+        title=f"dadkit run: {folder.name}",
+        subtitle=f"{len(stages)} stage{'s' if len(stages) != 1 else ''}: {', '.join(stages)}",
+        body=[
+            _warnings(metadata),
+            _evaluation(folder),
+            *(_stage(folder, name, [line for line in lines if line["stage"] == name]) for name in stages),
+            f"<h2>Versions, licences, environment</h2>{definitions(metadata)}",
+            "<h2>Configuration</h2><details><summary>The resolved configuration; it trains again as it is</summary>"
+            f"<pre>{escape(config)}</pre></details>",
+        ],
     )
-    write_text(folder / "report.html", page)
-    return folder / "report.html"
-
-
-def evaluation_rows(models: Sequence[Mapping[str, Any]]) -> str:
-    """Table rows of an evaluation; the best *learnt or given* value of each column is bold."""
-    pick = {name: (max if name in HIGHER_IS_BETTER else min) for name in _COLUMNS}
-    best = {name: pick[name](model["mean"][name] for model in models) for name in _COLUMNS}
-    rows = []
-    for model in models:
-        cells = "".join(
-            f"<td{' class=best' if model['mean'][name] == best[name] else ''}>{model['mean'][name]:.4f}</td>"
-            for name in _COLUMNS
-        )
-        rows.append(
-            f"<tr><td>{escape(model['model'])}</td>{cells}<td>{model['images']}</td><td>{len(model['skipped'])}</td></tr>"
-        )
-    return "\n".join(rows)
 
 
 def _evaluation(folder: Path) -> str:
-    results = _json(folder / "evaluation.json")
+    results = read_json(folder / "evaluation.json")
     if results is None:
         return ""
     protocol = results["protocol"]
-    heads = "".join(f"<th>{heading}</th>" for heading in ["model", *_COLUMNS.values(), "images", "skipped"])
     words = (
         f"Protocol <b>{escape(protocol['name'])}</b>: {escape(protocol['summary'])} "
         f"Depths from {protocol['min_depth']} to {protocol['max_depth']} m; means over images."
     )
-    strips = _figure(
+    strips = figure_of_file(
         folder / "evaluation.jpg",
         "From the student's best to its worst image. Depth is aligned and coloured on the truth's limits, near is warm; "
         "errors are relative, black = 0, bright = 0.3 or more.",
     )
-    return f"<h2>Evaluation</h2><p>{words}</p><table><tr>{heads}</tr>\n{evaluation_rows(results['models'])}</table>{strips}"
+    return f"<h2>Evaluation</h2><p>{words}</p>{scores_table(results)}{strips}"
 
 
 def _stage(folder: Path, name: str, lines: Sequence[Mapping[str, Any]]) -> str:
     samples = sorted((folder / "stages" / name / "samples").glob("*.jpg"))
     shown = samples[-1:] if len(samples) < 2 else [samples[0], samples[-1]]
-    grids = "".join(_figure(path, f"{path.stem}: view with patches, label, student, difference") for path in shown)
+    grids = "".join(figure_of_file(path, f"{path.stem}: view with patches, label, student, difference") for path in shown)
     return f"<h2>Stage {escape(name)}</h2>{curves(lines)}{grids}"
 
 
@@ -99,28 +79,6 @@ def _warnings(metadata: Mapping[str, Any]) -> str:
 def _stages(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     stages = metadata.get("stages", [])
     return list(stages.values()) if isinstance(stages, Mapping) else list(stages)
-
-
-def _definitions(value: Any) -> str:
-    """Nested metadata as nested definition lists."""
-    if isinstance(value, Mapping):
-        items = "".join(f"<dt>{escape(str(key))}</dt><dd>{_definitions(item)}</dd>" for key, item in value.items())
-        return f"<dl>{items}</dl>" if items else "–"
-    if isinstance(value, list):
-        return "<br>".join(_definitions(item) for item in value) or "–"
-    return escape(str(value))
-
-
-def _figure(path: Path, caption: str) -> str:
-    if not path.is_file():
-        return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    text = escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/jpeg;base64,{data}"><figcaption>{text}</figcaption></figure>'
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -14,17 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-__all__ = ["KINDS", "MASKS", "Pair", "depth_maps", "masks", "pairs", "shapes"]
+from dadkit.testing.maps import KINDS, make_map
 
-KINDS = ("smooth", "noise", "ties", "quantised", "sky", "constant", "outlier", "offset", "steps")
-"""Kinds of depth maps: a scene with noise; pure noise; few small integers; 32 values; exact zeros at the top; one value; one
-pixel a million times too large; noise on an offset of 10,000; flat plateaus (segments without deviation)."""
+__all__ = ["KINDS", "MASKS", "Pair", "depth_maps", "masks", "pairs", "shapes"]
 
 MASKS = ("full", "most", "half", "few", "one", "empty")
 """How much of an image is valid."""
@@ -77,7 +74,7 @@ def depth_maps(
             flat = torch.tensor(values, dtype=dtype)
             images.append(flat[torch.arange(height * width) % len(values)].view(height, width))
         else:
-            images.append(_make(kind, height, width, draw(_generators()), dtype))
+            images.append(make_map(kind, height, width, draw(_generators()), dtype))
     return torch.stack(images)
 
 
@@ -120,29 +117,3 @@ def pairs(
 
 def _generators() -> st.SearchStrategy[torch.Generator]:
     return st.integers(0, 2**16).map(lambda seed: torch.Generator().manual_seed(seed))
-
-
-def _make(kind: str, height: int, width: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    options: dict[str, Any] = {"generator": generator, "dtype": dtype}
-    noise = torch.rand(height, width, **options)
-    rows = torch.linspace(0, 1, height, dtype=dtype)[:, None]
-    ramp = rows + torch.linspace(0, 0.3, width, dtype=dtype)
-    match kind:
-        case "smooth":
-            return ramp + 0.05 * noise
-        case "noise":
-            return 4 * noise - 1
-        case "quantised":
-            return (ramp * 31).round() / 31
-        case "sky":
-            return torch.where(rows < 0.4, 0, ramp + 0.05 * noise)
-        case "constant":
-            return (noise[0, 0] * 3).expand(height, width).clone()
-        case "outlier":
-            noise.view(-1)[int(torch.randint(noise.numel(), (), generator=generator))] = 1e6
-            return noise
-        case "offset":
-            return 1e4 + noise
-        case "steps":
-            return (ramp * 3).floor() + 1e-4 * noise * (ramp > 0.8)
-    raise ValueError(f"unknown kind of depth map {kind!r}; there are {', '.join(KINDS)}")

@@ -4,36 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from dadkit.config.components import build
-from dadkit.config.schema import DatasetConfig, RunConfig, StageConfig, StudentConfig, TeacherConfig
+from dadkit.config.schema import (
+    DatasetConfig,
+    PerturbConfig,
+    ReferenceConfig,
+    RunConfig,
+    StageConfig,
+    StudentConfig,
+    TeacherConfig,
+)
 from dadkit.data import Images, Member, SampleError, Streams, build_streams
-from dadkit.interfaces import ContextSampler, DepthModel, FrozenTeacher, Student, Teacher
-from dadkit.loading import load_result, load_student, load_teacher, read_card
+from dadkit.data.cutmix import CutMix
+from dadkit.data.perturbations import ColorJitter, GaussianBlur, Strong
+from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
+from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.spaces import Space
 from dadkit.training.data import StageData
+from dadkit.training.label_cache import CachedTeacher, are_fixed
 from dadkit.training.seeds import seed_everything
 from dadkit.training.soundness import StageError, check_space, check_stage, unsound
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep, Labeller
 from dadkit.training.terms import build_terms
 
-__all__ = ["build_stage", "build_student", "build_teacher", "teacher_names"]
+__all__ = ["Results", "build_reference", "build_stage", "build_student", "build_teacher", "teacher_names"]
+
+Results = Mapping[str, Path | ModelCard]
+"""Name of each earlier stage -> its ``model.safetensors``. A card in the place of the file stands for a model that is not
+trained yet: it is built with its initial weights, which is enough to plan with."""
 
 _PROBE = 4096  # side of an image larger than any region, to ask a context sampler how many patches it gives
 
 
-def build_stage(run: RunConfig, config: StageConfig, results: Mapping[str, Path], device: torch.device) -> Stage:
+def build_stage(
+    run: RunConfig, config: StageConfig, results: Results, device: torch.device, share: tuple[int, int] = (0, 1)
+) -> Stage:
     """Build one stage.
 
     Args:
         run: the whole run.
         config: the stage.
-        results: name of each earlier stage -> its ``model.safetensors``.
-        device: where the models go.
+        results: name of each earlier stage -> its ``model.safetensors``, or a card of what it will be (see :data:`Results`).
+        device: where the models go; on ``meta`` they have shapes and no memory.
+        share: (rank, count): which part of each batch this process reads.
 
     Raises:
         StageError: the parts do not fit together.
@@ -41,12 +61,14 @@ def build_stage(run: RunConfig, config: StageConfig, results: Mapping[str, Path]
     """
     assert config.student is not None
     seed_everything(run.seed, config.name, "init")  # nothing may draw before the initial weights
-    student = build_student(config.student, results)
-    teachers = _labellers(config.teachers, results)
-    named = config.losses.feature.reference
-    reference = build_teacher(named, results) if config.losses.feature.weight and isinstance(named, TeacherConfig) else None
-    followed = teachers[0].model if reference is None and teachers else reference
-    terms = build_terms(config.losses, student, followed, config.backend)
+    with torch.device("meta") if device.type == "meta" else nullcontext():
+        student = build_student(config.student, results)
+        teachers = _labellers(config.teachers, results)
+        named = config.losses.feature.reference
+        follows = config.losses.feature.weight > 0 and isinstance(named, ReferenceConfig)
+        reference = build_reference(named, results) if follows else None
+        followed = teachers[0].model if reference is None and teachers else reference
+        terms = build_terms(config.losses, student, followed, config.backend)
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
     check_stage(
         terms,
@@ -57,10 +79,15 @@ def build_stage(run: RunConfig, config: StageConfig, results: Mapping[str, Path]
         patches=contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0],
         has_reference=reference is not None,
     )
-    doubts = unsound(terms, student.spec, teachers)
+    doubts = unsound(terms, student.spec, teachers, selection=config.selection)
     if doubts and not config.allow_unsound:
         raise StageError(f"stage '{config.name}': {doubts[0]}. If that is what you want, say so with allow_unsound: true")
-    data = StageData(_streams(run, config, contexts, student.spec.space, device), workers=config.data.workers)
+    if config.teacher_cache is not None:
+        _check_cache(config, contexts, follows_teacher=terms.feature is not None and reference is None)
+        teachers = [
+            _cached(teacher, source, config, share[1]) for teacher, source in zip(teachers, config.teachers, strict=True)
+        ]
+    data = StageData(_streams(run, config, contexts, student.spec.space, device), workers=config.data.workers, share=share)
     for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
         model.to(device)
         if config.channels_last:
@@ -86,28 +113,67 @@ def build_stage(run: RunConfig, config: StageConfig, results: Mapping[str, Path]
     )
 
 
-def build_student(config: StudentConfig, results: Mapping[str, Path]) -> Student:
+def build_student(config: StudentConfig, results: Results) -> Student:
     """The student with its initial weights, in training mode."""
     if config.stage is not None:
-        student = load_result(results[config.stage])
+        student = _open(results[config.stage])
     else:
         assert config.name is not None
         student = load_student(config.name, **config.options)
     return student.train()
 
 
-def build_teacher(config: TeacherConfig, results: Mapping[str, Path]) -> Teacher:
+def build_teacher(config: TeacherConfig, results: Results) -> Teacher:
     """A frozen teacher."""
     if config.stage is not None:
-        return FrozenTeacher(load_result(results[config.stage]))
+        return FrozenTeacher(_open(results[config.stage]))
     assert config.name is not None
     return load_teacher(config.name, **config.options)
 
 
-def _labellers(configs: Sequence[TeacherConfig], results: Mapping[str, Path]) -> list[Labeller]:
+def build_reference(config: ReferenceConfig, results: Results) -> FeatureEncoder | Teacher:
+    """The frozen model whose features the student follows."""
+    if config.stage is not None:
+        return FrozenTeacher(_open(results[config.stage]))
+    assert config.name is not None
+    return load_reference(config.name, **config.options)
+
+
+def _open(result: Path | ModelCard) -> Student:
+    return load_student(result.component, **result.options) if isinstance(result, ModelCard) else load_result(result)
+
+
+def _card(result: Path | ModelCard) -> ModelCard:
+    return result if isinstance(result, ModelCard) else read_card(result)
+
+
+def _labellers(configs: Sequence[TeacherConfig], results: Results) -> list[Labeller]:
     """The teachers, each under a name of its own."""
     named = zip(teacher_names(configs), configs, strict=True)
     return [Labeller(name, build_teacher(config, results), config.probability) for name, config in named]
+
+
+def _check_cache(config: StageConfig, contexts: ContextSampler, *, follows_teacher: bool) -> None:
+    """Refuse to keep answers that would never be asked for again, or would not be complete."""
+    if not are_fixed(contexts):
+        raise StageError(
+            f"stage '{config.name}': teacher_cache is of no use with contexts '{config.contexts.name}', which show the teacher "
+            "another part of the image every time; take contexts: {name: whole}, or leave it out"
+        )
+    if follows_teacher:
+        raise StageError(
+            f"stage '{config.name}': teacher_cache keeps depth, not the features that losses.feature follows; name a reference "
+            "encoder for them, or leave one of the two out"
+        )
+
+
+def _cached(teacher: Labeller, source: TeacherConfig, config: StageConfig, processes: int) -> Labeller:
+    """The teacher with its answers kept on disk."""
+    assert config.teacher_cache is not None
+    identity = {"name": teacher.model.spec.name, "options": source.options, "precision": config.precision}
+    room = config.teacher_cache.max_gb * 1e9 / processes
+    model = CachedTeacher(teacher.model, identity, Path(config.teacher_cache.folder).expanduser(), room)
+    return replace(teacher, model=model)
 
 
 def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
@@ -119,7 +185,7 @@ def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
 
 def _streams(
     run: RunConfig, config: StageConfig, contexts: ContextSampler, space: Space, device: torch.device
-) -> Callable[[int], Streams]:
+) -> Callable[[int, tuple[int, int]], Streams]:
     """What opens the stage's streams; the datasets themselves are built once."""
     unlabelled = _members(config.data.unlabelled)
     if config.data.root is not None:
@@ -128,7 +194,9 @@ def _streams(
     for member in labelled:
         _check_labels(member, space)
 
-    def open_streams(workers: int) -> Streams:
+    perturb, cutmix = _perturbations(config.perturb)
+
+    def open_streams(workers: int, share: tuple[int, int]) -> Streams:
         return build_streams(
             contexts,
             stage=config.name,
@@ -138,13 +206,26 @@ def _streams(
             labelled=labelled,
             labelled_fraction=config.data.labelled_fraction,
             workers=workers,
+            share=share,
             flip=config.flip,
             max_error_rate=config.data.max_error_rate,
             space=space,
+            perturb=perturb,
+            cutmix=cutmix,
             pin_memory=device.type == "cuda" and workers > 0,
         )
 
     return open_streams
+
+
+def _perturbations(config: PerturbConfig | None) -> tuple[Strong | None, CutMix | None]:
+    """What a ``perturb`` section means for the unlabelled stream."""
+    if config is None:
+        return None, None
+    color, blur = ColorJitter(**config.color.model_dump()), GaussianBlur(**config.blur.model_dump())
+    strong = Strong(color if color.probability else None, blur if blur.probability else None)
+    cutmix = CutMix(**config.cutmix.model_dump())
+    return (strong if strong.color or strong.blur else None), (cutmix if cutmix.probability else None)
 
 
 def _members(configs: Sequence[DatasetConfig]) -> list[Member]:
@@ -161,13 +242,13 @@ def _check_labels(member: Member, space: Space) -> None:
         check_space(source, space, f"the true depth of dataset '{member.name}'")
 
 
-def _licenses(config: StageConfig, results: Mapping[str, Path], models: Sequence[DepthModel]) -> list[str]:
+def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwork]) -> list[str]:
     """Licences of all weights that take part, each once, earlier stages' sources among them."""
     sources = [config.student, *config.teachers]
-    if isinstance(config.losses.feature.reference, TeacherConfig):
+    if isinstance(config.losses.feature.reference, ReferenceConfig):
         sources.append(config.losses.feature.reference)
     found: list[str] = []
     for source, model in zip(sources, models, strict=False):
         stage = None if source is None else source.stage
-        found += [model.spec.license] if stage is None else list(read_card(results[stage]).licenses)
+        found += [model.spec.license] if stage is None else list(_card(results[stage]).licenses)
     return list(dict.fromkeys(found))

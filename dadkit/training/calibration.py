@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import closing
 
 import torch
 
 from dadkit.data.sample import Batch
 from dadkit.interfaces import Student
+from dadkit.losses import ScaleMeter
+from dadkit.training.distributed import Ranks
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.pairs import labelled_target
-from dadkit.training.scale import LABELS, ScaleMeter, SourceScales
+from dadkit.training.scale import LABELS, SourceScales, measured
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "calibrate_together"]
 
 
 @torch.no_grad()
-def calibrate(stage: Stage, batches: Iterator[Iteration]) -> tuple[SourceScales, Iterator[Iteration]]:
+def calibrate(stage: Stage, batches: Iterator[Iteration], *, parts: int) -> tuple[SourceScales, Iterator[Iteration]]:
     """Measure c of every source, and gamma (see ``scale.py``), on the first iterations' images.
 
     So many iterations are taken that one kind of images, unlabelled or labelled, has ``losses.anchor.warmup_maps`` of them.
-    They are cut into micro-batches as in training, so no more memory is needed here than there.
+    They are cut into micro-batches as small as in training, so no more memory is needed here than there.
 
     Args:
         stage: its initial student decides gamma if its head comes with trained weights; otherwise gamma is 1.
         batches: the iterations.
+        parts: micro-batches into which each is cut.
 
     Returns:
         The scales, and all iterations from the first one on.
@@ -35,21 +39,36 @@ def calibrate(stage: Stage, batches: Iterator[Iteration]) -> tuple[SourceScales,
     Raises:
         ScaleError: a source answers with constant maps only.
     """
-    step, device = stage.step, stage.device
-    taken = _take(batches, stage.config.losses.anchor.warmup_maps)
-    cut = [part for data in taken for part in micro_batches(data, stage.config.optim.accumulate)]
+    step, device, maps = stage.step, stage.device, stage.config.losses.anchor.warmup_maps
+    taken = _take(batches, maps)
+    cut = [part for data in taken for part in micro_batches(data, parts)]
     unlabelled = [part.unlabelled for part in cut if part.unlabelled is not None]
     labelled = [part.labelled for part in cut if part.labelled is not None]
     sources: dict[str, float] = {}
     for index, teacher in enumerate(step.teachers if unlabelled else ()):
-        sources[teacher.name] = _teacher_scale(step, index, unlabelled, device)
+        sources[teacher.name] = _teacher_scale(step, index, unlabelled, device, ScaleMeter(maps))
     if labelled:
-        meter = ScaleMeter("the true depth")
+        meter = ScaleMeter(maps)
         for batch in labelled:
-            meter.add(*labelled_target(batch, step.space))
-        sources[LABELS] = meter.value()
-    gamma = _student_scale(step, stage.student, unlabelled + labelled, device) if stage.student_is_trained else 1.0
+            meter.observe(*labelled_target(batch, step.space))
+        sources[LABELS] = measured(meter, "the true depth")
+    gamma = 1.0
+    if stage.student_is_trained:
+        gamma = _student_scale(step, stage.student, unlabelled + labelled, device, ScaleMeter(maps))
     return SourceScales(sources, gamma), itertools.chain(taken, batches)
+
+
+def calibrate_together(stage: Stage, batches: Iterator[Iteration], ranks: Ranks) -> tuple[SourceScales, Iterator[Iteration]]:
+    """As :func:`calibrate`, in a run of one or several processes: rank 0 measures whole iterations, as if it were alone."""
+    parts = stage.config.optim.accumulate * ranks.count
+    if not ranks.several:
+        return calibrate(stage, batches, parts=parts)
+
+    def measure() -> SourceScales:
+        with closing(stage.data.whole()) as data:
+            return calibrate(stage, data.iterations(0), parts=parts)[0]
+
+    return ranks.from_main(measure), batches
 
 
 def _take(batches: Iterator[Iteration], maps: int) -> list[Iteration]:
@@ -63,20 +82,22 @@ def _take(batches: Iterator[Iteration], maps: int) -> list[Iteration]:
     return taken
 
 
-def _teacher_scale(step: DistillationStep, index: int, batches: list[Batch], device: torch.device) -> float:
-    meter = ScaleMeter(f"teacher '{step.teachers[index].name}'")
+def _teacher_scale(step: DistillationStep, index: int, batches: list[Batch], device: torch.device, meter: ScaleMeter) -> float:
+    meter = meter.to(device)
     for batch in batches:
         seen = step.label(batch.to(device), index, regions=True, patches=False)
         assert seen.region is not None
-        meter.add(seen.region, seen.region_mask)
-    return meter.value()
+        meter.observe(seen.region, seen.region_mask)
+    return measured(meter, f"teacher '{step.teachers[index].name}'")
 
 
-def _student_scale(step: DistillationStep, student: Student, batches: list[Batch], device: torch.device) -> float:
-    meter = ScaleMeter("the student")
+def _student_scale(
+    step: DistillationStep, student: Student, batches: list[Batch], device: torch.device, meter: ScaleMeter
+) -> float:
+    meter = meter.to(device)
     was_training = student.training
     student.eval()
     for batch in batches:
-        meter.add(step.predict(student, [batch.to(device)])[0].depth)
+        meter.observe(step.predict(student, [batch.to(device)])[0].depth)
     student.train(was_training)
-    return meter.value()
+    return measured(meter, "the student")

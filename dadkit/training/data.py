@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dadkit.data import Streams
+from dadkit.data import Stream, Streams
+from dadkit.data.sample import Batch
 from dadkit.errors import DadkitError
 from dadkit.training.micro import Iteration
 
-__all__ = ["StageData"]
+__all__ = ["StageData", "merged", "without_account"]
 
 
 class DataChangedError(DadkitError):
@@ -22,13 +23,17 @@ class StageData:
     """Iterations from the streams of a stage.
 
     Args:
-        open_streams: opens the streams with so many worker processes; 0 reads in this process.
+        open_streams: opens the streams with so many worker processes (0 reads in this process), for a share of each batch.
         workers: how many training uses.
+        share: (rank, count): which part of each iteration this process reads.
     """
 
-    def __init__(self, open_streams: Callable[[int], Streams], *, workers: int) -> None:
+    def __init__(
+        self, open_streams: Callable[[int, tuple[int, int]], Streams], *, workers: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self._open = open_streams
-        self._streams = open_streams(workers)
+        self._workers = workers
+        self._streams = open_streams(workers, share)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -45,22 +50,25 @@ class StageData:
         streams = self._streams
         for stream in streams:
             stream.seek(start * stream.batch_size)
+        counts = (_size(streams.unlabelled), _size(streams.labelled))
+        first = 0 if streams.unlabelled is None else streams.unlabelled.share.start
         while True:
-            unlabelled = None if streams.unlabelled is None else next(streams.unlabelled)
-            labelled = None if streams.labelled is None else next(streams.labelled)
-            yield Iteration(unlabelled, labelled)
+            yield Iteration(_read(streams.unlabelled), _read(streams.labelled), counts, first)
 
     def preview(self) -> Iteration:
-        """The first iteration, read in this process and beside the others."""
-        streams = self._open(0)
-        return next(StageData(lambda _: streams, workers=0).iterations(0))
+        """The first iteration, all of it, read in this process and beside the others."""
+        return next(StageData(self._open, workers=0).iterations(0))
+
+    def whole(self) -> StageData:
+        """The same data, all of each iteration, whatever this process's share is."""
+        return StageData(self._open, workers=self._workers)
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint: positions, and what could not be read."""
         return {stream.name: {**stream.state(), "samples": stream.samples_per_epoch} for stream in self._streams}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a :meth:`state`.
+        """Go on from a :meth:`state`, or from several ones :func:`merged`.
 
         Raises:
             DataChangedError: a dataset has another length than when the run began, so its order would be another one too.
@@ -78,3 +86,35 @@ class StageData:
     def close(self) -> None:
         """End the worker processes."""
         self._streams.close()
+
+
+def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The states of processes that each read a share of the same streams as one: the accounts of errors are added up."""
+    result: dict[str, Any] = {}
+    for name, first in states[0].items():
+        streams = [state[name] for state in states]
+        result[name] = {
+            **first,
+            "reads": sum(stream["reads"] for stream in streams),
+            "failed_reads": sum(stream["failed_reads"] for stream in streams),
+            "errors": {key: reason for stream in streams for key, reason in stream["errors"].items()},
+        }
+    return result
+
+
+def without_account(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state with nothing read yet: for all processes but the one that takes over the :func:`merged` account."""
+    return {name: {**stream, "reads": 0, "failed_reads": 0, "errors": {}} for name, stream in state.items()}
+
+
+def _size(stream: Stream | None) -> int:
+    return 0 if stream is None else stream.batch_size
+
+
+def _read(stream: Stream | None) -> Batch | None:
+    if stream is None:
+        return None
+    if not stream.share:  # other processes have the few images of this kind
+        stream.seek(stream.position + stream.batch_size)
+        return None
+    return next(stream)

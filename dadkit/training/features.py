@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["align_features", "make_adapter", "to_grid"]
+from dadkit.interfaces import FeatureEncoder, Prediction, Teacher
+
+__all__ = ["align_features", "make_adapter", "read_features", "to_grid"]
+
+
+def read_features(reference: FeatureEncoder | Teacher, images: Tensor) -> Mapping[str, Tensor]:
+    """The feature taps of a frozen reference, whichever kind it is, for images (B, 3, H, W) in [0, 1]."""
+    answer = reference(images)
+    return answer.features if isinstance(answer, Prediction) else answer
 
 
 def make_adapter(student_width: int, reference_width: int) -> nn.Linear | None:

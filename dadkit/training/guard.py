@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dadkit.errors import DadkitError
+from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.log.metrics import append_line, truncate_lines
 
 __all__ = ["NonFiniteError", "NonFiniteGuard"]
@@ -38,19 +40,37 @@ class NonFiniteGuard:
         limit: this many skipped iterations end the run.
         count: how many there were before.
         start: iterations already done; lines beyond it are those of a process that died.
+        ranks: the processes that train; all of them skip the same iterations, and the first one writes.
     """
 
-    def __init__(self, student: nn.Module, path: Path, *, limit: int, count: int = 0, start: int = 0) -> None:
-        self.path, self.limit, self.count = path, limit, count
+    def __init__(
+        self, student: nn.Module, path: Path, *, limit: int, count: int = 0, start: int = 0, ranks: Ranks = ALONE
+    ) -> None:
+        self.path, self.limit, self.count, self.ranks = path, limit, count, ranks
         self._buffers = list(student.buffers())
         self._saved = [buffer.clone() for buffer in self._buffers]
         self._pending: list[_Iteration] = []
-        truncate_lines(path, lambda line: line["step"] <= start)
+        if ranks.main:
+            truncate_lines(path, lambda line: line["step"] <= start)
+
+    @property
+    def _floating(self) -> list[tuple[Tensor, Tensor]]:
+        pairs = zip(self._buffers, self._saved, strict=True)
+        return [(buffer, saved) for buffer, saved in pairs if buffer.is_floating_point()]
 
     def before(self) -> None:
         """Remember the buffers, before an iteration's first forward pass."""
         if self._buffers:
             torch._foreach_copy_(self._saved, self._buffers)
+
+    def changes(self) -> list[Tensor]:
+        """By how much the iteration's forward passes moved each floating-point buffer."""
+        return [buffer - saved for buffer, saved in self._floating]
+
+    def move(self, changes: Sequence[Tensor]) -> None:
+        """Let the floating-point buffers have moved by ``changes`` instead: by the mean of what all ranks have seen."""
+        for (buffer, saved), change in zip(self._floating, changes, strict=True):
+            buffer.copy_(saved + change)
 
     def after(self, finite: Tensor, step: int, teacher: str | None, keys: tuple[str, ...]) -> None:
         """Put the buffers back unless ``finite`` (a bool on the device), and remember whose iteration it was."""
@@ -70,7 +90,9 @@ class NonFiniteGuard:
         skipped = [iteration for iteration, finite in zip(self._pending, flags, strict=True) if not finite]
         self._pending = []
         for iteration in skipped:
-            append_line(self.path, {"step": iteration.step, "teacher": iteration.teacher, "keys": iteration.keys})
+            keys = [key for some in self.ranks.gather(iteration.keys) for key in some]
+            if self.ranks.main:
+                append_line(self.path, {"step": iteration.step, "teacher": iteration.teacher, "keys": keys})
         self.count += len(skipped)
         if self.count >= self.limit:
             raise NonFiniteError(

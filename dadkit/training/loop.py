@@ -18,19 +18,22 @@ from rich.console import Console
 from torch import Tensor
 
 from dadkit.interfaces import DepthModel, Student
-from dadkit.training.calibration import calibrate
+from dadkit.training.calibration import calibrate_together
 from dadkit.training.checkpoint import Checkpoints, contiguous_state
+from dadkit.training.distributed import ALONE, Ranks
+from dadkit.training.ensemble import Drawn, draw, drawn_names
+from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
-from dadkit.training.log.logger import StageLogger
+from dadkit.training.log.logger import Silent, StageLogger
 from dadkit.training.log.window import Window
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
 from dadkit.training.preview import draw_samples
-from dadkit.training.seeds import draw_index, seed_everything
+from dadkit.training.seeds import seed_everything
 from dadkit.training.signals import StoppedError, StopSignal
 from dadkit.training.stage import Outcome, Stage
-from dadkit.training.state import collect, restore
+from dadkit.training.state import collect, load_newest, restore
 
 __all__ = ["Trainer"]
 
@@ -43,26 +46,37 @@ class Trainer:
         folder: the run's folder.
         console: where progress is shown.
         validate: measures a model by a number of which less is better; called if the stage has ``validate_every``.
+        ranks: the processes that train together; ``stage.data`` reads this one's share.
     """
 
     def __init__(
-        self, stage: Stage, folder: RunFolder, console: Console, validate: Callable[[DepthModel], float] | None = None
+        self,
+        stage: Stage,
+        folder: RunFolder,
+        console: Console,
+        validate: Callable[[DepthModel], float] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.stage, self.config, self.validate = stage, stage.config, validate
+        self.stage, self.config, self.validate, self.ranks = stage, stage.config, validate, ranks
         self.student, self.step = stage.student, stage.step
         self.forward = torch.compile(self.student) if self.config.compile else self.student
         self.optimizer = build_optimizer(self.config.optim, self.student, adapter=self.step.adapter)
         self.ema = build_ema(self.student, self.config.ema)
         self.files = folder.stage(stage.name)
         self.checkpoints = Checkpoints(self.files.checkpoints, keep_last=self.config.keep_last)
-        saved, damaged = self.checkpoints.load_newest()
+        saved, damaged = load_newest(self.checkpoints, ranks)
         self.start = saved.step if saved else 0
-        self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=self.config.max_nonfinite, start=self.start)
+        limit = self.config.max_nonfinite
+        self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=limit, start=self.start, ranks=ranks)
         self.begun, self.seconds_before = time.monotonic(), 0.0
         self.window, self.rates = Window(), dict[str, float]()
         if saved:
             restore(self, saved)
-        self.log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start)
+        tensors = [*self.student.parameters(), *self.student.buffers(), *self.step.parameters()]
+        ranks.broadcast(tensors)  # they are the same already, unless machines differ
+        self.exchange = Exchange(ranks, [tensor for tensor in tensors if tensor.requires_grad])
+        log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start) if ranks.main else None
+        self.log = log or Silent()
         for message in damaged:
             self.log.warn(message)
 
@@ -82,17 +96,18 @@ class Trainer:
                 if self._due(self.start, self.config.validate_every):  # it may have been killed before it was measured
                     self._validate(self.start)
             elif stage.needs_scales:
-                self.step.scales, batches = calibrate(stage, batches)
+                self.step.scales, batches = calibrate_together(stage, batches, self.ranks)
             self.window = Window()  # measuring the scales is not training
             for index in range(self.start, stage.iterations):
                 with self.window.waiting():
                     data = next(batches)
                 self._iterate(index, data)
                 self._after(index + 1)
-                if stop.name is not None:
+                if self.ranks.any(stop.name is not None):
                     self._save(index + 1)
+                    name = next(name for name in self.ranks.gather(stop.name) if name is not None)
                     raise StoppedError(
-                        f"{stop.name} in iteration {index + 1} of stage '{stage.name}'; its state is saved, "
+                        f"{name} in iteration {index + 1} of stage '{stage.name}'; its state is saved, "
                         "and the same command goes on from there"
                     )
         return self._outcome()
@@ -101,40 +116,53 @@ class Trainer:
         """One optimiser step, in as many micro-batches as are accumulated."""
         stage, key = self.stage, (self.stage.seed, self.stage.name)
         self.rates = set_rates(self.optimizer, rate_factor(self.config.optim, index, stage.iterations))
-        teachers = self.step.teachers if data.unlabelled is not None else ()
-        teacher = draw_index([t.probability for t in teachers], *key, "teacher", index) if teachers else 0
+        teachers = self.step.teachers if data.counts[0] else ()
+        drawn = draw(teachers, self.config.selection, data.counts[0], *key, "teacher", index) if teachers else 0
         self.student.train()
         self.guard.before()
+        values = self._backward(index, data, drawn)
+        total = values.get("loss/total", torch.zeros((), device=stage.device))  # a rank may have no image
+        norm, finite = clip_gradients(self.optimizer, self.exchange.finish(total, self.guard), self.config.optim.clip_norm)
+        if self.ranks.main:
+            values["grad_norm"] = norm
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        names = drawn_names(teachers, drawn) if teachers else []
+        self.guard.after(finite, index + 1, ", ".join(names) or None, data.keys)
+        if self.ema is not None and self.config.ema is not None:
+            update_ema(self.ema, self.student, self.config.ema)
+        self.window.add(values, finite, images=sum(data.counts), teachers=names)
+
+    def _backward(self, index: int, data: Iteration, drawn: Drawn) -> dict[str, Tensor]:
+        """Gradients of this process's share of an iteration, in as many micro-batches as are accumulated."""
         values: dict[str, Tensor] = {}
-        for number, part in enumerate(micro_batches(data, self.config.optim.accumulate)):
-            seed_everything(*key, "step", index, number)  # what dropout and drop-path draw from
-            part = part.to(stage.device)
+        parts = list(micro_batches(data, self.config.optim.accumulate))
+        before = self.ranks.rank * self.config.optim.accumulate
+        for number, part in enumerate(parts):
+            # What dropout and drop-path draw from.
+            seed_everything(self.stage.seed, self.stage.name, "step", index, before + number)
+            part = part.to(self.stage.device)
             result = self.step(
                 self.forward,
                 part.unlabelled,
                 part.labelled,
-                teacher=teacher,
+                teacher=drawn[part.first : part.first + part.here[0]] if isinstance(drawn, tuple) else drawn,
                 images=data.counts,
                 with_stats=self._due(index + 1, self.config.log_every),
             )
+            if number == len(parts) - 1:
+                self.exchange.expect()
             result.total.backward()
             for name, value in result.named().items():
                 values[name] = values[name] + value if name in values else value
-        values["grad_norm"], finite = clip_gradients(self.optimizer, values["loss/total"], self.config.optim.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        drawn = teachers[teacher].name if teachers else None
-        self.guard.after(finite, index + 1, drawn, data.keys)
-        if self.ema is not None and self.config.ema is not None:
-            update_ema(self.ema, self.student, self.config.ema)
-        self.window.add(values, finite, images=sum(data.counts), teacher=drawn)
+        return values
 
     def _after(self, done: int) -> None:
         """Log, draw, save, validate, where that is due once ``done`` iterations are done."""
-        self.log.progress.advance(done)
+        self.log.advance(done)
         if self._due(done, self.config.log_every):
             self._write(done)
-        if self._due(done, self.config.sample_every):
+        if self.ranks.main and self._due(done, self.config.sample_every):
             picture = draw_samples(self.step, self._model, self.stage.data.preview(), self.stage.device)
             if picture is not None:
                 self.log.picture(done, picture)
@@ -152,10 +180,10 @@ class Trainer:
         self.log.values(
             done,
             {
-                **self.window.close(),
+                **self.window.close(self.ranks),
                 **{f"lr/{group}": rate for group, rate in self.rates.items()},
                 "nonfinite": self.guard.count,
-                "unreadable": len(self.stage.data.unreadable),
+                "unreadable": len(self._unreadable()),
             },
         )
 
@@ -170,7 +198,7 @@ class Trainer:
         return self.student if self.ema is None else cast(Student, self.ema.module)
 
     def _validate(self, done: int) -> None:
-        if self.validate is None:
+        if self.validate is None or not self.ranks.main:
             return
         value = self.validate(self._model)
         self.log.validation(done, value)
@@ -180,7 +208,13 @@ class Trainer:
 
     def _save(self, done: int) -> None:
         self._check_finite()
-        self.checkpoints.save(done, self.student.state_dict(), collect(self))
+        state = collect(self)
+        if self.ranks.main:
+            self.checkpoints.save(done, self.student.state_dict(), state)
+
+    def _unreadable(self) -> dict[str, str]:
+        """Name -> reason of what no rank could read."""
+        return {name: reason for found in self.ranks.gather(self.stage.data.unreadable) for name, reason in found.items()}
 
     @property
     def seconds(self) -> float:
@@ -189,11 +223,12 @@ class Trainer:
 
     def _outcome(self) -> Outcome:
         """The best checkpoint's weights if the stage was validated, else the last ones."""
-        best = self.checkpoints.best()
+        unreadable = self._unreadable()
+        best = self.checkpoints.best() if self.ranks.main else None
         step = self.stage.iterations if best is None else best[0]
         if step != self.stage.iterations:
             saved = self.checkpoints.load(step)
             self.student.load_state_dict(saved.model)
             if self.ema is not None:
                 self.ema.load_state_dict(saved.state["ema"])
-        return Outcome(contiguous_state(self._model.state_dict()), step, self.guard.count, self.seconds)
+        return Outcome(contiguous_state(self._model.state_dict()), step, self.guard.count, self.seconds, unreadable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,14 +18,18 @@ __all__ = ["MapPair", "PatchPair", "labelled_target", "to_float", "usable"]
 
 @dataclass(frozen=True, eq=False)
 class MapPair:
-    """A prediction beside its target.
+    """Predictions beside their targets, a row each.
 
     Attributes:
-        pred: (B, 1, H, W) float32, the student's map, with gradient.
-        target: (B, 1, H, W) float32, in the student's space, at its source's own scale.
-        mask: (B, 1, H, W) bool, True where the target is known and finite.
-        images: number of images these maps come from (B, unless they are patches).
-        scale: what brings the target to the student's magnitude: gamma / c of its source (see ``scale.py``).
+        pred: (R, 1, H, W) float32, the student's maps, with gradient.
+        target: (R, 1, H, W) float32, in the student's space, at its source's own scale.
+        mask: (R, 1, H, W) bool, True where the target is known and finite.
+        images: number of images these rows come from (R, unless they are patches or regions).
+        scale: what brings the target to the student's magnitude: gamma / c of its source (see ``scale.py``); (R,) where rows
+            have sources of their own.
+        weights: (R,) the rows' shares of their images, where those are cut into regions (see ``regions.py``).
+        intrinsics: (R, 3, 3) of the targets' cameras in pixels of the map, where the data know them.
+        labelled: the target is true depth.
         raw: the main term compares values, not normalised ones; gradients are then matched raw too, and no anchor is needed.
         slopes: gradients are matched on this pair.
         whole: these are whole views; anchor and extra losses take no others.
@@ -34,7 +39,10 @@ class MapPair:
     target: Tensor
     mask: Tensor
     images: int
-    scale: float = 1.0
+    scale: float | Tensor = 1.0
+    weights: Tensor | None = None
+    intrinsics: Tensor | None = None
+    labelled: bool = False
     raw: bool = False
     slopes: bool = True
     whole: bool = True
@@ -42,7 +50,13 @@ class MapPair:
     @property
     def scaled_target(self) -> Tensor:
         """The target at the student's magnitude, for terms that compare values."""
-        return self.target if self.scale == 1.0 else self.target * self.scale
+        return _scaled(self.target, self.scale)
+
+    def mean(self, loss: Callable[..., Tensor]) -> Tensor:
+        """The mean over images of a loss that takes ``reduction="mean"`` or ``"image"``: regions count by their area."""
+        if self.weights is None:
+            return loss(reduction="mean")
+        return (self.weights * loss(reduction="image")).sum() / self.images
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +74,25 @@ class PatchPair:
     target: Tensor
     mask: Tensor
     boxes: Tensor
-    scale: float = 1.0
+    scale: float | Tensor = 1.0
+
+    @property
+    def scaled_target(self) -> Tensor:
+        """The target at the student's magnitude."""
+        return _scaled(self.target, self.scale)
 
     def sampled(self, *, raw: bool) -> MapPair:
         """Every patch as a map of its own, (B N, 1, h, w): the student's map is sampled at the patches' pixels."""
         crops = sample_boxes(self.pred.squeeze(1), self.boxes, (self.target.shape[-2], self.target.shape[-1]))
         pred, target, mask = (x.flatten(0, 1).unsqueeze(1) for x in (crops, self.target, self.mask))
-        return MapPair(pred, target, mask, len(self.pred), self.scale, raw=raw, whole=False)
+        scale = self.scale.repeat_interleave(self.target.shape[1]) if isinstance(self.scale, Tensor) else self.scale
+        return MapPair(pred, target, mask, len(self.pred), scale, raw=raw, whole=False)
+
+
+def _scaled(target: Tensor, scale: float | Tensor) -> Tensor:
+    if isinstance(scale, Tensor):
+        return target * scale[:, None, None, None]
+    return target if scale == 1.0 else target * scale
 
 
 def to_float(images: Tensor) -> Tensor:

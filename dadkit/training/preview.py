@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from dadkit.data.cutmix import paste
 from dadkit.interfaces import Student
 from dadkit.training.log.samples import sample_grid
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.pairs import labelled_target
+from dadkit.training.regions import mixed_rows
 from dadkit.training.step import DistillationStep
 
 __all__ = ["draw_samples"]
@@ -33,8 +38,18 @@ def draw_samples(step: DistillationStep, model: Student, data: Iteration, device
         (target, mask), source = labelled_target(first, step.space), "truth"
     assert target is not None
     assert mask is not None
+    boxes: Sequence[Tensor] | Tensor = first.boxes
+    if first.pasted is not None:  # what each pixel of a mixed view is compared with, and the border of what was pasted
+        target, mask = paste(target, first.pasted), paste(mask, first.pasted)
+        boxes = _drawn_boxes(first.boxes, first.pasted)
     was_training = model.training
     model.eval()
     student = step.predict(model, [first])[0].depth
     model.train(was_training)
-    return sample_grid(first.student_images, first.boxes, target, mask, student, space=step.space, source=source)
+    return sample_grid(first.student_images, boxes, target, mask, student, space=step.space, source=source)
+
+
+def _drawn_boxes(boxes: Tensor, pasted: Tensor) -> list[Tensor]:
+    """Per image the boxes to draw: its patches, or, since a mixed image's patches are not compared, the pasted rectangle."""
+    mixed = set(mixed_rows(pasted, len(pasted))[1])
+    return [pasted[i : i + 1].float() if i in mixed else own.cpu() for i, own in enumerate(boxes)]

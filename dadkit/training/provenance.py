@@ -30,7 +30,7 @@ def run_components(run: RunConfig) -> list[Component]:
     for slot in find_slots(RunConfig, run.model_dump()):
         name = slot.value.get("name")
         if name is not None:
-            component = registry.resolve(slot.kind, name)
+            component = registry.resolve_first(slot.kinds, name)
             found[component.kind, component.name] = component
     return list(found.values())
 
@@ -41,7 +41,7 @@ def component_versions(components: Sequence[Component]) -> dict[str, str]:
 
 
 def describe_run(
-    run: RunConfig, components: Sequence[Component], stages: Sequence[StageRecord], *, device: torch.device
+    run: RunConfig, components: Sequence[Component], stages: Sequence[StageRecord], *, device: torch.device, processes: int = 1
 ) -> dict[str, Any]:
     """Plain data for ``run.json``.
 
@@ -50,6 +50,7 @@ def describe_run(
         components: from :func:`run_components`.
         stages: the records of the finished stages, in order.
         device: where it is trained.
+        processes: that train it together.
     """
     return {
         "name": run.name,
@@ -61,7 +62,7 @@ def describe_run(
             "torch": torch.__version__,
             **{name: metadata.version(name) for name in REPORTED},
         },
-        "environment": _environment(device),
+        "environment": {**_environment(device), "processes": processes},
         "licenses": list(dict.fromkeys(name for stage in stages for name in stage.licenses)),
         "components": [_component(component) for component in components],
         "stages": [stage.plain() for stage in stages],

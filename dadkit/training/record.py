@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dadkit.config.schema import RunConfig, StageConfig, StudentConfig, TeacherConfig
+from dadkit.config.schema import ReferenceConfig, RunConfig, StageConfig, StudentConfig, TeacherConfig
 from dadkit.errors import DadkitError
 from dadkit.files import write_text
 from dadkit.training.checkpoint import file_sha256
@@ -22,7 +22,7 @@ from dadkit.training.folder import RunFolder, StageFolder
 
 __all__ = ["ConfigChangedError", "StageRecord", "begin", "check_begun", "fingerprint", "finish", "read_done"]
 
-WITHOUT_EFFECT = frozenset({"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite"})
+WITHOUT_EFFECT = frozenset({"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite", "teacher_cache"})
 """Keys of a stage that may change between two sessions: the weights do not depend on them."""
 
 DATA_WITHOUT_EFFECT = frozenset({"workers", "max_error_rate"})
@@ -101,7 +101,8 @@ def check_begun(run: RunConfig, folder: RunFolder) -> None:
 def _builds_on(config: StageConfig) -> list[str]:
     """Names of the earlier stages whose results this one takes, sorted."""
     sources = [config.student, *config.teachers, config.losses.feature.reference]
-    return sorted({s.stage for s in sources if isinstance(s, StudentConfig | TeacherConfig) and s.stage is not None})
+    stages = (s.stage for s in sources if isinstance(s, StudentConfig | TeacherConfig | ReferenceConfig))
+    return sorted({name for name in stages if name is not None})
 
 
 def begin(folder: StageFolder, found: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
 from dadkit.evaluation import Evaluation, load_protocol
 from dadkit.files import write_text
-from dadkit.loading import pick_device
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.training.assess import evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.folder import RunFolder
+from dadkit.training.distributed import Ranks, join
+from dadkit.training.folder import RunFolder, StageFolder
 from dadkit.training.lock import lock
 from dadkit.training.log.progress import duration
 from dadkit.training.loop import Trainer
@@ -75,6 +75,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
     """Train all stages of a run into ``run.output/run.name``, evaluate, write the report.
 
     Called again after it was killed or stopped, it goes on from the last checkpoint; what is finished is not trained again.
+    Processes started by ``torchrun`` train one run together (see :mod:`dadkit.training.distributed`); rank 0 alone evaluates.
 
     Args:
         run: the resolved configuration, from ``dadkit.config.load_run``.
@@ -88,28 +89,44 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         DadkitError: whatever else the user can mend; the message says what.
     """
     begun = time.monotonic()
-    console = console or Console()
     folder = RunFolder(Path(run.output).expanduser() / run.name)
-    device = pick_device(run.device)
-    _check(run)
-    with lock(folder.path), _determinism(run.deterministic):
-        if fresh:
-            _clear(folder)
-        check_begun(run, folder)
-        write_text(folder.config, dump(run))
-        runner = _Runner(run, folder, device, console)
-        records = runner.stages()
-        evaluations = evaluate_at_end(run, folder.path, runner.results, device, console)
-        if run.report:
-            console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)
+    with join() as ranks:
+        console = (console or Console()) if ranks.main else Console(quiet=True)
+        device = ranks.device(run.device)
+        _check(run, ranks)
+        with lock(folder.path) if ranks.main else nullcontext(), _determinism(run.deterministic):
+            written = ranks.from_main(lambda: _begin(run, folder, fresh=fresh))
+            _check_shared(folder, written, ranks)
+            runner = _Runner(run, folder, device, console, ranks)
+            records = runner.stages()
+            evaluations: list[Evaluation] = []
+            ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
     return RunResult(run.name, folder.path, records, evaluations, time.monotonic() - begun)
+
+
+def _begin(run: RunConfig, folder: RunFolder, *, fresh: bool) -> str:
+    """Prepare the folder; answers with the hash of the configuration that was written."""
+    if fresh:
+        _clear(folder)
+    check_begun(run, folder)
+    write_text(folder.config, dump(run))
+    return file_sha256(folder.config)
+
+
+def _conclude(runner: _Runner) -> list[Evaluation]:
+    """Evaluate and report."""
+    run, folder, console = runner.run, runner.folder, runner.console
+    evaluations = evaluate_at_end(run, folder.path, runner.results, runner.device, console)
+    if run.report:
+        console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)
+    return evaluations
 
 
 class _Runner:
     """Trains the stages that are not finished yet, and keeps ``run.json`` up to date."""
 
-    def __init__(self, run: RunConfig, folder: RunFolder, device: torch.device, console: Console) -> None:
-        self.run, self.folder, self.device, self.console = run, folder, device, console
+    def __init__(self, run: RunConfig, folder: RunFolder, device: torch.device, console: Console, ranks: Ranks) -> None:
+        self.run, self.folder, self.device, self.console, self.ranks = run, folder, device, console, ranks
         self.components: list[Component] = run_components(run)
         self.results: dict[str, Path] = {}
         self.records: list[StageRecord] = []
@@ -125,12 +142,11 @@ class _Runner:
 
     def _stage(self, index: int, config: StageConfig) -> StageRecord:
         files = self.folder.stage(config.name)
-        digest = begin(files, fingerprint(self.run, config, self.results))
-        record = read_done(files, digest)
+        digest, record = self.ranks.from_main(lambda: self._look(files, config))
         if record is not None:
             self._say(f"{config.name}: finished before, in {duration(record.seconds)}")
             return record
-        stage = build_stage(self.run, config, self.results, self.device)
+        stage = build_stage(self.run, config, self.results, self.device, self.ranks.share)
         if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
             protocol = load_protocol(self.run.evaluation.protocol)
             what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
@@ -140,7 +156,17 @@ class _Runner:
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.run.evaluation) if self.run.evaluation and config.validate_every else None
-        outcome = Trainer(stage, self.folder, self.console, validate).train()
+        outcome = Trainer(stage, self.folder, self.console, validate, self.ranks).train()
+        return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
+
+    def _look(self, files: StageFolder, config: StageConfig) -> tuple[str, StageRecord | None]:
+        """The hash of what the stage is trained with; its record if it is finished."""
+        digest = begin(files, fingerprint(self.run, config, self.results))
+        return digest, read_done(files, digest)
+
+    def _finish(self, index: int, digest: str, stage: Stage, outcome: Outcome) -> StageRecord:
+        """Write the stage's result."""
+        files = self.folder.stage(stage.name)
         versions = component_versions(self.components)
         card = make_card(self.run, stage, self.results, versions, step=outcome.step, digest=digest)
         write_result(files.model, outcome.weights, card)
@@ -165,12 +191,14 @@ class _Runner:
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
     def _describe(self) -> None:
-        found = describe_run(self.run, self.components, self.records, device=self.device)
+        if not self.ranks.main:
+            return
+        found = describe_run(self.run, self.components, self.records, device=self.device, processes=self.ranks.count)
         write_text(self.folder.metadata, json.dumps(found, indent=2) + "\n")
 
 
 def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path) -> StageRecord:
-    unreadable = stage.data.unreadable
+    unreadable = outcome.unreadable
     return StageRecord(
         name=stage.name,
         index=index,
@@ -188,14 +216,28 @@ def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path
     )
 
 
-def _check(run: RunConfig) -> None:
+def _check(run: RunConfig, ranks: Ranks) -> None:
     """What would only be noticed after hours of training otherwise."""
     for stage in run.stages:
+        if stage.batch_size < ranks.count:
+            raise StageError(
+                f"stage '{stage.name}': batch_size {stage.batch_size} leaves some of the {ranks.count} processes without an "
+                "image; it counts the images of all processes together"
+            )
         if stage.validate_every is not None and run.evaluation is None:
             raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")
     if run.evaluation is not None:
         load_protocol(run.evaluation.protocol)
         build("dataset", run.evaluation.data.name, run.evaluation.data.options)
+
+
+def _check_shared(folder: RunFolder, written: str, ranks: Ranks) -> None:
+    """All ranks read results and checkpoints that rank 0 writes."""
+    if not (folder.config.is_file() and file_sha256(folder.config) == written):
+        raise DadkitError(
+            f"process {ranks.rank} does not see the files that process 0 writes into {folder.path}; with several machines, "
+            "output must be a folder that all of them share"
+        )
 
 
 def _clear(folder: RunFolder) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -58,9 +58,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: the trained weights, the iteration they are from, iterations skipped, time taken."""
+    """How a stage ended: the trained weights, the iteration they are from, iterations skipped, time taken, samples that could
+    not be read (name -> reason).
+    """
 
     weights: dict[str, Tensor]
     step: int
     nonfinite: int
     seconds: float
+    unreadable: Mapping[str, str] = field(default_factory=dict)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dadkit.training.checkpoint import Checkpoint
+from dadkit.plugin import get_registry, warn_of_other_versions
+from dadkit.training.checkpoint import Checkpoint, Checkpoints
+from dadkit.training.data import merged, without_account
+from dadkit.training.distributed import Ranks
 from dadkit.training.scale import SourceScales
 
 if TYPE_CHECKING:
     from dadkit.training.loop import Trainer
 
-__all__ = ["collect", "restore"]
+__all__ = ["collect", "load_newest", "restore"]
 
 
 def collect(trainer: Trainer) -> dict[str, Any]:
     """Tensors and plain data only, so that it loads with ``weights_only=True``.
 
-    There is no state of random generators and no scheduler among it: both follow from the step.
+    There is no state of random generators and no scheduler among it: both follow from the step. All ranks call this, for the
+    account of what could not be read; the rest is the same on each.
     """
     return {
         "optimizer": trainer.optimizer.state_dict(),
@@ -24,17 +28,20 @@ def collect(trainer: Trainer) -> dict[str, Any]:
         "adapter": trainer.step.state_dict(),
         "scales": trainer.step.scales.state_dict(),
         "nonfinite": trainer.guard.count,
-        "data": trainer.stage.data.state(),
+        "data": merged(trainer.ranks.gather(trainer.stage.data.state())),
         "seconds": trainer.seconds,
+        "versions": get_registry().versions_in_use(),
     }
 
 
 def restore(trainer: Trainer, saved: Checkpoint) -> None:
-    """Put a checkpoint back, weights included.
+    """Put a checkpoint back, weights included. Warns where plugins of other versions are installed now.
 
     Raises:
         DataChangedError: the datasets changed.
     """
+    found = get_registry().versions_in_use()
+    warn_of_other_versions(saved.state.get("versions", {}), found, what=f"the checkpoint of step {saved.step}")
     trainer.student.load_state_dict(saved.model)
     trainer.optimizer.load_state_dict(saved.state["optimizer"])
     if trainer.ema is not None:
@@ -42,5 +49,13 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
     trainer.step.load_state_dict(saved.state["adapter"])
     trainer.step.scales = SourceScales.from_state_dict(saved.state["scales"])
     trainer.guard.count = saved.state["nonfinite"]
-    trainer.stage.data.restore(saved.state["data"])
+    data = saved.state["data"]
+    trainer.stage.data.restore(data if trainer.ranks.main else without_account(data))
     trainer.seconds_before = saved.state["seconds"]
+
+
+def load_newest(checkpoints: Checkpoints, ranks: Ranks) -> tuple[Checkpoint | None, list[str]]:
+    """The newest readable checkpoint, the same on every rank, or None; and what to tell the user about damaged ones."""
+    saved, damaged = checkpoints.load_newest() if ranks.main else (None, [])
+    step = ranks.from_main(lambda: None if saved is None else saved.step)
+    return (saved if ranks.main or step is None else checkpoints.load(step)), damaged

@@ -4,39 +4,36 @@
             + 0.1 L_anchor + labelled and extra terms            (ours; Depth Anything for the labelled term)
 
 The weights are the configuration's. Each term is a mean over the images it applies to: L_sc, L_lg and L_feat over unlabelled
-ones, the labelled term over labelled ones, the others over both. Models run under autocast, losses in float32 outside it.
+ones, the labelled term over labelled ones, the others over both. An image that CutMix mixed is compared region by region, and
+its patches are left out: L_lg of such an image is 0. Models run under autocast, losses in float32 outside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from dadkit.data.cutmix import paste
 from dadkit.data.sample import Batch
-from dadkit.interfaces import Prediction, Teacher
-from dadkit.losses import feature_alignment_loss, gradient_matching_loss, median_mad, scale_anchor_loss
+from dadkit.interfaces import FeatureEncoder, Prediction, Teacher
+from dadkit.losses import gradient_matching_loss, median_mad, scale_anchor_loss
+from dadkit.losses.scale import scale_of
 from dadkit.spaces import Space
-from dadkit.training.features import align_features
-from dadkit.training.labels import PseudoLabels, label, split_prediction
+from dadkit.training.ensemble import Drawn, Labeller, drawn_scale, label_with
+from dadkit.training.features import read_features
+from dadkit.training.labels import PseudoLabels, split_prediction
 from dadkit.training.pairs import MapPair, PatchPair, labelled_target, to_float
-from dadkit.training.scale import LABELS, SourceScales, is_constant
+from dadkit.training.regions import mixed_rows, regions_of
+from dadkit.training.scale import LABELS, SourceScales
 from dadkit.training.terms import FeatureTerm, Terms
 
-__all__ = ["DistillationStep", "Labeller", "StepResult"]
+__all__ = ["DistillationStep", "Drawn", "Labeller", "StepResult"]
 
 StudentForward = Callable[[Tensor], Prediction]
-
-
-@dataclass(frozen=True)
-class Labeller:
-    """A teacher under the name that logs and errors use, with its relative probability of being drawn."""
-
-    name: str
-    model: Teacher
-    probability: float = 1.0
 
 
 @dataclass
@@ -81,7 +78,7 @@ class DistillationStep(nn.Module):
         *,
         space: Space,
         teachers: Sequence[Labeller] = (),
-        reference: Teacher | None = None,
+        reference: FeatureEncoder | Teacher | None = None,
         scales: SourceScales | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -89,6 +86,8 @@ class DistillationStep(nn.Module):
         self.terms, self.space, self.autocast = terms, space, autocast
         self.scales = scales or SourceScales()
         self.adapter = terms.feature.adapter if terms.feature else None
+        # A loss with weights or buffers moves with this module.
+        self.extra = nn.ModuleList(term.loss for term in terms.extra if isinstance(term.loss, nn.Module))
         self.teachers = tuple(teachers)
         # In a tuple too, so that no teacher's weights become a part of this module.
         self._reference = (reference,)
@@ -99,7 +98,7 @@ class DistillationStep(nn.Module):
         unlabelled: Batch | None,
         labelled: Batch | None = None,
         *,
-        teacher: int = 0,
+        teacher: Drawn = 0,
         images: tuple[int, int] | None = None,
         with_stats: bool = False,
     ) -> StepResult:
@@ -107,9 +106,9 @@ class DistillationStep(nn.Module):
 
         Args:
             student: the student, perhaps compiled.
-            unlabelled: images that ``teachers[teacher]`` labels, or None.
+            unlabelled: images that teachers label, or None.
             labelled: images with true depth, or None.
-            teacher: the teacher drawn for this iteration.
+            teacher: who was drawn: an index, one for each unlabelled image of this micro-batch, or None for all together.
             images: numbers of unlabelled and labelled images in the whole iteration; None = the micro-batch is all of it.
             with_stats: also answer with the statistics of the student's raw maps.
         """
@@ -128,14 +127,35 @@ class DistillationStep(nn.Module):
         stats = self._stats([p.depth.detach() for p in predictions], sum(per_kind)) if with_stats else {}
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
 
-    def label(self, batch: Batch, teacher: int, *, regions: bool | None = None, patches: bool | None = None) -> PseudoLabels:
-        """What ``teachers[teacher]`` answers for regions and patches; None = where some term asks for them."""
+    def label(
+        self,
+        batch: Batch,
+        teacher: Drawn,
+        *,
+        regions: bool | None = None,
+        patches: bool | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> PseudoLabels:
+        """What the drawn teachers answer for regions and patches; None = where some term asks for them.
+
+        Args:
+            batch: the images.
+            teacher: who was drawn.
+            regions, patches: whether these are wanted.
+            rows: the images whose patches are wanted; None = all.
+        """
         if regions is None:
             regions = self.terms.needs_regions or (self._follows_primary and teacher == 0)
         if patches is None:
             patches = self.terms.local_global is not None
+        asked = (batch.images if regions else None, batch.patches if patches else None)
         with self._autocast(batch.images.device):
-            return label(self.teachers[teacher].model, batch, self.space, regions=regions, patches=patches)
+            return label_with(self.teachers, teacher, *asked, range(len(batch)) if rows is None else rows, self.space)
+
+    @property
+    def reference(self) -> FeatureEncoder | Teacher | None:
+        """The model of its own whose features the student follows; None if it follows the primary teacher's, or none."""
+        return self._reference[0]
 
     @property
     def _follows_primary(self) -> bool:
@@ -152,25 +172,41 @@ class DistillationStep(nn.Module):
         return split_prediction(prediction, [len(batch) for batch in batches])
 
     def _unlabelled(
-        self, values: dict[str, Tensor], student: Prediction, batch: Batch, teacher: int, share: float
+        self, values: dict[str, Tensor], student: Prediction, batch: Batch, teacher: Drawn, share: float
     ) -> list[MapPair]:
         """L_sc, L_lg and L_feat. Returns the pairs that the other terms take: the regions, the patches, or both."""
         terms = self.terms
-        seen = self.label(batch, teacher) if self.teachers else PseudoLabels()
-        scale = self.scales.factor(self.teachers[teacher].name) if self.teachers else 1.0
+        unmixed, mixed = mixed_rows(batch.pasted, len(batch))
+        seen = PseudoLabels()
+        scale: float | Tensor = 1.0
+        if self.teachers:
+            seen = self.label(batch, teacher, rows=unmixed)
+            scale = drawn_scale(self.teachers, teacher, self.scales)
+            scale = scale.to(batch.images.device) if isinstance(scale, Tensor) else scale
         pairs: list[MapPair] = []
         if terms.feature is not None:
-            values["feature"] = share * self._feature(terms.feature, student, batch, seen, teacher)
+            clean = paste(batch.images, batch.pasted) if mixed and batch.pasted is not None else batch.images
+            own = seen if teacher == 0 and not mixed else None
+            values["feature"] = share * self._feature(terms.feature, student, clean, own)
         if seen.region is not None and seen.region_mask is not None:
-            raw = terms.shared is not None and terms.shared.raw
-            slopes = not terms.gradient_on_patches
-            pair = MapPair(student.depth, seen.region, seen.region_mask, len(batch), scale, raw=raw, slopes=slopes)
-            pairs.append(pair)
+            pair = MapPair(
+                student.depth,
+                seen.region,
+                seen.region_mask,
+                len(batch),
+                scale,
+                intrinsics=batch.intrinsics,
+                raw=terms.shared is not None and terms.shared.raw,
+                slopes=not terms.gradient_on_patches,
+            )
+            pairs.append(_by_region(pair, batch, mixed) if mixed else pair)
             if terms.shared is not None:
-                values["shared"] = share * terms.shared.on_map(pair)
+                values["shared"] = share * terms.shared.on_map(pairs[-1])
         if terms.local_global is not None and seen.patches is not None and seen.patch_mask is not None:
-            patches = PatchPair(student.depth, seen.patches, seen.patch_mask, batch.boxes, scale)
-            values["local_global"] = share * terms.local_global.on_patches(patches)
+            depth, boxes = (x[unmixed] if mixed else x for x in (student.depth, batch.boxes))
+            some = scale[unmixed] if isinstance(scale, Tensor) else scale
+            patches = PatchPair(depth, seen.patches, seen.patch_mask, boxes, some)
+            values["local_global"] = share * (len(unmixed) / len(batch)) * terms.local_global.on_patches(patches)
             if terms.gradient_on_patches:
                 pairs.append(patches.sampled(raw=terms.local_global.raw))
         return pairs
@@ -179,7 +215,16 @@ class DistillationStep(nn.Module):
         """The labelled term; returns its pair."""
         target, mask = labelled_target(batch, self.space)
         term = self.terms.labelled
-        pair = MapPair(student.depth, target, mask, len(batch), self.scales.factor(LABELS), raw=term is not None and term.raw)
+        pair = MapPair(
+            student.depth,
+            target,
+            mask,
+            len(batch),
+            self.scales.factor(LABELS),
+            intrinsics=batch.intrinsics,
+            labelled=True,
+            raw=term is not None and term.raw,
+        )
         if term is not None:
             values["labelled"] = share * term.on_map(pair)
         return pair
@@ -189,29 +234,30 @@ class DistillationStep(nn.Module):
         terms = self.terms
         found: dict[str, Tensor] = {}
         if terms.gradient and pair.slopes:
-            target = pair.scaled_target if pair.raw else pair.target
-            found["gradient"] = gradient_matching_loss(
-                pair.pred, target, pair.mask, scales=terms.gradient_scales, normalize=not pair.raw, backend=terms.backend
-            )
+            maps = (pair.pred, pair.scaled_target if pair.raw else pair.target, pair.mask)
+            match_slopes = partial(gradient_matching_loss, scales=terms.gradient_scales, normalize=not pair.raw)
+            found["gradient"] = pair.mean(partial(match_slopes, *maps, backend=terms.backend))
         if terms.anchor and pair.whole and not pair.raw and self.space is not Space.METRIC:
-            found["anchor"] = scale_anchor_loss(pair.pred, pair.target, pair.mask, target_scale=1.0, student_scale=pair.scale)
-        if pair.whole:
-            for extra in terms.extra:
-                found[f"extra/{extra.name}"] = extra.loss(pair.pred, pair.scaled_target, pair.mask)
+            maps = (pair.pred, pair.target, pair.mask)
+            found["anchor"] = pair.mean(partial(scale_anchor_loss, *maps, target_scale=1.0, student_scale=pair.scale))
+        for extra in terms.extra:
+            if extra.takes(pair):
+                found[f"extra/{extra.name}"] = extra.on_map(pair, self.space)
         for name, value in found.items():
             values[name] = values[name] + share * value if name in values else share * value
 
-    def _feature(self, term: FeatureTerm, student: Prediction, batch: Batch, seen: PseudoLabels, teacher: int) -> Tensor:
-        """L_feat on the region view; the reference sees the clean pixels."""
-        if self._follows_primary and teacher == 0:
-            features = seen.features
+    def _feature(self, term: FeatureTerm, student: Prediction, images: Tensor, primary: PseudoLabels | None) -> Tensor:
+        """L_feat on the region view; the reference sees ``images``, the student's pixels before any change of colour.
+
+        ``primary`` holds what the primary teacher has already said about these very pixels, if it was asked.
+        """
+        if self._follows_primary and primary is not None:
+            features = primary.features
         else:
             reference = self.teachers[0].model if self._reference[0] is None else self._reference[0]
-            with self._autocast(batch.images.device):
-                features = reference(to_float(batch.images)).features
-        view = (batch.images.shape[-2], batch.images.shape[-1])
-        own, wanted = align_features(student.features[term.student_tap], features[term.reference_tap], view, self.adapter)
-        return feature_alignment_loss(own, wanted, cos_threshold=term.cos_threshold)
+            with self._autocast(images.device):
+                features = read_features(reference, to_float(images))
+        return term.compare(student.features, features, (images.shape[-2], images.shape[-1]))
 
     def _stats(self, maps: list[Tensor], images: int) -> dict[str, Tensor]:
         depth = torch.cat(maps)
@@ -220,5 +266,21 @@ class DistillationStep(nn.Module):
             "median": median.sum() / images,
             "mad": mad.sum() / images,
             "nonpositive": (depth <= 0).float().mean((1, 2, 3)).sum() / images,
-            "constant": is_constant(depth, mad).sum(),
+            "constant": scale_of(depth, None)[1].sum(),
         }
+
+
+def _by_region(pair: MapPair, batch: Batch, mixed: Sequence[int]) -> MapPair:
+    """The pair of a mixed batch, a row for each region."""
+    assert batch.pasted is not None
+    size = (pair.pred.shape[-2], pair.pred.shape[-1])
+    regions = regions_of(batch.pasted, mixed, size, pair.pred.device)
+    return replace(
+        pair,
+        pred=pair.pred[regions.seen],
+        target=pair.target[regions.source],
+        mask=pair.mask[regions.source] & regions.mask,
+        scale=pair.scale[regions.source] if isinstance(pair.scale, Tensor) else pair.scale,
+        weights=regions.weight,
+        intrinsics=None if pair.intrinsics is None else pair.intrinsics[regions.source],
+    )

@@ -1,6 +1,7 @@
 """`dadkit predict`, `evaluate` and `protocols` as a user calls them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,6 +78,8 @@ def test_protocols_are_listed_and_shown(capsys):
     names = [protocol["name"] for protocol in json.loads(capsys.readouterr().out)]
     assert "affine-disparity" in names
     assert _run("protocols", "affine-disparity") == 0
-    assert "alignment: scale-shift" in capsys.readouterr().out
+    assert re.search(r"alignment +scale-shift", capsys.readouterr().out)
+    assert _run("protocols", "show", "marigold", "--dataset", "nyuv2") == 0
+    assert re.search(r"crop +eigen-nyu", capsys.readouterr().out)
     assert _run("protocols", "affine-disprity") == 2
     assert "did you mean" in capsys.readouterr().err

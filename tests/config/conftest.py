@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dadkit.config import RunConfig, load_run
 from dadkit.config.problems import ConfigError
-from dadkit.plugin import Component, PluginError
+from dadkit.plugin import Component, PluginError, Registry
 from dadkit.plugin.messages import unknown_component
 
 
@@ -104,6 +104,7 @@ TARGETS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("teacher", "toy/depth"): (large, {"space": "depth"}),
     ("teacher", "toy/metric"): (large, {"space": "metric"}),
     ("teacher", "toy/broken"): (nothing, {}),
+    ("encoder", "toy/eyes"): (tiny, {"config": "TinyOptions"}),
     ("normalizer", "hybrid"): (segments, {}),
     ("normalizer", "global"): (nothing, {}),
     ("normalizer", "local"): (nothing, {}),
@@ -138,6 +139,8 @@ class ToyRegistry:
             if component.kind == kind and name in (component.name, *component.aliases):
                 return component
         raise PluginError(unknown_component(kind, name, self._components))
+
+    resolve_first = Registry.resolve_first
 
     def load(self, component: Component) -> Callable[..., Any]:
         if component.name == "toy/broken":

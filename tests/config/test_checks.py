@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -74,6 +75,20 @@ def test_data_to_learn_from(problems: Problems, small: str) -> None:
     assert problems(student + teacher + "data: {unlabelled: [{name: procedural}]}\n") == []
     feature = "losses: {feature: {weight: 1, reference: {name: toy/tiny}}}\n"
     assert problems(student + "data: {root: photos}\n" + feature) == []
+
+
+def test_a_reference_is_an_encoder_or_else_a_teacher(load: Load, problems: Problems, small: str) -> None:
+    def reference(text: str) -> str:
+        return small + f"losses: {{feature: {{weight: 1, reference: {{{text}}}}}}}\n"
+
+    (stage,) = load(reference("name: toy/eyes, options: {width: 16}")).stages
+    assert stage.losses.feature.reference.options == {"width": 16, "weights": None}
+    (stage,) = load(reference("name: toy/huge")).stages
+    assert stage.losses.feature.reference.name == "toy/large"  # a teacher, under its present name
+    assert "width: must be at least 8" in one(problems, reference("name: toy/eyes, options: {width: 2}"))
+    assert "unknown feature encoder 'toy/eye'; did you mean 'toy/eyes'?" in one(problems, reference("name: toy/eye"))
+    assert "'toy/any' is a student, not a feature encoder" in one(problems, reference("name: toy/any"))
+    assert "unknown key" in one(problems, reference("name: toy/eyes, probability: 1"))
 
 
 def test_both_kinds_of_data_are_in_a_batch(problems: Problems, small: str) -> None:
@@ -196,6 +211,62 @@ def test_every_kind_of_component_is_looked_up(problems: Problems, small: str) ->
         "unknown context sampler 'c'",
         "unknown normalizer 'n'",
         "unknown loss 'l'",
-        "unknown teacher 't'",
+        "unknown feature encoder 't'",
         "unknown dataset 'd3'",
     ]
+
+
+DEPTH = (
+    "teachers: [{name: toy/depth}]\nstudent: {name: toy/chosen, options: {space: depth}}\ndata: {root: photos}\niterations: 5\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("pairwise", r"cosine is 1 or -1"),
+        ("spatial-kl", r"softmax is always 1: the loss is 0.*losses\.feature\.loss: spatial-kl"),
+        ("silog", r"compares logarithms of metres, but the student answers in space 'disparity'"),
+        ("geometric", r"affine disparity has an unknown shift.*assume_inverse"),
+    ],
+)
+def test_losses_that_cannot_compare_these_maps_are_refused_with_the_reason(
+    problems: Problems, small: str, extra: str, expected: str
+) -> None:
+    found = problems(small + f"losses: {{extra: [{{name: {extra}}}]}}\n")
+    assert any(re.search(expected, text) and text.startswith("run.yaml:6:") for text in found), found
+
+
+def test_a_geometric_loss_with_an_assumption_is_not_refused_for_its_space(problems: Problems, small: str) -> None:
+    options = "{assume_inverse: {scale: 1, shift: 0.1}}"
+    found = problems(small + f"losses: {{extra: [{{name: geometric, options: {options}}}]}}\n")
+    assert not any("unknown shift" in text for text in found), found
+
+
+def test_averaged_teachers_need_permission(problems: Problems) -> None:
+    two = "student: {name: toy/tiny}\nteachers: [{name: toy/large}, {name: toy/tiny}]\ndata: {root: photos}\niterations: 5\n"
+    (problem,) = problems(two + "selection: average\n")
+    assert problem.startswith("run.yaml:5:12: selection: averaged teachers fail (Distill Any Depth, Table 4")
+    assert problems(two + "selection: average\nallow_unsound: true\n") == []
+    assert problems(two + "selection: sample\n") == []
+
+
+def test_cutmix_needs_two_unlabelled_images(problems: Problems, small: str) -> None:
+    (problem,) = problems(small + "batch_size: 1\nperturb: {cutmix: {area: [0.1, 0.2]}}\n")
+    assert "CutMix pastes between two images" in problem
+    assert problems(small + "batch_size: 1\nperturb: {cutmix: {probability: 0}}\n") == []
+    labelled = "student: {name: toy/tiny}\ndata: {labelled: [{name: procedural}]}\niterations: 5\nperturb: {}\n"
+    (problem,) = problems(labelled)
+    assert "the stage has none" in problem
+
+
+def test_intervals_of_perturbations_are_ordered(problems: Problems, small: str) -> None:
+    found = problems(small + "perturb: {cutmix: {area: [0.5, 0.2]}, blur: {sigma: [0, 1]}}\n")
+    assert len(found) == 2
+    assert all("is [least, largest], above 0" in text for text in found)
+
+
+def test_an_extra_loss_on_labels_alone_teaches_nothing_about_teachers(problems: Problems, small: str) -> None:
+    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, extra: [{name: toy/silog, on: labels}]}\n"
+    assert any("teach nothing" in text for text in problems(small + off))
+    assert problems(small + off.replace("on: labels", "on: teachers")) == []

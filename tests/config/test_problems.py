@@ -72,7 +72,7 @@ losses:
         ("losses: {feature: {reference: {nmae: a}}}", "2:32: losses.feature.reference.nmae: unknown key, did you mean 'name'?"),
         (
             "losses: {feature: {reference: {}}}",
-            "2:31: losses.feature.reference: a teacher is either a registered component (name: …)",
+            "2:31: losses.feature.reference: a reference is either a registered component (name: …)",
         ),
         ("contexts: {options: 5}", "2:21: contexts.options: must be a mapping of keys to values, got 5"),
         ("contexts: {name: 5}", "2:18: contexts.name: must be text, got 5; put it in quotes"),

@@ -15,7 +15,7 @@ from dadkit.config import ConfigError, default_text, json_schema, load_run
 from dadkit.config.reader import read_document
 from dadkit.config.reference import find_keys, markdown, renew
 from dadkit.config.schema import OptimConfig, RunConfig, RunFile, StageConfig, StageFields, StudentConfig
-from dadkit.config.slots import find_slots, kind_of, models_in, slot_paths
+from dadkit.config.slots import find_slots, kinds_of, models_in, slot_paths
 from dadkit.plugin import PluginError
 from dadkit.plugin.hookspecs import KINDS
 
@@ -48,7 +48,8 @@ def test_every_field_that_names_components_says_of_which_kind() -> None:
     for model in all_models():
         for name, field in model.model_fields.items():
             named = any({"name", "options"} <= set(inner.model_fields) for inner in models_in(field.annotation))
-            assert (kind_of(field) in KINDS) == named, f"{model.__name__}.{name}"
+            assert bool(kinds_of(field)) == named, f"{model.__name__}.{name}"
+            assert set(kinds_of(field)) <= set(KINDS)
 
 
 def test_slots() -> None:
@@ -56,9 +57,9 @@ def test_slots() -> None:
     data = {
         "stages": [{"student": {"name": "a"}, "teachers": [{"stage": "b"}, 5], "losses": {"feature": {"reference": "teacher"}}}]
     }
-    assert [(slot.kind, slot.path) for slot in find_slots(RunConfig, data)] == [
-        ("student", ("stages", 0, "student")),
-        ("teacher", ("stages", 0, "teachers", 0)),
+    assert [(slot.kinds, slot.path) for slot in find_slots(RunConfig, data)] == [
+        (("student",), ("stages", 0, "student")),
+        (("teacher",), ("stages", 0, "teachers", 0)),
     ]
 
 

@@ -53,6 +53,8 @@ def test_scale_and_shift_of_the_prediction_change_nothing(scene):
 def test_a_metric_prediction_fits_every_protocol(scene):
     depth, valid = scene
     for name in protocol_names():
+        if load_protocol(name).task == "ordinal":
+            continue
         scores = load_protocol(name).score(Prediction(depth, Space.METRIC), depth, valid)
         assert scores.metrics["abs_rel"].max() < 1e-5, name
 

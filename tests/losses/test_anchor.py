@@ -109,7 +109,7 @@ def test_the_teachers_scale_is_the_median_of_its_first_maps_then_frozen():
         anchor(pred, maps_with_spreads([1e-3, 1e-3]), teacher=0)
     assert anchor.target_scale(0).item() == pytest.approx(7.0, rel=1e-5)
     assert anchor.target_scale(1).item() == pytest.approx(20.0, rel=1e-5)
-    assert anchor.target_counts.tolist() == [5, 2]
+    assert [meter.count.item() for meter in anchor.targets] == [5, 2]
 
 
 def test_constant_and_bad_maps_are_not_measured_and_evaluation_measures_nothing():
@@ -117,11 +117,11 @@ def test_constant_and_bad_maps_are_not_measured_and_evaluation_measures_nothing(
     pred, target = maps_with_spreads([1.0, 1.0, 1.0]), maps_with_spreads([2.0, 3.0, 4.0])
     target[0], target[1, 0, 0] = 1.5, torch.nan
     assert anchor(pred, target).isnan()
-    assert anchor.target_counts.tolist() == [1]
+    assert anchor.targets[0].count.item() == 1
     assert anchor.target_scale().item() == pytest.approx(4.0, rel=1e-5)
     anchor.eval()
     anchor(pred, maps_with_spreads([2.0, 2.0, 2.0]))
-    assert anchor.target_counts.tolist() == [1]
+    assert anchor.targets[0].count.item() == 1
 
 
 def test_nothing_measured_means_no_loss():

@@ -1,15 +1,21 @@
-"""Maps of every awkward kind, and the fused operators where they are built."""
+"""Maps of every awkward kind, and the fused operators wherever they run.
+
+The same tests hold the operators' CPU code, the device kernels run on the CPU thread after thread ("emulated"), and, where there is a
+GPU, the same kernels on it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from dadkit.ops import fused as fused_module
+from dadkit.ops import library
 from dadkit.ops.library import load_error
 
 KINDS = ("smooth", "noise", "quantised", "sky", "ramp", "offset", "outlier", "constant")
@@ -19,8 +25,12 @@ OPERATOR_TESTS = {
     "test_fused_local_global",
     "test_fused_transforms",
     "test_fused_parallel",
-    "test_device_kernels",
+    "test_fused_gradient_matching",
 }
+EVERYWHERE = {"test_fused_values", "test_fused_degenerate", "test_fused_local_global", "test_fused_gradient_matching"}
+NO_GPU = "no CUDA device" if not torch.cuda.is_available() else ""
+NOT_BUILT = "the library was built without its CUDA part" if "cuda" not in fused_module.DEVICES else ""
+PLACES = ("cpu", "emulated", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU or NOT_BUILT), reason=NO_GPU or NOT_BUILT)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,9 +42,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-@pytest.fixture(scope="session")
-def fused() -> ModuleType:
-    return fused_module
+class Fused:
+    """``dadkit.ops.fused`` at a place; takes and answers tensors on the CPU."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.device = "cuda" if place == "cuda" else "cpu"
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(fused_module, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            arguments, options = tree_map_only(Tensor, lambda x: x.to(self.device), (arguments, options))
+            return tree_map_only(Tensor, lambda x: x.cpu(), function(*arguments, **options))
+
+        return call if callable(function) else function
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    everywhere = metafunc.module.__name__.rpartition(".")[2] in EVERYWHERE and "isa" not in metafunc.fixturenames
+    if "fused" in metafunc.fixturenames and everywhere:
+        metafunc.parametrize("fused", PLACES, indirect=True)
+
+
+@pytest.fixture
+def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fused:
+    place = getattr(request, "param", "cpu")
+    if place == "emulated":
+        monkeypatch.setattr(library, "NAMESPACE", "dadkit_emulated")
+    return Fused(place)
 
 
 @pytest.fixture(autouse=True)

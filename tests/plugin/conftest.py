@@ -6,75 +6,12 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import distributions
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
-from dadkit.plugin import Registry
-
-
-class PluginFarm:
-    """Fake installed distributions in a temporary folder: metadata and modules, without pip."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def add(
-        self,
-        plugin: str,
-        code: str = "",
-        *,
-        distribution: str | None = None,
-        version: str = "0.1",
-        requires: Sequence[str] = (),
-        target: str | None = None,
-        modules: Mapping[str, str] | None = None,
-        site: str = "site",
-    ) -> str:
-        """One distribution with one plugin; returns the name of its entry module.
-
-        Args:
-            plugin: name of the plugin.
-            code: source of the entry module.
-            distribution: name of the distribution, ``dadkit-PLUGIN`` by default.
-            requires: its Requires-Dist lines.
-            target: the entry point's value; by default a module of its own.
-            modules: further modules of the entry package: name -> source.
-            site: which folder of the path it is installed in.
-        """
-        distribution = distribution or f"dadkit-{plugin}"
-        package = f"farm_{distribution.replace('-', '_').lower()}"
-        root = self.folder / site
-        (root / package).mkdir(parents=True, exist_ok=True)
-        for name, source in {"__init__": code, **(modules or {})}.items():
-            (root / package / f"{name}.py").write_text(dedent(source))
-        info = root / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir(exist_ok=True)
-        lines = [f"Requires-Dist: {requirement}" for requirement in requires]
-        (info / "METADATA").write_text(
-            "\n".join(["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}", *lines])
-        )
-        (info / "entry_points.txt").write_text(f"[dadkit]\n{plugin} = {target or package}\n")
-        return target or package
-
-    def add_good(self, plugin: str, components: Mapping[str, str] | None = None, **keywords: object) -> str:
-        """A plugin whose teachers (name -> source of the target's module ``code``) can be built."""
-        names = components or {"small": "class Small:\n    pass\n"}
-        package = f"farm_{str(keywords.get('distribution') or f'dadkit-{plugin}').replace('-', '_').lower()}"
-        registrations = "\n".join(
-            f'    register("{name}", "{package}.{name}:{name.capitalize()}", api=1, summary="toy {name}", space="disparity")'
-            for name in names
-        )
-        code = f"import dadkit\n\n@dadkit.hookimpl\ndef register_teachers(register):\n{registrations}\n"
-        return self.add(plugin, code, modules=names, **keywords)  # type: ignore[arg-type]
-
-    def registry(self, *, sites: Sequence[str] = ("site",), version: str = "0.1.0", disabled: Sequence[str] = ()) -> Registry:
-        """A registry that sees nothing but the farm."""
-        path = [str(self.folder / site) for site in sites]
-        return Registry(distributions(path=path), version=version, disabled=disabled)
+from dadkit.testing import PluginFarm
 
 
 @pytest.fixture
@@ -101,7 +38,7 @@ class Environment:
             script = folder / "bin" / name
             script.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -P -m {name} "$@"\n')
             script.chmod(0o755)
-        dropped = {"PYTHONPATH", "PYTHONHOME", "FORCE_COLOR", "DADKIT_DISABLE_PLUGINS"}
+        dropped = {"PYTHONPATH", "PYTHONHOME", "FORCE_COLOR", "DADKIT_DISABLE_PLUGINS", "DADKIT_STRICT_PLUGINS"}
         self._variables = {key: value for key, value in os.environ.items() if key not in dropped}
         self._variables |= {
             "PATH": f"{folder}/bin{os.pathsep}{os.environ['PATH']}",
@@ -109,6 +46,7 @@ class Environment:
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",  # pip reads the value of --no-xxx options the other way round: 0 is "no isolation"
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "DADKIT_HOME": str(work.parent / "settings"),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "200",
         }

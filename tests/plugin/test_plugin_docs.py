@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -36,6 +37,27 @@ def test_every_state_has_an_anchor():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["first-teacher.md", "plugins.md"])
+@pytest.mark.parametrize(
+    "page", ["first-teacher.md", "plugins.md", "new-plugin.md", "testing.md", "../examples/lantern/README.md"]
+)
 def test_the_page_works_as_written(execute_page, page):
     execute_page(DOCS / page)
+
+
+def test_the_example_is_its_page_word_for_word():
+    """What the tutorial shows is what lies beside it."""
+    folder = DOCS.parent / "examples" / "lantern"
+    blocks = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", (folder / "README.md").read_text(), re.MULTILINE | re.DOTALL))
+    files = {
+        path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.suffix in {".py", ".toml", ".yaml"}
+    }
+    assert blocks.keys() == files.keys()
+    assert {name: path.read_text() for name, path in files.items()} == blocks
+
+
+def test_the_example_uses_public_names_only():
+    folder = DOCS.parent / "examples" / "lantern"
+    public = json.loads((DOCS.parent / "tests" / "api_surface.json").read_text())
+    for path in folder.rglob("*.py"):
+        for module, names in re.findall(r"^from (dadkit[\w.]*) import (\([^)]*\)|.*)", path.read_text(), re.MULTILINE):
+            assert set(re.findall(r"\w+", names)) <= public[module].keys(), path

@@ -159,8 +159,8 @@ def test_a_component_of_a_broken_plugin_names_plugin_distribution_cause_and_reme
         acme.registry().resolve("teacher", "bad/x")
     assert str(caught.value) == (
         "teacher 'bad/x' cannot be had, plugin 'bad' (dadkit-bad 1.2) is import-error: ModuleNotFoundError: "
-        "No module named 'a_package_that_nobody_has'; mend or upgrade dadkit-bad, or switch it off with "
-        "DADKIT_DISABLE_PLUGINS=bad. `dadkit plugins show bad` says more"
+        "No module named 'a_package_that_nobody_has'; mend or upgrade dadkit-bad, or switch it off: "
+        "`dadkit plugins disable bad`. `dadkit plugins show bad` says more"
     )
 
 
@@ -219,6 +219,26 @@ def test_targets_that_cannot_be_imported_are_explained(plugin_farm, target, requ
         registry.load(component)
     assert str(caught.value).startswith("student 'x/t' (plugin x, dadkit-x 0.1)")
     assert caught.value.exit_code == 2
+
+
+def test_a_missing_extra_is_named_as_pip_takes_it(plugin_farm, monkeypatch):
+    code = """
+    import dadkit
+
+    @dadkit.hookimpl
+    def register_students(register):
+        register("t", "farm_dadkit_x.m:T", api=1, requires=["dadkit[magic]"])
+    """
+    plugin_farm.add("x", code, modules={"m": "class T: ..."})
+    registry = plugin_farm.registry()
+    component = registry.resolve("student", "x/t")
+    required = ["torch>=2", "nobody-has-me>=3; extra == 'magic'", "nor-me; extra == 'other'"]
+    monkeypatch.setattr("dadkit.plugin.targets.metadata.requires", lambda name: required)
+    message = r"needs dadkit\[magic\] \(nobody-has-me is not installed\): `pip install 'dadkit\[magic\]'`"
+    with pytest.raises(PluginError, match=message):
+        registry.load(component)
+    required[1] = "pluggy>=1; extra == 'magic'"
+    assert registry.load(component).__name__ == "T"
 
 
 def test_option_models_must_be_classes(plugin_farm):

@@ -50,7 +50,7 @@ def test_import_error(plugin_farm, code, reason):
     record = only(plugin_farm)
     assert (record.state, record.reason, record.components) == (PluginState.IMPORT_ERROR, reason, ())
     assert "Traceback (most recent call last)" in record.traceback
-    assert record.remedy == "mend or upgrade dadkit-bad, or switch it off with DADKIT_DISABLE_PLUGINS=bad"
+    assert record.remedy == "mend or upgrade dadkit-bad, or switch it off: `dadkit plugins disable bad`"
 
 
 @pytest.mark.parametrize("target", ["farm_dadkit_bad:missing", "not an entry point", "no_such_module_anywhere"])
@@ -76,8 +76,8 @@ def test_keyboard_interrupt_passes(plugin_farm):
         ),
         (
             "import dadkit\n\n@dadkit.hookimpl\ndef at_startup(): ...\n",
-            "unknown hook 'at_startup'; there are register_teachers, register_students, register_normalizers, "
-            "register_context_samplers, register_losses, register_datasets",
+            "unknown hook 'at_startup'; there are register_teachers, register_students, register_encoders, "
+            "register_normalizers, register_context_samplers, register_losses, register_datasets",
         ),
         (
             "def register_students(register): ...\n",
@@ -232,7 +232,7 @@ def test_disabled_plugins_are_not_imported(plugin_farm, pattern):
     registry = plugin_farm.registry(disabled=["other", pattern])
     (record,) = registry.plugins(load=True)
     assert (record.state, record.state.is_failure, module in sys.modules) == (PluginState.DISABLED, False, False)
-    with pytest.raises(PluginError, match="take 'acme' out of DADKIT_DISABLE_PLUGINS"):
+    with pytest.raises(PluginError, match="`dadkit plugins enable acme`, or take 'acme' out of DADKIT_DISABLE_PLUGINS"):
         registry.resolve("teacher", "acme/small")
 
 

@@ -53,14 +53,14 @@ def test_a_fresh_stage_forgets_what_an_earlier_attempt_logged(tmp_path):
 def test_the_window_averages_what_was_finite():
     window = Window()
     for value, finite in ((1.0, True), (float("nan"), False), (3.0, True)):
-        window.add({"loss/total": torch.tensor(value)}, torch.tensor(finite), images=4, teacher="a" if finite else "b")
-    window.add({"student/mad": torch.tensor(5.0)}, torch.tensor(True), images=4, teacher="a")
+        window.add({"loss/total": torch.tensor(value)}, torch.tensor(finite), images=4, teachers=["a" if finite else "b"])
+    window.add({"student/mad": torch.tensor(5.0)}, torch.tensor(True), images=4, teachers=["a"])
     values = window.close()
     assert values["loss/total"] == 2.0
     assert values["student/mad"] == 5.0
     assert (values["teacher/a"], values["teacher/b"]) == (0.75, 0.25)
     assert values["images_per_s"] > 0
-    window.add({"loss/total": torch.tensor(7.0)}, torch.tensor(True), images=4, teacher=None)
+    window.add({"loss/total": torch.tensor(7.0)}, torch.tensor(True), images=4, teachers=[])
     values = window.close()
     assert values["loss/total"] == 7.0
     assert "teacher/a" not in values

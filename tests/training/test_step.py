@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
-from dadkit.interfaces import Prediction
+from dadkit.interfaces import FeatureEncoder, NetworkSpec, Prediction
 from dadkit.losses import (
     feature_alignment_loss,
     gradient_matching_loss,
@@ -305,6 +306,23 @@ def test_a_reference_of_its_own_needs_no_teachers(toys):
     assert [name for name, _ in step.named_parameters()] == ["adapter.weight", "adapter.bias"]
 
 
+def test_a_feature_encoder_is_a_reference_too(toys):
+    class Eyes(FeatureEncoder):
+        def __init__(self):
+            super().__init__()
+            self.spec = NetworkSpec("eyes", size_multiple=8, features={"tokens": 6})
+            self.net = nn.Conv2d(3, 6, 8, stride=8)
+
+        def encode(self, x):
+            return {"tokens": self.net(x).flatten(2).transpose(1, 2)}
+
+    step = make_step(toys, Terms(feature=FeatureTerm(1.0)), teachers=(), reference=Eyes())
+    student = toys.Student()
+    step(student, toys.batch()).total.backward()
+    assert student.encoder[0].weight.grad.abs().sum() > 0
+    assert not list(step.parameters())
+
+
 def test_an_adapter_only_where_widths_differ():
     assert make_adapter(6, 6) is None
     assert make_adapter(6, 4).weight.shape == (4, 6)
@@ -363,8 +381,10 @@ def test_statistics_of_the_raw_maps(toys):
 def test_micro_batches_are_a_partition(toys):
     data = Iteration(toys.batch(5), toys.batch(2, seed=3, depth=True))
     parts = list(micro_batches(data, 4))
-    assert [part.counts for part in parts] == [(1, 0), (1, 1), (1, 0), (2, 1)]
-    assert sum((part.keys[: part.counts[0]] for part in parts), ()) == data.unlabelled.keys
+    assert [part.here for part in parts] == [(1, 0), (1, 1), (1, 0), (2, 1)]
+    assert {part.counts for part in parts} == {(5, 2)}
+    assert [part.first for part in parts] == [0, 1, 2, 3]
+    assert sum((part.keys[: part.here[0]] for part in parts), ()) == data.unlabelled.keys
     assert torch.equal(torch.cat([part.unlabelled.boxes for part in parts]), data.unlabelled.boxes)
     assert all(part.unlabelled.student_images is part.unlabelled.images for part in parts)
     assert math.isclose(sum(len(p.unlabelled) / data.counts[0] for p in parts), 1)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dadkit.errors import DadkitError
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import WeightsError, load_strict, read_config, read_weights
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -92,9 +92,37 @@ def test_files_without_tensors(tmp_path, content, message):
 
 
 def test_missing_file_is_a_user_error(tmp_path):
-    with pytest.raises(DadkitError, match=r"no weight file at .*model\.safetensors") as error:
-        read_weights(tmp_path)
+    with pytest.raises(DadkitError, match=r"no weight file at .*w\.pth; give the path") as error:
+        read_weights(tmp_path / "w.pth")
     assert error.value.exit_code == 2
+    with pytest.raises(DadkitError, match=r"no weight file in the folder .*; looked for model\.safetensors, "):
+        read_weights(tmp_path)
+
+
+def test_a_folders_only_weight_file_is_taken_whatever_its_name(tmp_path):
+    torch.save(STATE, tmp_path / "depth.pth")
+    (tmp_path / "README.md").write_text("hello")
+    assert same(read_weights(tmp_path))
+    torch.save({}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"several weight files; give one of them: depth\.pth, other\.pth"):
+        read_weights(tmp_path)
+    save_file(STATE, tmp_path / "model.safetensors")
+    assert same(read_weights(tmp_path))
+
+
+def test_the_config_beside_weights(tmp_path):
+    assert read_config(tmp_path) is None
+    (tmp_path / "config.json").write_text('{"max_depth": 20}')
+    save_file(STATE, tmp_path / "model.safetensors")
+    torch.save(STATE, tmp_path / "other.pth")
+    assert read_config(tmp_path) == read_config(tmp_path / "model.safetensors") == {"max_depth": 20}
+    assert read_config(tmp_path / "other.pth") is None  # the config says nothing about that one
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(WeightsError, match="holds a list, not a mapping"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match=r"cannot read .*config\.json"):
+        read_config(tmp_path)
 
 
 def module() -> nn.Module:

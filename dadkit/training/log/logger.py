@@ -17,7 +17,7 @@ from dadkit.training.log.metrics import MetricsFile
 from dadkit.training.log.progress import StageProgress
 from dadkit.training.log.samples import write_picture
 
-__all__ = ["StageLogger"]
+__all__ = ["Silent", "StageLogger"]
 
 
 class StageLogger:
@@ -56,6 +56,10 @@ class StageLogger:
         self._board.scalars(step, {"validation/abs_rel": abs_rel})
         self.say(f"iteration {step}: validation AbsRel {abs_rel:.4f}")
 
+    def advance(self, step: int) -> None:
+        """An iteration is done."""
+        self.progress.advance(step)
+
     def say(self, message: str) -> None:
         """A line on the console."""
         self.progress.say(message)
@@ -68,3 +72,31 @@ class StageLogger:
         """Write a sample grid."""
         write_picture(self._samples / f"step-{step:08d}.jpg", picture)
         self._board.picture(step, "samples", picture)
+
+
+class Silent:
+    """A :class:`StageLogger` that writes nothing: that of every rank but the first."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def values(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def validation(self, step: int, abs_rel: float) -> None:
+        """Nothing."""
+
+    def advance(self, step: int) -> None:
+        """Nothing."""
+
+    def say(self, message: str) -> None:
+        """Nothing."""
+
+    def warn(self, message: str) -> None:
+        """Nothing."""
+
+    def picture(self, step: int, picture: NDArray[np.uint8]) -> None:
+        """Nothing."""

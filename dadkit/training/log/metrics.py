@@ -6,7 +6,8 @@ Each line holds ``stage``, ``step`` (iterations done) and, for the iterations si
 * ``student/median``, ``student/mad``, ``student/nonpositive``: of the student's raw maps in the logged iteration: mean over
   images of the median and of the mean absolute deviation, share of pixels <= 0; ``student/constant``: how many were constant;
 * ``grad_norm`` (mean, before clipping), ``lr/encoder``, ``lr/decoder``;
-* ``images_per_s``, ``data_wait`` (share of the time in [0, 1]), ``seconds`` since the stage began in this process;
+* ``images_per_s``; ``data_wait``: share of the time, in [0, 1], in which training stood still because no batch was ready (of
+  several processes, the one that waited longest); ``seconds`` since the stage began in this process;
 * ``teacher/NAME``: share of the iterations in which it was drawn;
 * ``nonfinite``: skipped iterations so far; ``unreadable``: samples so far that could not be read;
 * ``validation/abs_rel`` where the stage was evaluated.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,14 @@ SMALLEST = 160
 
 
 def sample_grid(
-    images: Tensor, boxes: Tensor, target: Tensor, mask: Tensor, student: Tensor, *, space: Space, source: str
+    images: Tensor,
+    boxes: Sequence[Tensor] | Tensor,
+    target: Tensor,
+    mask: Tensor,
+    student: Tensor,
+    *,
+    space: Space,
+    source: str,
 ) -> NDArray[np.uint8]:
     """A picture with one row per image.
 
@@ -31,7 +39,7 @@ def sample_grid(
 
     Args:
         images: (B, 3, v, v) uint8 views.
-        boxes: (B, N, 4) the patches in pixels of the view.
+        boxes: what is drawn into each view, (N, 4) in its pixels: patches, or the border of a pasted rectangle.
         target, mask: (B, 1, v, v) the teacher's map (or true depth) and where it is valid.
         student: (B, 1, v, v) the student's map.
         space: of both maps.
@@ -40,7 +48,7 @@ def sample_grid(
     zoom = max(1, -(-SMALLEST // images.shape[-1]))
     matched = student if space is Space.METRIC else match_scale(student, target, mask)
     rows = []
-    for image, box, t, m, s in zip(images.cpu(), boxes.cpu(), target.cpu(), mask.cpu(), matched.cpu(), strict=True):
+    for image, box, t, m, s in zip(images.cpu(), boxes, target.cpu(), mask.cpu(), matched.cpu(), strict=True):
         limits = pictures.percentile_limits(pictures.nearness(t, space), m)
         cells = [
             pictures.to_uint8(image),
@@ -49,7 +57,7 @@ def sample_grid(
             difference(s, t, m),
         ]
         cells = [cell.repeat(zoom, axis=0).repeat(zoom, axis=1) for cell in cells]
-        rows.append([pictures.draw_boxes(cells[0], box * zoom), *cells[1:]])
+        rows.append([pictures.draw_boxes(cells[0], box.cpu() * zoom), *cells[1:]])
     return pictures.grid(rows, titles=["image", source, "student", "|difference|"])
 
 

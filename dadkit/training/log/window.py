@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from dadkit.training.distributed import ALONE, Ranks
 
 __all__ = ["Window"]
 
@@ -35,25 +38,35 @@ class Window:
         yield
         self._waited += time.monotonic() - begun
 
-    def add(self, values: Mapping[str, Tensor], finite: Tensor, *, images: int, teacher: str | None) -> None:
-        """One iteration: scalars on the device, whether it counted, how many images, which teacher."""
+    def add(self, values: Mapping[str, Tensor], finite: Tensor, *, images: int, teachers: Sequence[str]) -> None:
+        """One iteration: scalars on the device, whether it counted, how many images, which teachers labelled them."""
         self._images += images
-        if teacher is not None:
-            self._teachers[teacher] += 1
+        self._teachers.update(teachers)
         for name, value in values.items():
             kept = torch.where(finite, value.detach().float(), 0.0)
             self._sums[name] = self._sums[name] + kept if name in self._sums else kept
             self._counts[name] = self._counts[name] + finite if name in self._counts else finite.long()
 
-    def close(self) -> dict[str, float]:
-        """Means, rates and shares since the last call; this is where the device is waited for. NaN where nothing counted."""
-        means = {name: float(total / self._counts[name]) for name, total in self._sums.items()}
+    def close(self, ranks: Ranks = ALONE) -> dict[str, float]:
+        """Means, rates and shares since the last call; this is where the device is waited for. NaN where nothing counted.
+
+        Every value of an iteration is a sum over its micro-batches, so the ranks' sums are added up. The wait for data is that
+        of the rank that waited longest, since the others wait for it.
+        """
+        own = {name: (float(total), int(self._counts[name])) for name, total in self._sums.items()}
+        found = ranks.gather((own, self._waited))
+        names = dict.fromkeys(name for sums, _ in found for name in sums)
+        parts = {name: [sums[name] for sums, _ in found if name in sums] for name in names}
+        means = {
+            name: sum(total for total, _ in some) / count if (count := max(n for _, n in some)) else math.nan
+            for name, some in parts.items()
+        }
         seconds = max(time.monotonic() - self._since, 1e-9)
         drawn = max(1, self._teachers.total())
         result = {
             **means,
             "images_per_s": self._images / seconds,
-            "data_wait": min(1.0, self._waited / seconds),
+            "data_wait": min(1.0, max(waited for _, waited in found) / seconds),
             "seconds": time.monotonic() - self._begun,
             **{f"teacher/{name}": count / drawn for name, count in sorted(self._teachers.items())},
         }

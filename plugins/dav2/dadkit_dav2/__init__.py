@@ -21,26 +21,29 @@ _SIZES = {
 
 @dadkit.hookimpl
 def register_teachers(register: Register) -> None:
-    """Name the five sizes as teachers."""
-    _register(register, "TeacherOptions")
+    """Name the sizes as teachers, relative and metric."""
+    _register(register, "Teacher")
 
 
 @dadkit.hookimpl
 def register_students(register: Register) -> None:
-    """Name the five sizes as students."""
-    _register(register, "Options")
+    """Name the sizes as students, relative and metric."""
+    _register(register, "")
 
 
-def _register(register: Register, options: str) -> None:
-    for name, (terms, summary) in _SIZES.items():
-        register(
-            name,
-            "dadkit_dav2.model:DepthAnything",
-            api=1,
-            summary=f"Depth Anything, {summary}",
-            space="disparity",
-            size_multiple=14,
-            license=terms,
-            config=f"dadkit_dav2.options:{'Options' if name == 'tiny' else options}",
-            arguments={"size": name},
-        )
+def _register(register: Register, role: str) -> None:
+    for metric in (False, True):
+        for name, (terms, summary) in _SIZES.items():
+            if metric and name == "giant":
+                continue  # nobody has trained one
+            register(
+                f"{name}-metric" if metric else name,
+                "dadkit_dav2.model:DepthAnything",
+                api=1,
+                summary=f"Depth Anything, {summary}" + ("; in metres up to max_depth" if metric else ""),
+                space="metric" if metric else "disparity",
+                size_multiple=14,
+                license=terms,
+                config=f"dadkit_dav2.options:{'Metric' if metric else ''}{'' if name == 'tiny' else role}Options",
+                arguments={"size": name},
+            )

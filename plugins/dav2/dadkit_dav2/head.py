@@ -56,7 +56,7 @@ class FusionBlock(nn.Module):
 class Scratch(nn.Module):
     """The part of the head that the official code calls ``scratch``: equal channels, fusion, and output."""
 
-    def __init__(self, channels: tuple[int, ...], features: int) -> None:
+    def __init__(self, channels: tuple[int, ...], features: int, last: nn.Module) -> None:
         super().__init__()
         self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
             nn.Conv2d(c, features, 3, padding=1, bias=False) for c in channels
@@ -67,15 +67,22 @@ class Scratch(nn.Module):
         self.refinenet4 = FusionBlock(features, takes_skip=False)
         self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
         self.output_conv2 = nn.Sequential(
-            nn.Conv2d(features // 2, _HIDDEN, 3, padding=1), nn.ReLU(), nn.Conv2d(_HIDDEN, 1, 1), nn.ReLU()
+            nn.Conv2d(features // 2, _HIDDEN, 3, padding=1), nn.ReLU(), nn.Conv2d(_HIDDEN, 1, 1), last
         )
 
 
 class DPTHead(nn.Module):
-    """Four token maps to one non-negative map at the size of the network's input."""
+    """Four token maps to one map at the size of the network's input.
 
-    def __init__(self, size: Size) -> None:
+    Args:
+        size: the architecture.
+        max_depth: None: relative disparity, non-negative by a ReLU. A number: metres in (0, ``max_depth``), by a sigmoid. The
+            parameters are the same.
+    """
+
+    def __init__(self, size: Size, max_depth: float | None = None) -> None:
         super().__init__()
+        self.scale = 1.0 if max_depth is None else max_depth
         fine, medium, _, coarse = size.channels
         self.projects = nn.ModuleList(nn.Conv2d(size.width, c, 1) for c in size.channels)
         self.resize_layers = nn.ModuleList(
@@ -86,8 +93,9 @@ class DPTHead(nn.Module):
                 nn.Conv2d(coarse, coarse, 3, stride=2, padding=1),
             ]
         )
-        self.scratch = Scratch(size.channels, size.features)
-        self.start_positive()
+        self.scratch = Scratch(size.channels, size.features, nn.ReLU() if max_depth is None else nn.Sigmoid())
+        if max_depth is None:
+            self.start_positive()
 
     def start_positive(self) -> None:
         """Let a random head start well above zero.
@@ -118,7 +126,7 @@ class DPTHead(nn.Module):
         x = scratch.refinenet1(x, one, (2 * one.shape[-2], 2 * one.shape[-1]))
         x = F.interpolate(scratch.output_conv1(x), (PATCH * rows, PATCH * columns), mode="bilinear", align_corners=True)
         answer: Tensor = scratch.output_conv2(x)
-        return answer
+        return answer if self.scale == 1.0 else answer * self.scale
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -1,148 +1,105 @@
-"""From the names in released files to ours, which are the official ones as timm spells them.
+"""From the names in released files to ours, which are the official ones as timm spells them; and back.
 
 Layouts, told apart name by name, so that no one has to say which file is which:
 
 * official ``.pth`` (Depth Anything V1, V2; Distill Any Depth small and base): ``pretrained.blocks.3…``, ``depth_head…``
 * Distill Any Depth large: ``backbone.blocks.0.3…``, where the 0 counts chunks of blocks
-* Hugging Face, on disk: ``backbone.encoder.layer.3.attention.attention.query…``, ``neck…``, ``head…``
-* Hugging Face, in memory since transformers 5: ``….attention.q_proj…``
+* Hugging Face, on disk and in memory: ``backbone.encoder.layer.3…``, ``neck…``, ``head…``
+
+What stands behind ``pretrained.`` or ``backbone.`` is DINOv2, and ``dadkit_dinov2.keys`` knows its names.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-import torch
+from dadkit_dinov2 import keys as dinov2
+from dadkit_dinov2.keys import Place, assemble
 from torch import Tensor
 
-from dadkit.weights import WeightsError
 from dadkit_dav2.sizes import SIZES
 
-__all__ = ["ENCODER", "HEAD", "Place", "locate", "looks_like", "to_model"]
+__all__ = ["ENCODER", "HEAD", "hf_names", "locate", "looks_like", "to_model"]
 
 ENCODER = "pretrained."
 HEAD = "depth_head."
 
-
-class Place(NamedTuple):
-    """Where a tensor of a file belongs: it is part ``part`` of ``parts``, along the first axis, of our parameter ``name``."""
-
-    name: str
-    part: int = 0
-    parts: int = 1
-
-
-# Order matters only where one pattern is a special case of a later one. Each is tried on the whole name without the
-# trailing ".weight", ".bias"; \1, \2 are the pattern's groups.
-_WHOLE = [
+_ENCODER = re.compile(r"(?:pretrained|backbone)\.(.+)")
+# Hugging Face's head. Each is tried on the whole name; \1, \2, … are the pattern's groups.
+_HEAD = [
     (re.compile(pattern), target)
     for pattern, target in {
-        # Official and Distill Any Depth large: a chunk number and another prefix, and timm's names for giant's SwiGLU.
-        r"(?:pretrained|backbone)\.blocks\.(?:\d+\.)?(\d+)\.mlp\.w12": rf"{ENCODER}blocks.\1.mlp.fc1",
-        r"(?:pretrained|backbone)\.blocks\.(?:\d+\.)?(\d+)\.mlp\.w3": rf"{ENCODER}blocks.\1.mlp.fc2",
-        r"(?:pretrained|backbone)\.blocks\.(?:\d+\.)?(\d+)\.(\D.*)": rf"{ENCODER}blocks.\1.\2",
-        r"(?:pretrained|backbone)\.(cls_token|pos_embed|patch_embed\.proj|norm)": rf"{ENCODER}\1",
-        r"depth_head\.(.+)": rf"{HEAD}\1",
-        # Hugging Face, encoder.
-        r"backbone\.embeddings\.cls_token": f"{ENCODER}cls_token",
-        r"backbone\.embeddings\.position_embeddings": f"{ENCODER}pos_embed",
-        r"backbone\.embeddings\.patch_embeddings\.projection": f"{ENCODER}patch_embed.proj",
-        r"backbone\.encoder\.layer\.(\d+)\.attention\.(?:output\.dense|o_proj)": rf"{ENCODER}blocks.\1.attn.proj",
-        r"backbone\.encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1": rf"{ENCODER}blocks.\1.ls\2.gamma",
-        r"backbone\.encoder\.layer\.(\d+)\.(norm[12]|mlp\.fc[12])": rf"{ENCODER}blocks.\1.\2",
-        r"backbone\.encoder\.layer\.(\d+)\.mlp\.weights_in": rf"{ENCODER}blocks.\1.mlp.fc1",
-        r"backbone\.encoder\.layer\.(\d+)\.mlp\.(?:weights_out|down_proj)": rf"{ENCODER}blocks.\1.mlp.fc2",
-        r"backbone\.layernorm": f"{ENCODER}norm",
-        # Hugging Face, head.
-        r"neck\.reassemble_stage\.layers\.(\d)\.projection": rf"{HEAD}projects.\1",
-        r"neck\.reassemble_stage\.layers\.(\d)\.resize": rf"{HEAD}resize_layers.\1",
-        r"head\.conv1": f"{HEAD}scratch.output_conv1",
-        r"head\.conv2": f"{HEAD}scratch.output_conv2.0",
-        r"head\.conv3": f"{HEAD}scratch.output_conv2.2",
+        r"neck\.reassemble_stage\.layers\.(\d)\.projection\.(\w+)": rf"{HEAD}projects.\1.\2",
+        r"neck\.reassemble_stage\.layers\.(\d)\.resize\.(\w+)": rf"{HEAD}resize_layers.\1.\2",
+        r"head\.conv1\.(\w+)": rf"{HEAD}scratch.output_conv1.\1",
+        r"head\.conv2\.(\w+)": rf"{HEAD}scratch.output_conv2.0.\1",
+        r"head\.conv3\.(\w+)": rf"{HEAD}scratch.output_conv2.2.\1",
     }.items()
 ]
-_CONV = re.compile(r"neck\.convs\.(\d)")
-_FUSION = re.compile(r"neck\.fusion_stage\.layers\.(\d)\.(projection|residual_layer([12])\.convolution([12]))")
-_QKV = re.compile(r"backbone\.encoder\.layer\.(\d+)\.attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj)")
-_GATED = re.compile(r"backbone\.encoder\.layer\.(\d+)\.mlp\.(gate|up)_proj")
-# Used by DINOv2's own training only; a depth model never masks a token.
-_UNUSED = re.compile(r"(?:pretrained|backbone|backbone\.embeddings)\.mask_token")
+_CONV = re.compile(r"neck\.convs\.(\d)\.(\w+)")
+_FUSION = re.compile(r"neck\.fusion_stage\.layers\.(\d)\.(projection|residual_layer([12])\.convolution([12]))\.(\w+)")
 
 
 def locate(name: str) -> Place | None:
     """Where the tensor that a file calls ``name`` belongs in our model.
 
     Returns:
-        Its place; None for the unused mask token; a name in no known layout stays as it is.
+        Its place; None for DINOv2's unused mask token; a name in no known layout stays as it is.
     """
-    if _UNUSED.fullmatch(name):
-        return None
-    stem, dot, leaf = name.rpartition(".")
-    if leaf not in ("weight", "bias"):
-        stem, dot, leaf = name, "", ""
-
-    def place(target: str, part: int = 0, parts: int = 1) -> Place:
-        return Place(f"{target}{dot}{leaf}", part, parts)
-
-    if match := _QKV.fullmatch(stem):
-        return place(f"{ENCODER}blocks.{match[1]}.attn.qkv", "qkv".index(match[2][0]), 3)
-    if match := _GATED.fullmatch(stem):
-        return place(f"{ENCODER}blocks.{match[1]}.mlp.fc1", ("gate", "up").index(match[2]), 2)
-    if match := _CONV.fullmatch(stem):
-        return place(f"{HEAD}scratch.layer{int(match[1]) + 1}_rn")
-    if match := _FUSION.fullmatch(stem):
-        inner = "out_conv" if match[2] == "projection" else f"resConfUnit{match[3]}.conv{match[4]}"
-        return place(f"{HEAD}scratch.refinenet{4 - int(match[1])}.{inner}")
-    for pattern, target in _WHOLE:
-        if match := pattern.fullmatch(stem):
-            return place(match.expand(target))
-    return place(stem)
+    if match := _ENCODER.fullmatch(name):
+        place = dinov2.locate(match[1])
+        return None if place is None else place._replace(name=ENCODER + place.name)
+    if match := _CONV.fullmatch(name):
+        return Place(f"{HEAD}scratch.layer{int(match[1]) + 1}_rn.{match[2]}")
+    if match := _FUSION.fullmatch(name):
+        module = "out_conv" if match[2] == "projection" else f"resConfUnit{match[3]}.conv{match[4]}"
+        return Place(f"{HEAD}scratch.refinenet{4 - int(match[1])}.{module}.{match[5]}")
+    for pattern, target in _HEAD:
+        if match := pattern.fullmatch(name):
+            return Place(match.expand(target))
+    return Place(name)
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours.
-
-    Args:
-        state: name in the file -> tensor.
-
-    Returns:
-        Name in our model -> tensor. A parameter of which the file lacks a part stays under the names of the parts that are
-        there, and a name in no known layout stays as it is: a strict load then reports them.
-
-    Raises:
-        WeightsError: two tensors claim one place.
-    """
-    found: dict[str, dict[int, str]] = defaultdict(dict)  # our name -> part number -> name in the file
-    counts: dict[str, int] = {}
-    for source in state:
-        place = locate(source)
-        if place is None:
-            continue
-        first = found[place.name].setdefault(place.part, source)
-        if first != source:
-            raise WeightsError(f"the file holds '{place.name}' twice, as '{first}' and as '{source}'")
-        counts[place.name] = place.parts
-    model: dict[str, Tensor] = {}
-    for name, sources in found.items():
-        if len(sources) < counts[name]:
-            model |= {source: state[source] for source in sources.values()}
-        elif len(sources) == 1:
-            model[name] = state[sources[0]]
-        else:
-            model[name] = torch.cat([state[sources[part]] for part in range(len(sources))])
-    return model
+    """A state dict in any layout as one in ours. Arguments and errors as in ``dadkit_dinov2.keys.assemble``."""
+    return assemble(state, locate)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
     """The size that a state dict in our names belongs to, by its width and number of blocks; None = no Depth Anything."""
-    width = state[f"{ENCODER}cls_token"].shape[-1] if f"{ENCODER}cls_token" in state else None
-    depth = _blocks(state)
-    return next((name for name, size in SIZES.items() if (size.width, size.depth) == (width, depth)), None)
+    found = dinov2.measure(state, ENCODER)
+    return next((name for name, size in SIZES.items() if (size.encoder.width, size.encoder.depth) == found), None)
 
 
-def _blocks(names: Iterable[str]) -> int:
-    found = (re.match(rf"{re.escape(ENCODER)}blocks\.(\d+)\.", name) for name in names)
-    return len({match[1] for match in found if match})
+def hf_names(names: Mapping[str, Tensor], *, swiglu: bool) -> Iterator[tuple[str, Place]]:
+    """Hugging Face's names, as on disk, for the parameters of our model, each with the place it is taken from."""
+    encoder = (name.removeprefix(ENCODER) for name in names if name.startswith(ENCODER))
+    for theirs, place in dinov2.hf_names(encoder, swiglu=swiglu):
+        yield f"backbone.{theirs}", place._replace(name=ENCODER + place.name)
+    for name in names:
+        if name.startswith(HEAD):
+            theirs = _hf_head(name.removeprefix(HEAD))
+            assert locate(theirs) == Place(name), f"{theirs} does not belong to {name}"
+            yield theirs, Place(name)
+
+
+_TO_HF = {
+    r"projects\.(\d)\.(\w+)": r"neck.reassemble_stage.layers.\1.projection.\2",
+    r"resize_layers\.(\d)\.(\w+)": r"neck.reassemble_stage.layers.\1.resize.\2",
+    r"scratch\.output_conv1\.(\w+)": r"head.conv1.\1",
+    r"scratch\.output_conv2\.0\.(\w+)": r"head.conv2.\1",
+    r"scratch\.output_conv2\.2\.(\w+)": r"head.conv3.\1",
+}
+
+
+def _hf_head(name: str) -> str:
+    if match := re.fullmatch(r"scratch\.layer(\d)_rn\.(\w+)", name):
+        return f"neck.convs.{int(match[1]) - 1}.{match[2]}"
+    if match := re.fullmatch(r"scratch\.refinenet(\d)\.(?:out_conv|resConfUnit([12])\.conv([12]))\.(\w+)", name):
+        module = f"residual_layer{match[2]}.convolution{match[3]}" if match[2] else "projection"
+        return f"neck.fusion_stage.layers.{4 - int(match[1])}.{module}.{match[4]}"
+    for pattern, target in _TO_HF.items():
+        if match := re.fullmatch(pattern, name):
+            return match.expand(target)
+    raise ValueError(f"'{name}' is no parameter of Depth Anything's head")

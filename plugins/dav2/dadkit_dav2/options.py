@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["Options", "TeacherOptions"]
+__all__ = ["MetricOptions", "MetricTeacherOptions", "Options", "TeacherOptions"]
 
 
 class Options(BaseModel):
@@ -16,10 +16,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     weights: str | Path | None = None
-    """Weight file (.pth, .safetensors) or folder with model.safetensors: Depth Anything V1 or V2, Distill Any Depth, or their
-    Hugging Face versions. ``none``: random weights."""
-    init: Literal["all", "encoder", "none"] = "all"
-    """What is taken from ``weights``: everything, the encoder alone (the head starts from random weights), or nothing."""
+    """Weight file (.pth, .safetensors), folder with model.safetensors, or hf://ORG/NAME[/FILE]: Depth Anything V1 or V2,
+    Distill Any Depth, or their Hugging Face versions. ``none``: random weights."""
+    init: Literal["all", "encoder", "dinov2", "none"] = "all"
+    """What is taken from ``weights``: everything; the encoder alone (the head starts from random weights); the encoder from a
+    file of DINOv2, with which Depth Anything itself began (``dinov2``); or nothing."""
     version: Literal["v1", "v2"] = "v2"
     """Which blocks feed the head. Files of V1 and V2 look alike, so this must be said: Distill Any Depth is v2."""
     pos_embed: Literal["official", "hf"] = "official"
@@ -56,3 +57,15 @@ class TeacherOptions(Options):
         if weights == "":
             raise ValueError("a teacher needs weights: give the path of a checkpoint, or `none` for random weights")
         return weights
+
+
+class MetricOptions(Options):
+    """Options of ``dav2/*-metric``."""
+
+    max_depth: Annotated[float, Field(gt=0)]
+    """Metres at which the answers end, in every file's making but in no file: 20 for the indoor models (Hypersim), 80 for the
+    outdoor ones (Virtual KITTI)."""
+
+
+class MetricTeacherOptions(TeacherOptions, MetricOptions):
+    """Options of a released metric model as a teacher."""

@@ -70,6 +70,20 @@ def test_equals_transformers_in_its_mode(build, transformers_model, size, height
         close(model(x).depth[:, 0], theirs(normalised(model, x)).predicted_depth)
 
 
+@pytest.mark.parametrize(("height", "width"), [(518, 518), (392, 518)])
+def test_metric_answers_are_those_of_transformers_in_metres(build, transformers_model, height, width):
+    model = build("mini", pos_embed="hf", max_depth=20.0)
+    theirs = transformers_model("mini", model, max_depth=20)
+    x = images(height, width)
+    with torch.inference_mode():
+        prediction = model(x)
+        expected = theirs(normalised(model, x)).predicted_depth
+    assert prediction.space == "metric"
+    assert model.spec.range == (0.0, 20.0)
+    assert 0 < prediction.depth.min() < prediction.depth.max() < 20
+    close(prediction.depth[:, 0], expected)
+
+
 def test_version_decides_the_tapped_blocks(build, transformers_model):
     x = images(126, 126)
     with torch.inference_mode():

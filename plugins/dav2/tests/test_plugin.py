@@ -8,11 +8,12 @@ import sys
 
 import dadkit_dav2
 import pytest
-from dadkit_dav2.options import Options, TeacherOptions
+from dadkit_dav2.options import MetricOptions, MetricTeacherOptions, Options, TeacherOptions
 from dadkit_dav2.sizes import SIZES
 from pydantic import ValidationError
 
 import dadkit
+from dadkit.config import ConfigError
 
 
 def declared(hook):
@@ -24,11 +25,14 @@ def declared(hook):
 @pytest.mark.parametrize("hook", [dadkit_dav2.register_teachers, dadkit_dav2.register_students])
 def test_declared_metadata_is_true(hook):
     found = declared(hook)
-    assert found.keys() == SIZES.keys()
+    metric = {f"{name}-metric" for name in SIZES if name != "giant"}
+    assert found.keys() == SIZES.keys() | metric
     for name, (target, metadata) in found.items():
-        assert metadata["license"] == SIZES[name].license
-        assert metadata["arguments"] == {"size": name}
-        assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 14, 1)
+        size = name.removesuffix("-metric")
+        assert metadata["license"] == SIZES[size].license
+        assert metadata["arguments"] == {"size": size}
+        space = "metric" if name in metric else "disparity"
+        assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == (space, 14, 1)
         for path in (target, metadata["config"]):
             module, _, attribute = path.partition(":")
             assert isinstance(getattr(importlib.import_module(module), attribute), type)
@@ -40,7 +44,7 @@ def test_entry_module_imports_no_torch():
 
 
 def test_every_option_is_described():
-    for model in (Options, TeacherOptions):
+    for model in (Options, TeacherOptions, MetricOptions, MetricTeacherOptions):
         assert all(field.description for field in model.model_fields.values())
 
 
@@ -78,8 +82,23 @@ def test_a_released_teacher_must_be_given_weights_or_told_to_be_random():
     assert TeacherOptions(weights="a.pth").weights == "a.pth"
 
 
+@pytest.mark.parametrize("options", [MetricOptions, MetricTeacherOptions])
+def test_a_metric_model_must_be_told_its_range(options):
+    with pytest.raises(ValidationError, match="max_depth\n  Field required"):
+        options(weights="none")
+    with pytest.raises(ValidationError, match="greater than 0"):
+        options(weights="none", max_depth=0)
+    assert options(weights="none", max_depth=20.0).max_depth == 20
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Options(max_depth=20)
+
+
 def test_by_name():
     student = dadkit.load_student("dav2/tiny", native_size=98)
     assert student.spec.native.size == 98
+    with pytest.raises(ConfigError, match=r"max_depth: missing.*20 for the indoor models.*80 for the outdoor"):
+        dadkit.load_teacher("dav2/small-metric", weights="none")
+    metric = dadkit.load_student("dav2/tiny-metric", max_depth=80)
+    assert (metric.spec.space, metric.spec.range) == ("metric", (0.0, 80.0))
     teacher = dadkit.load_teacher("dav2/tiny")
     assert not any(p.requires_grad for p in teacher.parameters())

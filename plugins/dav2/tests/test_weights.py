@@ -103,3 +103,92 @@ def test_two_tensors_for_one_place(build):
 def test_no_such_file(tmp_path):
     with pytest.raises(DadkitError, match=r"no weight file at .*nowhere\.pth; give the path"):
         DepthAnything("mini", weights=tmp_path / "nowhere.pth")
+
+
+def test_init_dinov2_takes_the_encoder_alone(build, tmp_path):
+    source = build("mini")
+    encoder = source.pretrained.state_dict()
+    torch.save({**encoder, "mask_token": torch.zeros(1, 48)}, tmp_path / "dinov2.pth")
+    torch.manual_seed(5)
+    model = DepthAnything("mini", weights=tmp_path / "dinov2.pth", init="dinov2")
+    torch.manual_seed(5)
+    fresh = DepthAnything("mini")
+    assert all(torch.equal(tensor, encoder[name]) for name, tensor in model.pretrained.state_dict().items())
+    assert all(
+        torch.equal(tensor, fresh.depth_head.state_dict()[name]) for name, tensor in model.depth_head.state_dict().items()
+    )
+    assert not model.head_is_trained
+    assert model.spec.license == "Apache-2.0"
+
+
+def test_init_dinov2_in_hugging_faces_layout(build, transformers_model, tmp_path):
+    source = build("mini")
+    theirs = transformers_model("mini", source)
+    torch.save(
+        {name.removeprefix("backbone."): t for name, t in theirs.state_dict().items() if name.startswith("backbone.")},
+        tmp_path / "dinov2.pth",
+    )
+    model = DepthAnything("mini", weights=tmp_path / "dinov2.pth", init="dinov2")
+    assert torch.equal(model.pretrained.blocks[2].attn.qkv.weight, source.pretrained.blocks[2].attn.qkv.weight)
+
+
+def test_init_says_what_the_file_is(build, save):
+    whole = save(build("mini").state_dict())
+    with pytest.raises(DadkitError, match="looks like Depth Anything, not DINOv2: say init: encoder"):
+        DepthAnything("mini", weights=whole, init="dinov2")
+    alone = save(build("tiny").pretrained.state_dict(), "dinov2.pth")
+    with pytest.raises(DadkitError, match="It looks like DINOv2 tiny"):
+        DepthAnything("mini", weights=alone, init="dinov2")
+    with pytest.raises(DadkitError, match=r"Its names are those of DINOv2: .* or init: dinov2 with dav2"):
+        DepthAnything("tiny", weights=alone, init="encoder")
+    registers = save({**build("mini").pretrained.state_dict(), "register_tokens": torch.zeros(1, 4, 48)}, "reg.pth")
+    with pytest.raises(DadkitError, match="DINOv2 with registers"):
+        DepthAnything("mini", weights=registers, init="dinov2")
+
+
+def test_a_student_of_our_own_is_a_file_like_any_other(build, save):
+    source = build("tiny", max_depth=20.0)
+    model = DepthAnything("tiny", weights=save(source.state_dict()), max_depth=20.0)
+    assert model.head_is_trained
+    assert torch.equal(model.depth_head.projects[0].weight, source.depth_head.projects[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("depth_anything_vits14.pth", {}, "by the name depth_anything_vits14.pth, it is V1: write version: v1"),
+        ("depth_anything_v2_vits.pth", {"version": "v1"}, "it is V2: write version: v2"),
+        (
+            "depth_anything_v2_metric_hypersim_vits.pth",
+            {},
+            "it answers in metres: use dav2/mini-metric with max_depth: 20",
+        ),
+        ("depth_anything_v2_metric_vkitti_vits.pth", {"max_depth": 20.0}, "made with max_depth: 80, not 20"),
+        ("depth_anything_v2_vits.pth", {"max_depth": 20.0}, "its answers are relative, not metres: use dav2/mini, or"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*the released file of that name")
+def test_what_the_authors_names_say_is_heeded(build, save, name, options, message):
+    path = save(build("mini").state_dict(), name)
+    with pytest.raises(DadkitError, match=message):
+        DepthAnything("mini", weights=path, **options)
+    DepthAnything("mini", weights=path, init="encoder", **options)  # of the encoder alone all are alike
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "message"),
+    [
+        ({"version": "v1"}, {}, "by its config.json, it is V1: write version: v1"),
+        ({}, {"version": "v1"}, "it is V2"),
+        ({"max_depth": 80}, {}, "it answers in metres: use dav2/tiny-metric with max_depth: 80"),
+        ({"max_depth": 80}, {"max_depth": 20.0}, "made with max_depth: 80, not 20"),
+        ({}, {"max_depth": 20.0}, "its answers are relative"),
+    ],
+)
+def test_what_a_folders_config_says_is_heeded(build, transformers_model, tmp_path, made, asked, message):
+    source = build("tiny")
+    transformers_model("tiny", source, **made).save_pretrained(tmp_path)
+    with pytest.raises(DadkitError, match=message):
+        DepthAnything("tiny", weights=tmp_path, **asked)
+    right = {key: float(value) if key == "max_depth" else value for key, value in made.items()}
+    assert DepthAnything("tiny", weights=tmp_path, **right).head_is_trained

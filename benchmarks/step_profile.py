@@ -1,0 +1,195 @@
+"""Where the time of a training step goes, and how long training waits for data.
+
+    python benchmarks/step_profile.py                     # framework share of a step (models in the loop)
+    python benchmarks/step_profile.py --photos FOLDER     # and the wait for 2 loader processes that read real photographs
+
+The step is the engine's own (`Trainer`); the forward passes of teacher and student, the loss terms, the backward pass and the
+optimiser are timed by wrapping them. What is left is the framework: micro-batches, seeds, guards, logs, draws. Without a
+folder, photographs of the size of the public collections (2048 x 1536 JPEG) are made from rendered scenes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+
+from dadkit.config import parse_run
+from dadkit.config.schema import RunConfig
+from dadkit.data import ProceduralScenes
+from dadkit.training.build import build_stage
+from dadkit.training.folder import RunFolder
+from dadkit.training.loop import Trainer
+from dadkit.training.stage import Stage
+
+RUN = """
+batch_size: {batch}
+teachers: [{{name: dav2/{teacher}, options: {{weights: none}}}}]
+student: {{name: {student}}}
+data: {{root: {photos}, workers: {workers}}}
+contexts: {{name: local-global, options: {{view_size: {view}, patch_size: {view}, n: {patches}}}}}
+precision: {precision}
+iterations: 1000000
+log_every: 20
+sample_every: 1000000
+checkpoint_every: 1000000
+output: {output}
+"""
+
+
+class Timer:
+    """Seconds spent in wrapped calls, nested ones counted once."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._inside = False
+
+    def wrap(self, owner: Any, name: str, label: str) -> None:
+        """Time ``owner.name``."""
+        inner: Callable[..., Any] = getattr(owner, name)
+
+        def timed(*args: Any, **options: Any) -> Any:
+            if self._inside:
+                return inner(*args, **options)
+            self._inside = True
+            begun = time.perf_counter()
+            try:
+                return inner(*args, **options)
+            finally:
+                self.seconds[label] += time.perf_counter() - begun
+                self._inside = False
+
+        (setattr if isinstance(owner, type) else object.__setattr__)(owner, name, timed)
+
+
+def main() -> None:
+    """Measure and print one JSON object."""
+    arguments = parse()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = Path(arguments.photos) if arguments.photos else make_photos(Path(scratch) / "photos")
+        run = parse_run(RUN.format(**{**vars(arguments), "photos": photos, "output": scratch}))
+        stage = build_stage(run, run.stages[0], {}, torch.device("cpu"))
+        result = {
+            "torch": torch.__version__,
+            "threads": arguments.threads,
+            **{name: getattr(arguments, name) for name in ("batch", "view", "teacher", "student", "patches", "precision")},
+            "step": step_shares(run, stage, arguments.steps),
+            "data": data_wait(stage, arguments),
+        }
+    print(json.dumps(result, indent=2))
+
+
+def step_shares(run: RunConfig, stage: Stage, steps: int) -> dict[str, float]:
+    """Milliseconds a step, and shares of it in percent (medians over the steps)."""
+    timer = Timer()
+    # The innermost calls; everything that is not in one of them is the framework's.
+    for labeller in stage.step.teachers:
+        timer.wrap(labeller.model, "forward", "teacher")
+    timer.wrap(stage.student, "forward", "student")
+    timer.wrap(torch.Tensor, "backward", "backward")
+    import dadkit.training.step as module
+    import dadkit.training.terms as terms
+
+    for owner, name in ((terms, "map_loss"), (terms, "local_global"), (module, "gradient_matching_loss")):
+        timer.wrap(owner, name, "loss")
+    timer.wrap(module, "scale_anchor_loss", "loss")
+    trainer = Trainer(stage, RunFolder(Path(run.output) / "run"), Console(file=io.StringIO()))
+    timer.wrap(trainer.optimizer, "step", "optimiser")
+    with closing(stage.data.whole()) as data:
+        iteration = next(data.iterations(0))
+    rows: list[dict[str, float]] = []
+    for index in range(steps + 2):
+        timer.seconds.clear()
+        begun = time.perf_counter()
+        trainer._iterate(index, iteration)
+        trainer._after(index + 1)
+        total = time.perf_counter() - begun
+        rows.append({"total": total, **timer.seconds})
+    rows = rows[2:]
+    shares = {name: statistics.median(100 * row[name] / row["total"] for row in rows) for name in rows[0] if name != "total"}
+    framework = statistics.median(100 * (1 - sum(v for k, v in row.items() if k != "total") / row["total"]) for row in rows)
+    total = statistics.median(1000 * row["total"] for row in rows)
+    return {name: round(value, 2) for name, value in {"ms": total, **shares, "framework": framework}.items()}
+
+
+def data_wait(stage: Stage, arguments: argparse.Namespace) -> dict[str, float]:
+    """The share of the time that training waits for its loader processes, and what a photograph costs them."""
+    with closing(stage.data.whole()) as data:
+        batches = data.iterations(0)
+        next(batches)
+        waits: list[float] = []
+        for _ in range(arguments.batches):
+            time.sleep(arguments.device_ms / 1000)  # what the device computes while the loader processes read
+            begun = time.perf_counter()
+            next(batches)
+            waits.append(time.perf_counter() - begun)
+    waited = sum(waits[2:])
+    share = 100 * waited / (waited + len(waits[2:]) * arguments.device_ms / 1000)
+    return {"workers": arguments.workers, "device_ms": arguments.device_ms, "wait": round(share, 2), **read_costs(stage)}
+
+
+def read_costs(stage: Stage) -> dict[str, float]:
+    """Milliseconds of one core a photograph: decoding it, and all of its views."""
+    streams = stage.data._open(0, (0, 1))
+    stream = streams.unlabelled
+    assert stream is not None
+    next(stream)
+    begun = time.process_time()
+    next(stream)
+    whole = (time.process_time() - begun) / stream.batch_size
+    dataset = stream._reader.members[0].dataset
+    begun = time.process_time()
+    for index in range(4):
+        dataset[index]
+    return {"ms_per_photo": round(1000 * whole, 1), "of_it_decoding": round(1000 * (time.process_time() - begun) / 4, 1)}
+
+
+def make_photos(folder: Path, count: int = 12) -> Path:
+    """JPEG files of 2048 x 1536 pixels with the detail of photographs."""
+    folder.mkdir()
+    for index, picture in enumerate(_pictures(count)):
+        picture.save(folder / f"{index:03d}.jpg", quality=90)
+    return folder
+
+
+def _pictures(count: int) -> Iterator[Image.Image]:
+    scenes = ProceduralScenes(count=count, size=(384, 512))
+    for index in range(count):
+        small = Image.fromarray(scenes[index].image.permute(1, 2, 0).numpy())
+        grain = Image.effect_noise((2048, 1536), 40).convert("RGB")
+        yield Image.blend(small.resize((2048, 1536), Image.Resampling.BICUBIC), grain, 0.15)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", help="a folder of photographs; none: some are made")
+    parser.add_argument("--teacher", default="small", help="tiny, small, base, large")
+    parser.add_argument("--student", default="topformer/base")
+    parser.add_argument("--view", type=int, default=560)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patches", type=int, default=2)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--batches", type=int, default=10)
+    parser.add_argument("--device-ms", type=float, default=400.0, help="milliseconds that a step takes on the device")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

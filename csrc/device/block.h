@@ -1,0 +1,154 @@
+// What a device kernel is made of, in a form that runs on a GPU and on the CPU alike.
+//
+// A kernel is a function object with a type `Shared` and `run(block, shared)`. It is written as a sequence of steps
+// `block.threads([&](int t) { … })`, each for all threads of a block and with a barrier behind it; nothing but `shared` and global memory
+// lives from one step to the next. csrc/cuda/launch.h runs the steps in parallel, csrc/device/emulated.cpp one thread after the other: the
+// same code, so that tests of the emulation cover it.
+//
+// Nothing depends on the order of threads or blocks. Counts are integer atomics; sums are kept per thread, added in a fixed order per block
+// and then over the blocks by the last one to finish. So results repeat to the bit without float atomics.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "../common/rules.h"
+#include "../common/segmentation.h"
+
+#if defined(__CUDACC__)
+#define DADKIT_DEVICE __device__ __forceinline__
+#define DADKIT_UNROLL _Pragma("unroll")
+#else
+#define DADKIT_DEVICE inline
+#define DADKIT_UNROLL
+#endif
+
+namespace dadkit {
+namespace device {
+
+constexpr int kThreads = 128;  // of a block, at most; a power of two
+constexpr int kGroup = 4;      // neighbouring pixels of one thread
+
+// ------------------------------------------------------------------------------------------------ atomics on integers
+DADKIT_DEVICE void add(uint32_t* at, uint32_t value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(at, value);
+#else
+  *at += value;
+#endif
+}
+
+DADKIT_DEVICE void add(int64_t* at, int64_t value) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(value));
+#else
+  *at += value;
+#endif
+}
+
+DADKIT_DEVICE void raise_to(uint64_t* at, uint64_t value) {
+#if defined(__CUDA_ARCH__)
+  atomicMax(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(value));
+#else
+  if (value > *at) *at = value;
+#endif
+}
+
+// One more in a bin. Neighbouring pixels are mostly alike, and then a warp would queue at one address: it adds once for all its lanes.
+DADKIT_DEVICE void bump(uint32_t* bins, uint32_t index) {
+#if defined(__CUDA_ARCH__)
+  const unsigned active = __activemask();
+  int same = 0;
+  __match_all_sync(active, index, &same);
+  if (!same) {
+    atomicAdd(bins + index, 1u);
+  } else if ((threadIdx.x & 31) == static_cast<unsigned>(__ffs(static_cast<int>(active)) - 1)) {
+    atomicAdd(bins + index, static_cast<uint32_t>(__popc(active)));
+  }
+#else
+  ++bins[index];
+#endif
+}
+
+// ------------------------------------------------------------------------------------------------ order-preserving keys
+template <typename T>
+struct KeyOf;
+template <>
+struct KeyOf<float> {
+  using type = uint32_t;
+};
+template <>
+struct KeyOf<double> {
+  using type = uint64_t;
+};
+template <typename T>
+using Key = typename KeyOf<T>::type;
+
+template <typename T>
+DADKIT_DEVICE Key<T> key_of(T x) {
+  constexpr Key<T> kSign = static_cast<Key<T>>(1) << (8 * sizeof(T) - 1);
+  x += T(0);  // -0 and 0 are one value
+  Key<T> bits;
+  memcpy(&bits, &x, sizeof(T));
+  return bits & kSign ? static_cast<Key<T>>(~bits) : bits | kSign;
+}
+
+template <typename T>
+DADKIT_DEVICE T value_of(Key<T> key) {
+  constexpr Key<T> kSign = static_cast<Key<T>>(1) << (8 * sizeof(T) - 1);
+  const Key<T> bits = key & kSign ? key ^ kSign : static_cast<Key<T>>(~key);
+  T x;
+  memcpy(&x, &bits, sizeof(T));
+  return x;
+}
+
+template <typename T>
+DADKIT_DEVICE bool is_finite(T x) {
+  return x - x == 0;
+}
+
+template <typename T>
+DADKIT_DEVICE T magnitude(T x) {
+  return x < 0 ? -x : x;
+}
+
+// ------------------------------------------------------------------------------------------------ sums in a fixed order
+// Private slots of every thread, [slot][thread]: no two threads share one, and a warp's lanes lie in different banks.
+template <typename T>
+struct Slots {
+  static constexpr int kCount = 256 / static_cast<int>(sizeof(T));  // 32 KB
+  T at[kCount][kThreads];
+};
+
+template <typename T, typename Block>
+DADKIT_DEVICE void clear_slots(const Block& block, Slots<T>* slots, int count) {
+  block.threads([&](int t) {
+    for (int v = 0; v < count; ++v) slots->at[v][t] = T(0);
+  });
+}
+
+// out[v] = sum over the threads of slot v
+template <typename T, typename Block>
+DADKIT_DEVICE void sum_slots(const Block& block, const Slots<T>& slots, int count, double* out) {
+  block.threads([&](int t) {
+    for (int v = t; v < count; v += block.size()) {
+      double sum = 0;
+      for (int k = 0; k < block.size(); ++k) sum += static_cast<double>(slots.at[v][(k + t) & (block.size() - 1)]);
+      out[v] = sum;
+    }
+  });
+}
+
+// values[0] becomes the largest over the threads
+template <typename U, typename Block>
+DADKIT_DEVICE void largest_of(const Block& block, U* values) {
+  for (int half = block.size() / 2; half > 0; half /= 2) {
+    block.threads([&](int t) {
+      if (t < half && values[t + half] > values[t]) values[t] = values[t + half];
+    });
+  }
+}
+
+}  // namespace device
+}  // namespace dadkit

@@ -1,0 +1,142 @@
+// From tensors to the kernels' arguments, and the launches that several operators share.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "../common/arguments.h"
+#include "loss.h"
+#include "patch.h"
+
+namespace dadkit {
+namespace device {
+
+// Kernels over levels are compiled for one level, for three and, for all else, for as many as there can be.
+template <typename T, typename F>
+void by_levels(int levels, const F& f) {
+  if constexpr (sizeof(T) == 4) {  // doubles are no hot path
+    if (levels == 1) return f(std::integral_constant<int, 1>());
+    if (levels <= 3) return f(std::integral_constant<int, 3>());
+  }
+  return f(std::integral_constant<int, kMaxLevels>());
+}
+
+template <typename T>
+int level_capacity(int levels) {
+  return sizeof(T) == 4 && levels <= 3 ? (levels == 1 ? 1 : 3) : kMaxLevels;
+}
+
+// Lays arrays out one behind the other: once to know the size, once with the memory.
+class Arena {
+ public:
+  explicit Arena(uint8_t* base) : base_(base) {}
+  template <typename U>
+  void place(U** at, int64_t count) {
+    size_ = (size_ + 15) / 16 * 16;
+    *at = reinterpret_cast<U*>(base_ + size_);
+    size_ += count * static_cast<int64_t>(sizeof(U));
+  }
+  int64_t size() const { return size_; }
+
+ private:
+  uint8_t* base_;
+  int64_t size_ = 0;
+};
+
+struct Memory {
+  Tensor zeroed, work;
+};
+
+struct Shape {
+  int64_t images, height, width;
+};
+
+// pred may be nullptr where only the target matters
+template <typename T>
+Call<T> call_of(const T* pred, const T* target, const uint8_t* mask, Shape shape, const Options& o, int64_t slice) {
+  Call<T> c{};
+  c.pred = pred;
+  c.target = target;
+  c.mask = mask;
+  c.images = shape.images;
+  c.height = shape.height;
+  c.width = shape.width;
+  c.n = shape.height * shape.width;
+  c.slice = slice;
+  c.slices = c.n > 0 ? (c.n + slice - 1) / slice : 1;
+  c.sides[kTarget] = true;
+  c.sides[kPred] = pred != nullptr;
+  auto aligned = [](const void* p, uintptr_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; };
+  c.groups = c.n % kGroup == 0 && aligned(pred, 16) && aligned(target, 16) && aligned(mask, kGroup);
+  c.options = o;
+  c.seg.build(o, o.variant == kHdn && o.partition == kRange);  // the doubled leaves may stay empty
+  return c;
+}
+
+// Memory for everything of `c` that is a state; histograms only where medians are searched; `values` sums an image at least. Keep the answer until the launches are made:
+// it belongs to the stream, so it may then be let go.
+template <typename T>
+Memory allocate(Call<T>* c, const Tensor& like, bool search, int values = 0) {
+  Call<T>& k = *c;
+  k.values = std::max(values, k.seg.leaves * 4 * level_capacity<T>(k.seg.levels));
+  auto zeroed = [&](Arena& a) {
+    a.place(&k.image, k.images);
+    a.place(&k.context, k.images * k.seg.contexts);
+    if (search) a.place(&k.histogram, k.images * k.seg.contexts * kSides * kBins);
+  };
+  auto work = [&](Arena& a) {
+    a.place(&k.terms, k.images * k.seg.leaves * k.seg.levels);
+    a.place(&k.share, k.images * k.seg.leaves);
+    a.place(&k.sums, k.images * k.values);
+    a.place(&k.partial, k.images * k.slices * k.values);
+    if (!k.boxes) return;
+    a.place(&k.row_tap, k.images * k.height);
+    a.place(&k.col_tap, k.images * k.width);
+    a.place(&k.row_start, k.images * (k.map_height + 2));
+    a.place(&k.col_start, k.images * (k.map_width + 2));
+  };
+  auto make = [&](const auto& lay) {
+    Arena size(nullptr);
+    lay(size);
+    Tensor memory = torch::stable::new_empty(like, Ints{size.size()}, ScalarType::Byte);
+    Arena real(out<uint8_t>(memory));
+    lay(real);
+    return memory;
+  };
+  Memory memory{make(zeroed), make(work)};
+  torch::stable::zero_(memory.zeroed);
+  return memory;
+}
+
+template <typename Launcher, typename T>
+void launch_search(const Launcher& launch, const Call<T>& c, const int64_t* ranks, int64_t ranks_stride) {
+  for (int pass = 0; pass < Search<T>::kPasses; ++pass) launch.blocks(Search<T>{c, pass, ranks, ranks_stride}, c.images, c.slices);
+}
+
+// Ranges, borders, medians, deviations, denominators, constants.
+template <typename Launcher, typename T>
+void launch_statistics(const Launcher& launch, const Call<T>& c, const T* edges, const Known<T>& known) {
+  if (c.boxes) launch.blocks(Taps<T>{c}, c.images, 1);
+  launch.blocks(Range<T>{c, edges}, c.images, c.slices);
+  launch_search(launch, c, nullptr, 0);
+  by_levels<T>(c.seg.levels, [&](auto levels) {
+    launch.blocks(Deviation<T, decltype(levels)::value>{c, known, std::numeric_limits<T>::epsilon()}, c.images, c.slices);
+  });
+}
+
+// What backward needs again.
+template <typename Launcher, typename T>
+void launch_prepare(const Launcher& launch, const Call<T>& c, const double* stats, const T* total, const T* weight) {
+  if (c.boxes) launch.blocks(Taps<T>{c}, c.images, 1);
+  launch.blocks(Prepare<T>{c, stats, weight ? nullptr : total}, c.images, 1);
+  if (!weight) return;
+  by_levels<T>(c.seg.levels,
+               [&](auto levels) { launch.blocks(WeightedSums<T, decltype(levels)::value>{c, weight}, c.images, c.slices); });
+}
+
+}  // namespace device
+}  // namespace dadkit

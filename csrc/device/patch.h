@@ -1,0 +1,152 @@
+// Patches that read the student's map through boxes: where they read it, and the gradient gathered back. No crop is ever stored.
+#pragma once
+
+#include "loss.h"
+
+namespace dadkit {
+namespace device {
+
+// Which two pixels every row and column of a patch reads, with the roundings of the reference, in T; and for every row and column of the
+// map how many of the patch's begin below it: `first` never falls, so those that read a map row form one run.
+template <typename T>
+struct Taps {
+  Call<T> c;
+  struct Shared {};
+
+  template <typename Block>
+  DADKIT_DEVICE void run(const Block& block, Shared&) const {
+    const int64_t b = block.image;
+    const T* box = c.boxes + 4 * b;
+    const bool present = c.present(b);
+    Tap<T>*rows = c.row_tap + b * c.height, *cols = c.col_tap + b * c.width;
+    block.threads([&](int t) {
+      for (int64_t j = t; j < c.height; j += block.size()) rows[j] = present ? tap(j, box[1], box[3], c.height, c.map_height) : Tap<T>{};
+      for (int64_t j = t; j < c.width; j += block.size()) cols[j] = present ? tap(j, box[0], box[2], c.width, c.map_width) : Tap<T>{};
+    });
+    int32_t *row_start = c.row_start + b * (c.map_height + 2), *col_start = c.col_start + b * (c.map_width + 2);
+    block.threads([&](int t) {
+      for (int64_t y = t; y < c.map_height + 2; y += block.size()) row_start[y] = below(rows, c.height, y);
+      for (int64_t x = t; x < c.map_width + 2; x += block.size()) col_start[x] = below(cols, c.width, x);
+    });
+  }
+
+ private:
+  static DADKIT_DEVICE Tap<T> tap(int64_t j, T low, T high, int64_t grid, int64_t side) {
+    const T last = static_cast<T>(side - 1);
+    const T across = (static_cast<T>(j) + T(0.5)) * (high - low);
+    T position = low + across / static_cast<T>(grid) - T(0.5);
+    position = position < 0 ? T(0) : (position > last ? last : position);
+    const T whole = floor(position);
+    return {static_cast<int32_t>(whole), position - whole};
+  }
+  static DADKIT_DEVICE int32_t below(const Tap<T>* taps, int64_t count, int64_t value) {
+    int64_t low = 0, high = count;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (taps[middle].first < value) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return static_cast<int32_t>(low);
+  }
+};
+
+// The map's gradient, tile by tile of the map. Per patch, in order, the slopes of the patch's pixels that read the tile are computed into
+// shared memory, piece by piece, and every pixel of the map adds those that read it, in order: no atomics, one fixed sum.
+template <typename T>
+struct PatchGradient {
+  static constexpr int kPieceRows = 16, kPieceCols = 64;
+  static constexpr int kTerms = 128;
+
+  Call<T> c;
+  const T* weight;  // of every pixel of the patches, or nullptr
+  T* gradient;
+  int tile_width, tile_height;
+
+  struct Shared {
+    Rule<T> rule;
+    T slope[kPieceRows][kPieceCols];
+    T sum[kThreads];
+    Terms<T> terms[kTerms];
+  };
+
+  template <typename Block>
+  DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
+    const int64_t b = block.image, across = (c.map_width + tile_width - 1) / tile_width;
+    const int64_t y0 = block.slice / across * tile_height, x0 = block.slice % across * tile_width;
+    block.threads([&](int t) { shared.sum[t] = T(0); });
+    for (int64_t k = b * c.patches; k < (b + 1) * c.patches; ++k) add_patch(block, shared, k, y0, x0);
+    block.threads([&](int t) {
+      const int64_t y = y0 + t / tile_width, x = x0 + t % tile_width;
+      if (y < c.map_height && x < c.map_width) gradient[(b * c.map_height + y) * c.map_width + x] = shared.sum[t];
+    });
+  }
+
+ private:
+  template <typename Block>
+  DADKIT_DEVICE void add_patch(const Block& block, Shared& shared, int64_t k, int64_t y0, int64_t x0) const {
+    const Image& m = c.image[k];
+    if (m.status == record::kEmpty || m.flat[kPred] || m.valid == 0) return;
+    const int32_t *row_start = c.row_start + k * (c.map_height + 2), *col_start = c.col_start + k * (c.map_width + 2);
+    const int64_t y1 = y0 + tile_height < c.map_height ? y0 + tile_height : c.map_height;
+    const int64_t x1 = x0 + tile_width < c.map_width ? x0 + tile_width : c.map_width;
+    const int64_t row_lo = row_start[y0 > 0 ? y0 - 1 : 0], row_hi = row_start[y1];
+    const int64_t col_lo = col_start[x0 > 0 ? x0 - 1 : 0], col_hi = col_start[x1];
+    if (row_lo >= row_hi || col_lo >= col_hi) return;
+    const int entries = c.seg.leaves * c.seg.levels;
+    shared.rule.load(m, block);
+    block.threads([&](int t) {
+      for (int j = t; j < entries && entries <= kTerms; j += block.size()) shared.terms[j] = c.terms[k * entries + j];
+    });
+    const Terms<T>* terms = entries <= kTerms ? shared.terms : c.terms + k * entries;
+    for (int64_t row = row_lo; row < row_hi; row += kPieceRows) {
+      for (int64_t col = col_lo; col < col_hi; col += kPieceCols) {
+        const int64_t rows = row_hi - row < kPieceRows ? row_hi - row : kPieceRows, cols = col_hi - col < kPieceCols ? col_hi - col : kPieceCols;
+        block.threads([&](int t) {
+          for (int64_t j = t; j < rows * cols; j += block.size()) {
+            const int64_t r = j / cols, q = j % cols;
+            shared.slope[r][q] = slope(shared.rule, terms, m, k, (row + r) * c.width + col + q);
+          }
+        });
+        block.threads([&](int t) { gather(shared, t, k, y0, x0, row, rows, col, cols); });
+      }
+    }
+  }
+
+  DADKIT_DEVICE T slope(const Rule<T>& rule, const Terms<T>* terms, const Image& m, int64_t k, int64_t i) const {
+    if (!c.valid(k, i)) return T(0);
+    if (m.status == record::kPoisoned) return static_cast<T>(NAN);
+    const T d = c.target[k * c.n + i];
+    const int leaf = rule.leaf(c, i, d);
+    if (leaf < 0) return T(0);
+    return slope_at(terms + leaf * c.seg.levels, c.seg.levels, weight ? weight[k * c.n + i] : T(1), c.prediction(k, i), d);
+  }
+
+  DADKIT_DEVICE void gather(Shared& shared, int t, int64_t k, int64_t y0, int64_t x0, int64_t row, int64_t rows, int64_t col, int64_t cols) const {
+    const int64_t y = y0 + t / tile_width, x = x0 + t % tile_width;
+    if (y >= c.map_height || x >= c.map_width) return;
+    const int32_t *row_start = c.row_start + k * (c.map_height + 2), *col_start = c.col_start + k * (c.map_width + 2);
+    const int64_t row_end = row + rows < row_start[y + 1] ? row + rows : row_start[y + 1];
+    const int64_t col_end = col + cols < col_start[x + 1] ? col + cols : col_start[x + 1];
+    const int64_t row_lo = row_start[y > 0 ? y - 1 : 0], col_lo = col_start[x > 0 ? x - 1 : 0];
+    T sum = shared.sum[t];
+    for (int64_t r = row > row_lo ? row : row_lo; r < row_end; ++r) {
+      const T down = share(c.row_tap[k * c.height + r], y);
+      if (down == 0) continue;
+      T line = 0;
+      for (int64_t q = col > col_lo ? col : col_lo; q < col_end; ++q) {
+        const T along = share(c.col_tap[k * c.width + q], x);
+        if (along != 0) line += along * shared.slope[r - row][q - col];
+      }
+      sum += down * line;
+    }
+    shared.sum[t] = sum;
+  }
+
+  static DADKIT_DEVICE T share(const Tap<T>& tap, int64_t at) { return tap.first == at ? 1 - tap.frac : (tap.first + 1 == at ? tap.frac : T(0)); }
+};
+
+}  // namespace device
+}  // namespace dadkit

@@ -1,0 +1,118 @@
+"""`dadkit sweep`: variants times seeds, one table with mean and spread."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from dadkit.training.sweep import Row
+
+
+def sweep(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="FILE... [KEY=VALUE]...", help="YAML files, and overrides for all of them.")
+    ],
+    axis: Annotated[
+        list[str] | None,
+        typer.Option("--axis", metavar="KEY=[VALUE, ...]", help="A key and the values it takes in turn; may be given again."),
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option("--seeds", metavar="COUNT | A,B,...", help="How many seeds, from the file's own on; or which.")
+    ] = "3",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what earlier runs left in their folders.")] = False,
+) -> None:
+    """Train every file with every combination of the axes' values, each with several seeds, one run after the other.
+
+    The runs are called NAME-VALUES-sSEED; what is finished is not trained again, so a sweep that was stopped goes on, and one
+    with more seeds adds to it. The table at the end shows mean and sample standard deviation over seeds; OUTPUT/NAME-sweep.json
+    holds every number.
+
+    Example: dadkit sweep configs/quickstart.yaml --axis "losses.shared.normalizer.name=[hybrid, global]" --seeds 3
+    """
+    from rich.console import Console
+
+    from dadkit.cli.train import INTERRUPTED
+    from dadkit.config.overrides import split_arguments
+    from dadkit.config.schema import RunConfig
+    from dadkit.errors import DadkitError
+    from dadkit.training.run import RunResult, train
+    from dadkit.training.sweep import SweepError, plan, rows, write
+
+    files, overrides = split_arguments(arguments)
+    if not files:
+        raise SweepError("nothing to sweep: give a YAML file, for instance `dadkit sweep configs/quickstart.yaml`")
+    variants = plan(files, overrides, axis or [], _seeds(seeds))
+    console = Console()
+    count = sum(len(variant.runs) for variant in variants)
+    console.print(f"{len(variants)} variants, {count} runs", highlight=False)
+    codes: list[int] = []
+
+    def run_one(run: RunConfig) -> RunResult | None:
+        if INTERRUPTED in codes:  # the user wants to stop
+            return None
+        console.rule(run.name, align="left")
+        try:
+            return train(run, fresh=fresh, console=console)
+        except DadkitError as error:
+            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            codes.append(error.exit_code)
+            return None
+
+    trained = [variant.train(run_one) for variant in variants]
+    table = rows(trained)
+    if table:
+        console.print(_table(table))
+        first = next(iter(variants[0].runs.values()))
+        path = Path(first.output).expanduser() / f"{variants[0].base}-sweep.json"
+        write(path, trained)
+        console.print(f"written: {path}", highlight=False, soft_wrap=True)
+    elif not codes:
+        console.print("no run has an evaluation, so there is nothing to compare", highlight=False)
+    if codes:
+        raise typer.Exit(INTERRUPTED if INTERRUPTED in codes else codes[0])
+
+
+def _seeds(text: str) -> list[int] | int:
+    from dadkit.training.sweep import SweepError
+
+    if re.fullmatch(r"[1-9][0-9]*", text):
+        return int(text)
+    if re.fullmatch(r"[0-9]+(,[0-9]+)+,?|[0-9]+,", text):
+        return list(dict.fromkeys(int(part) for part in text.split(",") if part))
+    raise SweepError(f"--seeds is a number of seeds (3) or a list of them (0,1,5), got '{text}'")
+
+
+def _table(found: Sequence[Row]) -> Table:
+    from rich.table import Table
+
+    protocols = dict.fromkeys(row.protocol for row in found)
+    table = Table(title="Sweep: mean ± standard deviation over seeds", caption=f"protocol: {', '.join(protocols)}")
+    for heading in ("variant", "model"):
+        table.add_column(heading)
+    for heading in ("seeds", "AbsRel ↓", "δ1 ↑", "RMSE ↓"):
+        table.add_column(heading, justify="right")
+    shown = ""
+    for row in found:
+        if shown and row.variant != shown:
+            table.add_section()
+        head = row.variant if row.variant != shown else ""
+        shown = row.variant
+        model = row.model if len(protocols) == 1 else f"{row.model} ({row.protocol})"
+        table.add_row(head, model, str(row.seeds), *(_number(row, name) for name in ("abs_rel", "delta1", "rmse")))
+    return table
+
+
+def _number(row: Row, name: str) -> str:
+    if name not in row.mean:
+        return "-"
+    spread = row.spread[name]
+    return f"{row.mean[name]:.4f}" + ("" if spread is None else f" ± {spread:.4f}")

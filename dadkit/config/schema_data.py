@@ -1,0 +1,99 @@
+"""The ``data`` and ``perturb`` sections."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from dadkit.config.section import ComponentConfig, Kind, Probability, Section
+
+__all__ = ["BlurConfig", "ColorConfig", "CutMixConfig", "DataConfig", "DatasetConfig", "PerturbConfig"]
+
+
+class DatasetConfig(ComponentConfig):
+    """One dataset of a mixture."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Share of the samples drawn from this dataset, relative to the others."""
+
+
+class DataConfig(Section):
+    """Where images come from."""
+
+    root: str | list[str] | None = None
+    """Unlabelled images: a folder (recursive), a list file (.txt), tar shards (.tar), or several of these."""
+    unlabelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
+    """Further unlabelled datasets by name; their labels, if they have any, are ignored."""
+    labelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
+    """Datasets with true depth."""
+    labelled_fraction: Probability = 0.5
+    """Where both kinds are given: the share of each batch that is labelled."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Loader processes; 0 loads in the training process."""
+    max_error_rate: Probability = 0.2
+    """The run stops when more than this share of the samples read so far could not be read."""
+
+
+class ColorConfig(Section):
+    """Random colours of the student's view; the strengths are UniMatch's, since Depth Anything gives none."""
+
+    probability: Probability = 0.8
+    """Of changing an image at all."""
+    brightness: Annotated[float, Field(ge=0)] = 0.5
+    """The factor is uniform in [1 - x, 1 + x], not below 0."""
+    contrast: Annotated[float, Field(ge=0)] = 0.5
+    """The same for contrast."""
+    saturation: Annotated[float, Field(ge=0)] = 0.5
+    """The same for saturation."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    """The shift is uniform in [-x, x] turns of the colour circle."""
+
+
+class BlurConfig(Section):
+    """Gaussian blur of the student's view; strengths as in UniMatch."""
+
+    probability: Probability = 0.5
+    """Of blurring an image at all."""
+    sigma: Annotated[tuple[float, float], Field(strict=False)] = (0.1, 2.0)
+    """Least and largest standard deviation, in pixels of the view."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BlurConfig:
+        _check_interval("sigma", self.sigma, above=0.0)
+        return self
+
+
+class CutMixConfig(Section):
+    """A rectangle of the student's view comes from another image of the batch; both regions have losses of their own."""
+
+    probability: Probability = 0.5
+    """Of pasting into an image (Depth Anything: 0.5); 0 turns CutMix off."""
+    area: Annotated[tuple[float, float], Field(strict=False)] = (0.02, 0.4)
+    """Least and largest share of the view (UniMatch)."""
+    ratio: Annotated[tuple[float, float], Field(strict=False)] = (0.3, 3.3333)
+    """Least and largest height / width (UniMatch)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CutMixConfig:
+        _check_interval("area", self.area, above=0.0, most=1.0)
+        _check_interval("ratio", self.ratio, above=0.0)
+        return self
+
+
+class PerturbConfig(Section):
+    """Strong perturbations of what the student sees of unlabelled images, while teachers see clean pixels (Depth Anything)."""
+
+    color: ColorConfig = Field(default_factory=ColorConfig)
+    """Colour jittering."""
+    blur: BlurConfig = Field(default_factory=BlurConfig)
+    """Gaussian blurring."""
+    cutmix: CutMixConfig = Field(default_factory=CutMixConfig)
+    """CutMix. Patches of mixed images are not compared."""
+
+
+def _check_interval(name: str, interval: tuple[float, float], *, above: float, most: float = float("inf")) -> None:
+    low, high = interval
+    if not above < low <= high <= most:
+        limit = f" and at most {most:g}" if most < float("inf") else ""
+        raise ValueError(f"{name} is [least, largest], above {above:g}{limit}, got [{low:g}, {high:g}]")

@@ -1,0 +1,129 @@
+"""Strong colour perturbations of the student's view, while the teacher sees clean pixels (Depth Anything, section 3.2).
+
+Depth Anything names them (colour jittering, Gaussian blurring) and gives no strengths. The defaults here are those of
+UniMatch, the same authors' work that its CutMix and its training on unlabelled images come from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["ColorJitter", "GaussianBlur", "Strong"]
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Brightness, contrast, saturation and hue, each changed by a random amount, in a random order.
+
+    Attributes:
+        probability: of changing an image at all.
+        brightness, contrast, saturation: each factor is uniform in [1 - x, 1 + x], not below 0.
+        hue: the shift is uniform in [-x, x] turns of the colour circle; at most 0.5.
+    """
+
+    probability: float = 0.8
+    brightness: float = 0.5
+    contrast: float = 0.5
+    saturation: float = 0.5
+    hue: float = 0.25
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """(3, h, w) float in [0, 1] -> the same."""
+        chance, *uniform = torch.rand(5, generator=generator).tolist()
+        order = torch.randperm(4, generator=generator).tolist()
+        if chance >= self.probability:
+            return image
+        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
+        amounts = [(2 * u - 1) * x for u, x in zip(uniform, strengths, strict=True)]
+        for index in order:
+            image = _change(image, index, amounts[index])
+        return image
+
+
+def _change(image: Tensor, index: int, amount: float) -> Tensor:
+    """One of the four changes; ``amount`` 0 changes nothing."""
+    factor = max(0.0, 1 + amount)
+    match index:
+        case 0:
+            changed = image * factor
+        case 1:
+            changed = torch.lerp(_gray(image).mean().expand_as(image), image, factor)
+        case 2:
+            changed = torch.lerp(_gray(image).expand_as(image), image, factor)
+        case _:
+            return turn_hue(image, amount)
+    return changed.clamp(0, 1)
+
+
+def _gray(image: Tensor) -> Tensor:
+    """(1, h, w)"""
+    return (image * image.new_tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)
+
+
+def turn_hue(image: Tensor, turns: float) -> Tensor:
+    """(3, h, w) in [0, 1] with every hue moved by ``turns`` of the colour circle; value and saturation (HSV) stay."""
+    value, low = image.amax(0), image.amin(0)
+    chroma = value - low
+    red, green, blue = image / chroma.where(chroma > 0, 1)
+    # Sixths of a turn, in the branch of the largest channel; the others are overwritten.
+    hue = torch.where(value == image[0], (green - blue) % 6, torch.where(value == image[1], blue - red + 2, red - green + 4))
+    hue = hue + 6 * turns
+    channels = [(hue + offset) % 6 for offset in (5, 3, 1)]
+    return torch.stack([value - chroma * torch.minimum(k, 4 - k).clamp(0, 1) for k in channels])
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """A Gaussian low-pass of random width, borders mirrored.
+
+    Attributes:
+        probability: of blurring an image at all.
+        sigma: (least, largest) standard deviation in pixels of the view; uniform between.
+    """
+
+    probability: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """(3, h, w) float -> the same."""
+        chance, uniform = torch.rand(2, generator=generator).tolist()
+        if chance >= self.probability:
+            return image
+        return blurred(image, self.sigma[0] + uniform * (self.sigma[1] - self.sigma[0]))
+
+
+def blurred(image: Tensor, sigma: float) -> Tensor:
+    """(C, h, w) convolved with a Gaussian of ``sigma`` pixels, cut off at 3 sigma or where the image ends."""
+    for axis in (1, 2):
+        reach = min(math.ceil(3 * sigma), image.shape[axis] - 1)
+        if reach < 1:
+            continue
+        offsets = torch.arange(-reach, reach + 1, dtype=image.dtype)
+        kernel = torch.exp(-offsets.square() / (2 * sigma**2))
+        shape = (1, 1, -1, 1) if axis == 1 else (1, 1, 1, -1)
+        padding = (0, 0, reach, reach) if axis == 1 else (reach, reach, 0, 0)
+        padded = F.pad(image[:, None], padding, mode="reflect")
+        image = F.conv2d(padded, (kernel / kernel.sum()).view(shape))[:, 0]
+    return image
+
+
+@dataclass(frozen=True)
+class Strong:
+    """Colour jitter, then blur: a :data:`dadkit.data.views.Perturb`. None leaves a part out."""
+
+    color: ColorJitter | None = ColorJitter()
+    blur: GaussianBlur | None = GaussianBlur()
+
+    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """(3, h, w) uint8 -> the same, rounded."""
+        changed = image.float() / 255
+        for part in (self.color, self.blur):
+            changed = changed if part is None else part(changed, generator)
+        return (changed * 255).round().to(torch.uint8)

@@ -1,0 +1,50 @@
+"""The interfaces that plugin authors implement: Teacher, Student, FeatureEncoder, Normalizer, ContextSampler.
+
+A network takes RGB in [0, 1] and owns everything else about its input: sizes, mean, standard deviation. A depth model answers
+with a :class:`Prediction` at the input's height and width, in a declared :class:`Space`; a feature encoder answers with named
+feature taps.
+
+Two ways of calling a depth model, never to be confused:
+
+* ``model(images)`` runs **at the given size** (or the nearest multiple the network can take). Training uses it, so that a
+  560-pixel view is seen at 560 pixels.
+* ``model.predict(image)`` applies **the model's own resizing policy** in inference mode. Evaluation and users use it.
+"""
+
+from dadkit.interfaces.contexts import Contexts, ContextSampler
+from dadkit.interfaces.encoder import FeatureEncoder
+from dadkit.interfaces.export import Export
+from dadkit.interfaces.model import DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
+from dadkit.interfaces.network import Frozen, ImageNetwork
+from dadkit.interfaces.normalizer import Normalizer
+from dadkit.interfaces.prediction import Prediction
+from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize
+from dadkit.interfaces.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, NetworkSpec
+from dadkit.spaces import Space, SpaceError, check_conversion, convert
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "ContextSampler",
+    "Contexts",
+    "DepthModel",
+    "Export",
+    "FeatureEncoder",
+    "Frozen",
+    "FrozenTeacher",
+    "ImageNetwork",
+    "ModelSpec",
+    "NetworkSpec",
+    "Normalizer",
+    "ParamGroup",
+    "Prediction",
+    "SizePolicy",
+    "Space",
+    "SpaceError",
+    "Student",
+    "Teacher",
+    "check_conversion",
+    "convert",
+    "nearest_multiple",
+    "resize",
+]

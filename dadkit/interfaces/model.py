@@ -1,0 +1,199 @@
+"""Depth models: what teachers and students share, and what tells them apart."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dadkit.interfaces.export import Export
+from dadkit.interfaces.network import Frozen, ImageNetwork
+from dadkit.interfaces.prediction import Prediction, concatenate
+from dadkit.interfaces.resizing import resize
+from dadkit.interfaces.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+
+__all__ = ["DepthModel", "FrozenTeacher", "ParamGroup", "Student", "Teacher"]
+
+
+class DepthModel(ImageNetwork):
+    """What teachers and students share.
+
+    To write one, set ``self.spec`` in ``__init__`` and implement :meth:`estimate`; the base class does the rest: it checks the
+    input, resizes it to a legal size, normalises it, and brings the answer back to the input's height and width.
+
+    Example::
+
+        class Toy(dadkit.interfaces.Student):
+            def __init__(self):
+                super().__init__()
+                self.spec = ModelSpec(name="toy", space=Space.DISPARITY, size_multiple=4)
+                self.net = nn.Conv2d(3, 1, 3, padding=1)
+
+            def estimate(self, x):
+                return self.net(x).relu(), {}
+    """
+
+    spec: ModelSpec
+    layouts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Layouts that :meth:`export` can write -> what reads them, for `dadkit convert`; none by default."""
+
+    @abstractmethod
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The network itself.
+
+        Args:
+            x: (B, 3, h, w) normalised by ``spec.mean`` and ``spec.std``; h and w are multiples of ``spec.size_multiple``.
+
+        Returns:
+            ``(depth, features)``: depth (B, 1, h', w') of any size in ``spec.space``, and the feature taps that
+            ``spec.features`` names: tokens (B, N, C) or maps (B, C, h'', w'').
+        """
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Run at the given size, or the nearest legal multiple, and answer at the given size.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1], floating point.
+
+        Returns:
+            Prediction with ``depth`` (B, 1, H, W) float32.
+
+        Raises:
+            ValueError: wrong shape or dtype; the message says what came.
+        """
+        self.check(images)
+        height, width = images.shape[-2:]
+        return self._run(self.to_legal_size(images), (height, width))
+
+    @torch.inference_mode()
+    def predict(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 1) -> Prediction:
+        """Apply the model's own resizing policy and answer at the image's size.
+
+        Args:
+            images: one image or a list of them: path, PIL image, uint8 or float array (H, W, 3), or tensor (3, H, W) in
+                [0, 1]. All images of a list must have one size, since one Prediction holds them.
+            batch_size: how many images the network sees at once.
+
+        Returns:
+            Prediction with ``depth`` (B, 1, H, W), on the model's device. The model's training flag is left as it was.
+        """
+        from dadkit.data.images import to_tensor
+
+        several = isinstance(images, Sequence) and not isinstance(images, str)
+        tensors = [
+            to_tensor(image) for image in (cast("Sequence[ImageLike]", images) if several else [cast("ImageLike", images)])
+        ]
+        if not tensors:
+            raise ValueError("predict got an empty list of images")
+        sizes = sorted({tuple(t.shape[-2:]) for t in tensors})
+        if len(sizes) > 1:
+            raise ValueError(
+                f"predict answers with one tensor, so its images must share one size; got {sizes}. Call it per size."
+            )
+        was_training = self.training
+        self.eval()
+        try:
+            parameter = next(self.parameters(), None)
+            device = parameter.device if parameter is not None else torch.device("cpu")
+            parts = []
+            for start in range(0, len(tensors), batch_size):
+                parts.append(self.predict_batch(torch.stack(tensors[start : start + batch_size]).to(device)))
+        finally:
+            self.train(was_training)
+        return concatenate(parts)
+
+    def predict_batch(self, images: Tensor) -> Prediction:
+        """What :meth:`predict` does with images of one size. Override it where ``spec.native`` cannot say the official policy.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1] on the model's device, in inference and eval mode.
+
+        Returns:
+            Prediction with ``depth`` (B, 1, H, W).
+        """
+        height, width = images.shape[-2:]
+        resized = resize(images, self.spec.native.target(height, width), self.spec.native)
+        return self._run(resized, (height, width))
+
+    def export(self, layout: str) -> Export:
+        """The model as other programs store it. A model that names ``layouts`` implements this.
+
+        Args:
+            layout: a key of ``layouts``.
+        """
+        raise NotImplementedError(f"{self.spec.name} has no layout '{layout}'")
+
+    def _run(self, legal: Tensor, answer_size: tuple[int, int]) -> Prediction:
+        """Normalise, estimate, and bring the map to ``answer_size``."""
+        depth, features = self.estimate(self.normalized(legal))
+        depth = depth.float()
+        if depth.shape[-2:] != answer_size:
+            depth = F.interpolate(depth, answer_size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
+            if self.spec.upsampling == "bicubic" and self.spec.range != (None, None):
+                depth = depth.clamp(*self.spec.range)
+        return Prediction(depth=depth, space=self.spec.space, features=features)
+
+
+class Teacher(Frozen, DepthModel):
+    """A frozen model that labels: always in eval mode, no parameter requires a gradient, ``forward`` builds no graph."""
+
+    def forward(self, images: Tensor) -> Prediction:
+        """As :meth:`DepthModel.forward`, frozen and without a graph."""
+        self.freeze()
+        with torch.no_grad():
+            return super().forward(images)
+
+
+class FrozenTeacher(Teacher):
+    """Any depth model, a trained student for instance, as a teacher."""
+
+    def __init__(self, model: DepthModel) -> None:
+        super().__init__()
+        self.model = model
+        self.spec = model.spec
+        self.freeze()
+
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The wrapped model's answer."""
+        return self.model.estimate(x)
+
+
+class ParamGroup(TypedDict):
+    """One group of trainable parameters: ``name`` is ``"encoder"`` or ``"decoder"``, which decides the learning rate."""
+
+    name: Literal["encoder", "decoder"]
+    params: list[nn.Parameter]
+
+
+class Student(DepthModel):
+    """A model that learns."""
+
+    encoder_prefixes: tuple[str, ...] = ("encoder.", "backbone.")
+    """Parameters whose names start so form the ``encoder`` group of the default :meth:`param_groups`."""
+
+    head_is_trained: bool = False
+    """Set this where the given weights hold the depth head too: the student then keeps its own magnitude while it is trained,
+    where one that starts from a random head is held at a mean absolute deviation of about 1."""
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Every trainable parameter exactly once, as ``encoder`` (usually pre-trained: small rate) and ``decoder``.
+
+        Override it when names do not tell the two apart. Empty groups are left out.
+        """
+        groups: dict[str, list[nn.Parameter]] = {"encoder": [], "decoder": []}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                groups["encoder" if name.startswith(self.encoder_prefixes) else "decoder"].append(parameter)
+        return [ParamGroup(name=name, params=params) for name, params in groups.items() if params]  # type: ignore[typeddict-item]

@@ -1,0 +1,69 @@
+"""At which size a network sees an image, and how the pixels get there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["SizePolicy", "nearest_multiple", "resize"]
+
+
+@dataclass(frozen=True)
+class SizePolicy:
+    """How ``predict`` resizes an image of any size before the network sees it.
+
+    Attributes:
+        size: target side in pixels; None keeps the image's own size (up to ``multiple``).
+        mode: ``"lower_bound"``: the shorter side becomes at least ``size``, aspect ratio kept; ``"upper_bound"``: the longer
+            side becomes at most ``size``, aspect ratio kept; ``"minimal"``: the side whose scale is nearer to 1 becomes about
+            ``size``, aspect ratio kept (MiDaS); ``"exact"``: a ``size x size`` square, aspect ratio ignored.
+        multiple: both sides are rounded to a multiple of this.
+        interpolation: ``"bicubic"`` (half-pixel, no antialiasing: OpenCV's cubic) or ``"bilinear"``.
+        antialias: low-pass before shrinking. Official models are trained without.
+    """
+
+    size: int | None = None
+    mode: Literal["lower_bound", "upper_bound", "minimal", "exact"] = "lower_bound"
+    multiple: int = 1
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    antialias: bool = False
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) at which the network runs for an image of ``height x width``."""
+        if self.size is None:
+            return nearest_multiple(height, self.multiple), nearest_multiple(width, self.multiple)
+        if self.mode == "exact":
+            side = nearest_multiple(self.size, self.multiple)
+            return side, side
+        scales = self.size / height, self.size / width
+        if self.mode == "minimal":
+            scale = min(scales, key=lambda scale: abs(1 - scale))
+        else:
+            scale = max(scales) if self.mode == "lower_bound" else min(scales)
+        return self._round(height * scale), self._round(width * scale)
+
+    def _round(self, side: float) -> int:
+        assert self.size is not None
+        rounded = round(side / self.multiple) * self.multiple
+        if self.mode == "lower_bound" and rounded < self.size:
+            rounded = math.ceil(side / self.multiple) * self.multiple
+        if self.mode == "upper_bound" and rounded > self.size:
+            rounded = math.floor(side / self.multiple) * self.multiple
+        return max(rounded, self.multiple)
+
+
+def nearest_multiple(side: int, multiple: int) -> int:
+    """The multiple of ``multiple`` nearest to ``side`` (ties up), at least one multiple: 560 -> 560 for 14, 576 for 32 x 18."""
+    return max(multiple, int(side / multiple + 0.5) * multiple)
+
+
+def resize(images: Tensor, size: Sequence[int], policy: SizePolicy) -> Tensor:
+    """``images`` (B, C, H, W) brought to ``size`` with the policy's interpolation; themselves where they have that size."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return F.interpolate(images, tuple(size), mode=policy.interpolation, align_corners=False, antialias=policy.antialias)

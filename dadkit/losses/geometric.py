@@ -1,0 +1,170 @@
+"""The geometric loss: both maps as point clouds, compared after a frozen PointNet's transforms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dadkit.losses.inputs import whole_maps
+from dadkit.losses.pointnet import PointNet
+from dadkit.ops import operator
+from dadkit.ops.reference.hybrid import is_flat
+from dadkit.ops.reference.reduction import sanitize
+
+__all__ = ["Compare", "assumed_intrinsics", "check_inverse", "geometric_loss", "unproject"]
+
+Compare = Literal["clouds", "matrices"]
+
+
+def geometric_loss(
+    pred: Tensor,
+    target: Tensor,
+    intrinsics: Tensor | None = None,
+    mask: Tensor | None = None,
+    *,
+    encoder: PointNet,
+    space: str = "depth",
+    fov: float = 60.0,
+    points: int = 1024,
+    near: float = 1.0,
+    compare: Compare = "clouds",
+    assume_inverse: Mapping[str, float] | None = None,
+    generator: torch.Generator | None = None,
+    reduction: Literal["mean", "image"] = "mean",
+) -> Tensor:
+    """Student's and teacher's maps as point clouds (Robust Lightweight, geometric distillation).
+
+        X = (u - u0) Z / fx,   Y = (v - v0) Z / fy,        L = MSE(input) + MSE(feature)
+
+    The same ``points`` random valid pixels of both maps are unprojected and shown to ``encoder``; compared are the clouds and
+    the points' features after its two transforms. The paper leaves open what Z is for maps of unknown scale and shift. Here
+    (ours) both maps are normalised, each by its own median and deviation, and shifted by one number, so that the teacher's
+    nearest pixel lies at ``near`` deviations; in ``metric`` space Z is in metres, as it is.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
+        target: same shape; gets no gradient.
+        intrinsics: (B, 3, 3) camera matrices in pixels of the maps, pixel centres at half integers; None assumes ``fov``.
+        mask: bool of the maps' shape, True = valid; None = all valid.
+        encoder: a :class:`PointNet`.
+        space: of both maps: ``"depth"``, ``"metric"`` or ``"disparity"``.
+        fov: assumed field of view of the longer side, in degrees (not from the paper).
+        points: pixels per map, drawn with repetition (not from the paper).
+        near: least teacher's Z in ``depth`` space, in deviations of the map (not from the paper).
+        compare: ``"clouds"``: transformed points and features; ``"matrices"``: the transforms themselves. The poster's
+            "(input and feature)" may mean either.
+        assume_inverse: ``{"scale": a, "shift": b}`` for disparity maps: Z = 1 / (a d + b) in the teacher's units.
+        generator: randomness of the pixels, on the maps' device; None is torch's own.
+        reduction: ``"mean"``: images' losses averaged over the batch; ``"image"``: (B,).
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances (``depth``, same pixels): pred and target each to scale a > 0 and shift.
+
+    Degenerate cases: no valid pixel, or (except ``metric``) a constant target, gives 0; a constant prediction gets no gradient;
+    non-finite values as in :func:`hybrid_norm_loss`.
+
+    Raises:
+        ValueError: a disparity pair without ``assume_inverse``, since affine disparity has no Z; wrong shapes, dtypes, options.
+    """
+    check_inverse(space, assume_inverse)
+    check_sampling(points, fov, near, compare)
+    if reduction not in ("mean", "image"):
+        raise ValueError(f"reduction must be 'mean' or 'image', got {reduction!r}: the loss is no sum over pixels")
+    p, d, m = whole_maps(pred, target, mask)
+    p, d, valid, poison = sanitize(p, d, m)
+    camera = assumed_intrinsics(p.shape, fov, p) if intrinsics is None else intrinsics.to(p.dtype)
+    if camera.shape != (len(p), 3, 3):
+        raise ValueError(f"intrinsics must be (B, 3, 3) with B = {len(p)}, got {tuple(camera.shape)}")
+    own, other, usable = _depths(p, d, valid, space, near, assume_inverse)
+    pixels = _sample(valid, points, generator)
+    with torch.no_grad():
+        wanted = encoder(unproject(other, camera, pixels))
+    seen = encoder(unproject(own, camera, pixels))
+    pairs = (0, 1) if compare == "clouds" else (2, 3)
+    image = sum(((seen[k] - wanted[k]).square().mean((1, 2)) for k in pairs), torch.zeros_like(poison))
+    image = torch.where(usable, image, 0) * poison
+    return image if reduction == "image" else image.sum() / max(len(image), 1)
+
+
+def unproject(depth: Tensor, intrinsics: Tensor, pixels: Tensor) -> Tensor:
+    """(B, 3, P): the points X, Y, Z of maps (B, H, W) at flat pixel indices (B, P)."""
+    z = depth.flatten(1).gather(1, pixels)
+    u, v = (pixels % depth.shape[2]) + 0.5, (pixels // depth.shape[2]) + 0.5
+    fx, fy, u0, v0 = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return torch.stack([(u - u0) * z / fx, (v - v0) * z / fy, z], dim=1)
+
+
+def assumed_intrinsics(shape: torch.Size, fov: float, like: Tensor) -> Tensor:
+    """(B, 3, 3) for maps of ``shape`` = (B, H, W) whose longer side spans ``fov`` degrees, centred, with square pixels."""
+    count, height, width = shape
+    focal = 0.5 * max(height, width) / math.tan(math.radians(fov) / 2)
+    return like.new_tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).expand(count, 3, 3)
+
+
+def check_inverse(space: str, assume_inverse: Mapping[str, float] | None) -> None:
+    """ValueError unless maps of ``space`` have a depth, given or assumed."""
+    if assume_inverse is not None and (set(assume_inverse) != {"scale", "shift"} or not assume_inverse["scale"] > 0):
+        raise ValueError(f"assume_inverse is {{scale: a, shift: b}} with a > 0, got {dict(assume_inverse)}")
+    if space == "disparity" and assume_inverse is None:
+        raise ValueError(
+            "the geometric loss unprojects depth, and affine disparity has an unknown shift, so 1/disparity is not its depth. "
+            "Use teacher and student in space 'depth' or 'metric', or state the assumption: "
+            "assume_inverse: {scale: a, shift: b}"
+        )
+    if space != "disparity" and assume_inverse is not None:
+        raise ValueError(f"assume_inverse turns disparity into depth, but the maps are in space '{space}'; leave it out")
+
+
+def check_sampling(points: int, fov: float, near: float, compare: str) -> None:
+    """ValueError unless the options are legal."""
+    if points < 1:
+        raise ValueError(f"points must be at least 1, got {points}")
+    if not 0 < fov < 180:
+        raise ValueError(f"fov must lie between 0 and 180 degrees, got {fov}")
+    if not near > 0:
+        raise ValueError(f"near must be above 0, got {near}")
+    if compare not in ("clouds", "matrices"):
+        raise ValueError(f"compare must be 'clouds' or 'matrices', got {compare!r}")
+
+
+def _depths(
+    pred: Tensor, target: Tensor, valid: Tensor, space: str, near: float, inverse: Mapping[str, float] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Z of both maps (B, H, W), and which images can be compared (B,)."""
+    some = valid.flatten(1).any(1)
+    if space == "metric":
+        return pred, target, some
+    own, _, _, _ = _normal(pred, valid)
+    other, median, mad, flat = _normal(target, valid)
+    usable = some & ~flat
+    if inverse is None:
+        lowest = other.masked_fill(~valid, torch.inf).amin((1, 2), keepdim=True)
+        shift = near - torch.where(some[:, None, None], lowest, 0)
+        return own + shift, other + shift, usable
+    mad = torch.where(flat[:, None, None], 1, mad)
+    least = 1e-3 * (inverse["scale"] * mad)  # so that a disparity at or below the horizon stays a finite depth
+    z_own, z_other = (1 / torch.maximum(inverse["scale"] * (x * mad + median) + inverse["shift"], least) for x in (own, other))
+    _, unit = operator("median_mad", "auto", z_other)(z_other, valid)
+    unit = torch.where(usable & (unit > 0), unit, 1)[:, None, None]
+    return z_own / unit, z_other / unit, usable
+
+
+def _normal(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(x - t) / s with t and s (B, 1, 1), and which maps are flat (B,), where it is 0."""
+    median, mad = operator("median_mad", "auto", x)(x, valid)
+    flat = is_flat(torch.where(valid, x, 0), mad)
+    t, s = median[:, None, None], torch.where(flat, 1, mad)[:, None, None]
+    return torch.where(flat[:, None, None], 0, (x - t) / s), t, mad[:, None, None], flat
+
+
+def _sample(valid: Tensor, points: int, generator: torch.Generator | None) -> Tensor:
+    """(B, P) flat indices of valid pixels, drawn evenly with repetition; of any pixels where none is valid."""
+    weight = valid.flatten(1).float()
+    weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, 1)
+    return torch.multinomial(weight, points, replacement=True, generator=generator)

@@ -1,0 +1,118 @@
+"""Squared error on values, and the scale-invariant logarithmic error of metric depth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dadkit.losses.inputs import check_reduction, check_trim, whole_maps
+from dadkit.ops.reference import Reduction
+from dadkit.ops.reference.reduction import poison_of, reduce, sanitize
+
+__all__ = ["mse_loss", "silog_loss"]
+
+
+def mse_loss(
+    pred: Tensor, target: Tensor, mask: Tensor | None = None, *, trim: float = 0.0, reduction: Reduction = "mean"
+) -> Tensor:
+    """(pred - target)^2 without any normalisation: the plainest way of distilling a map.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W), floating point, in the target's space, scale and shift; gets the gradient.
+        target: same shape; gets no gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        trim, reduction: as in :func:`hybrid_norm_loss`.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances: adding one number to both maps.
+
+    Degenerate cases: no valid pixel gives 0; non-finite values as in :func:`hybrid_norm_loss`.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+    """
+    p, d, m = whole_maps(pred, target, mask)
+    check_trim(trim)
+    check_reduction(reduction)
+    p, d, valid, poison = sanitize(p, d, m)
+    loss = reduce((p - d).square(), valid, poison, reduction=reduction, trim=trim)
+    return loss.view(pred.shape) if reduction == "none" else loss
+
+
+def silog_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    lam: float = 0.5,
+    min_depth: float = 1e-3,
+    max_depth: float | None = None,
+    floor: float = 1e-6,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Scale-invariant logarithmic error of metric depth (Eigen et al. 2014), the loss of metric fine-tuning.
+
+        L = sqrt( mean d^2 - lam (mean d)^2 ),    d = log pred - log target
+
+    ``lam`` decides how much of a common scale error is forgiven: 0 none (the log RMSE), 1 all of it. Publications differ in it,
+    and not all name it: Depth Anything V2's metric code has 0.5, others 0.85 or 1.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W) in metres, floating point; gets the gradient. Values under ``floor`` count as ``floor``
+            and get none.
+        target: same shape, in metres; gets no gradient.
+        mask: bool of the same shape, True = valid; None = all valid.
+        lam: in [0, 1].
+        min_depth, max_depth: pixels whose *target* lies outside are left out (Depth Anything V2: 0.001, and 20 or 80); None is
+            no limit.
+        floor: least depth that the logarithm is taken of, above 0 (not from a paper).
+        reduction: ``"mean"``: images' losses averaged over the batch; ``"pixel"``: one set of pixels for the whole batch, as
+            published; ``"image"``: (B,). ``"none"`` is refused, since the loss is no sum over pixels.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances: multiplying both maps by one a > 0 (apart from the limits); with ``lam=1``, pred alone.
+
+    Degenerate cases: no pixel between the limits gives 0; L = 0, where the root has no derivative, gives no gradient;
+    non-finite values as in :func:`hybrid_norm_loss`, except that an infinite target beyond a ``max_depth`` is just left out.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+    """
+    check_silog(lam, min_depth, max_depth, floor, reduction)
+    p, d, m = whole_maps(pred, target, mask)
+    d = d.detach()
+    valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
+    valid = valid & ~(d < max(min_depth, 0.0)) & ~(d <= 0)  # NaN stays, and must be seen
+    if max_depth is not None:
+        valid = valid & ~(d > max_depth)
+    poison = poison_of(valid, p, d)
+    usable = valid & p.isfinite() & d.isfinite()
+    log_pred = torch.where(usable, p, 1).clamp(min=floor).log()
+    difference = torch.where(usable, log_pred - torch.where(usable, d, 1).log(), 0)
+    if reduction == "pixel":
+        difference, usable, poison = difference.reshape(1, -1), usable.reshape(1, -1), poison.sum()[None] / max(len(poison), 1)
+    difference, number = difference.flatten(1), usable.flatten(1).sum(1).clamp(min=1)
+    mean, square = difference.sum(1) / number, difference.square().sum(1) / number
+    variance = square - lam * mean.square()
+    positive = variance > 0
+    image = torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0) * poison
+    if reduction == "image":
+        return image
+    return image.sum() / max(len(image), 1)
+
+
+def check_silog(lam: float, min_depth: float, max_depth: float | None, floor: float, reduction: str) -> None:
+    """ValueError unless the options are legal."""
+    check_reduction(reduction)
+    if reduction == "none":
+        raise ValueError("silog is a deviation over an image's pixels, no sum of theirs; reduction must not be 'none'")
+    if not 0 <= lam <= 1:
+        raise ValueError(f"lam must lie in [0, 1], got {lam}")
+    if not floor > 0:
+        raise ValueError(f"floor must be above 0, got {floor}")
+    if max_depth is not None and not max_depth > min_depth:
+        raise ValueError(f"max_depth must be above min_depth, got {max_depth} and {min_depth}")

@@ -1,0 +1,199 @@
+"""Video in, video out: every frame in order, all on the same colour limits. Needs PyAV: ``dadkit[video]``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dadkit import pictures
+from dadkit.errors import DadkitError, DataError
+from dadkit.files import atomic_path
+from dadkit.interfaces import DepthModel, Prediction
+from dadkit.prediction.camera import Lens, check_cloud
+from dadkit.prediction.outputs import CLOUDS, write_prediction
+
+__all__ = ["VIDEOS", "predict_video"]
+
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+"""File name extensions taken for videos."""
+
+MOVING = {"color": ".color.mp4", "side": ".side.mp4"}
+"""Formats that become a video -> how it ends; the others become a folder with a file a frame."""
+
+_PROBES = 24
+
+
+def predict_video(
+    model: DepthModel,
+    path: Path,
+    output: Path,
+    *,
+    name: str,
+    formats: Sequence[str],
+    batch_size: int = 1,
+    lens: Lens | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> list[Path]:
+    """Predict every frame of a video.
+
+    ``color`` and ``side`` become videos with the source's frame rate and size (an odd side loses its last pixel); other formats
+    become ``output/<stem>/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
+    same for all frames: what flickers is the model.
+
+    Args:
+        model: its own resizing policy is applied to each frame.
+        path: the video.
+        output: folder of the results.
+        name: the model's name, stored in files that can hold it.
+        formats: out of :data:`dadkit.prediction.FORMATS`.
+        batch_size: consecutive frames per forward pass.
+        lens: focal length and scale, for point clouds.
+        progress: called with (frames done, frames in all or None if the file does not say).
+
+    Returns:
+        The written videos and folders.
+
+    Raises:
+        DataError: the file cannot be read as a video, or has no frame.
+        DadkitError: PyAV is not installed.
+    """
+    av = _pyav()
+    if set(formats) & set(CLOUDS):
+        check_cloud(model.spec.space, lens or Lens())
+    rate, total = _facts(av, path)
+    limits = _limits(av, model, path, total, batch_size)
+    still = [kind for kind in formats if kind not in MOVING]
+    written = [output / (path.stem + MOVING[kind]) for kind in formats if kind in MOVING]
+    done = 0
+    with ExitStack() as stack:
+        writers = {
+            kind: stack.enter_context(_Writer(av, stack.enter_context(atomic_path(target)), rate))
+            for kind, target in zip([kind for kind in formats if kind in MOVING], written, strict=True)
+        }
+        for frames, prediction in _predicted(model, _frames(av, path), batch_size):
+            for index, frame in enumerate(frames):
+                depth = prediction.depth[index]
+                colored = pictures.colorize(depth, space=prediction.space, limits=limits)
+                for kind, writer in writers.items():
+                    writer.add(colored if kind == "color" else np.concatenate([pictures.to_uint8(frame), colored], axis=1))
+                if still:
+                    _write_still(output / path.stem / f"{done:06d}", frame, prediction, index, still, name, lens)
+                done += 1
+            if progress is not None:
+                progress(done, total)
+    if done == 0:
+        raise DataError(f"{path} has no frame that can be decoded")
+    return written + ([output / path.stem] if still else [])
+
+
+class _Writer:
+    """An MP4 file whose stream begins with the first frame, which decides the size."""
+
+    def __init__(self, av: ModuleType, path: Path, rate: Fraction) -> None:
+        self._av, self._rate = av, rate
+        self._container: Any = av.open(str(path), "w", format="mp4")
+        self._stream: Any = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def add(self, picture: pictures.Picture) -> None:
+        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]  # 4:2:0 colour has half the pixels
+        if self._stream is None:
+            codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(codec, rate=self._rate)
+            self._stream.width, self._stream.height = even.shape[1], even.shape[0]
+            self._stream.pix_fmt = "yuv420p"
+            if codec == "libx264":
+                self._stream.options = {"crf": "18"}
+            else:
+                self._stream.bit_rate = 8_000_000
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+
+def _pyav() -> ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise DadkitError("videos need the package PyAV: pip install 'dadkit[video]'") from error
+    module: ModuleType = av
+    return module
+
+
+def _facts(av: ModuleType, path: Path) -> tuple[Fraction, int | None]:
+    """Frames a second, and how many frames the file says it has."""
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DataError(f"{path} holds no video")
+            stream = container.streams.video[0]
+            return Fraction(stream.average_rate or 25), stream.frames or None
+    except av.error.FFmpegError as error:
+        raise DataError(f"cannot read {path} as a video: {error}") from error
+
+
+def _frames(av: ModuleType, path: Path) -> Iterator[Tensor]:
+    """(3, H, W) uint8, in the order of presentation."""
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        try:
+            for frame in container.decode(video=0):
+                yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+        except av.error.FFmpegError as error:
+            raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _predicted(model: DepthModel, frames: Iterator[Tensor], size: int) -> Iterator[tuple[list[Tensor], Prediction]]:
+    batch: list[Tensor] = []
+    for frame in frames:
+        if batch and (len(batch) == size or frame.shape != batch[0].shape):
+            yield batch, model.predict([one.float() / 255 for one in batch], batch_size=size)
+            batch = []
+        batch.append(frame)
+    if batch:
+        yield batch, model.predict([one.float() / 255 for one in batch], batch_size=size)
+
+
+def _limits(av: ModuleType, model: DepthModel, path: Path, total: int | None, size: int) -> tuple[float, float]:
+    """The middle of the limits of some frames taken evenly."""
+    every = max(1, (total or 0) // _PROBES)
+    probes = (frame for number, frame in enumerate(_frames(av, path)) if number % every == 0 and number // every < _PROBES)
+    found = [
+        pictures.percentile_limits(pictures.nearness(depth, prediction.space))
+        for _, prediction in _predicted(model, probes, size)
+        for depth in prediction.depth
+    ]
+    if not found:
+        raise DataError(f"{path} has no frame that can be decoded")
+    low, high = np.median(np.array(found), axis=0)
+    return float(low), float(high)
+
+
+def _write_still(
+    stem: Path, frame: Tensor, prediction: Prediction, index: int, formats: Sequence[str], name: str, lens: Lens | None
+) -> None:
+    write_prediction(
+        stem,
+        frame,
+        prediction.depth[index],
+        space=prediction.space,
+        valid=None if prediction.valid is None else prediction.valid[index],
+        formats=formats,
+        model=name,
+        lens=lens,
+        intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
+    )

@@ -1,0 +1,214 @@
+"""The page of an evaluation: protocol in words, tables with intervals, best and worst images, histograms, figures, failures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dadkit.config.schema import EvaluationConfig
+from dadkit.data.sample import Dataset, Sample
+from dadkit.errors import DadkitError
+from dadkit.evaluation.crops import cut_frame
+from dadkit.evaluation.library import load_protocol
+from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.run import build_dataset
+from dadkit.evaluation.strips import find_samples, strip
+from dadkit.interfaces import DepthModel, convert
+from dadkit.pictures import grid
+from dadkit.report import figures as draw
+from dadkit.report.parts import definitions, figure_of_picture, read_json, svg, write_page
+from dadkit.report.results import comparison_table, heading, higher_is_better, scores_table
+from dadkit.spaces import Space
+
+__all__ = ["FIGURES", "check_figures", "write_evaluation_report"]
+
+FIGURES = {
+    "alignment": "local against global alignment on the central region",
+    "crops": "the whole image against the central region alone",
+    "normalisation": "none, global, hybrid and local normalisation of one map",
+}
+"""Name of an optional figure -> what it shows."""
+
+_SCALES = (
+    "Depth is aligned and coloured on the truth's limits, near is warm, grey is unknown; "
+    "errors are relative on a fixed scale, black = 0, bright = 0.3 or more."
+)
+
+
+def check_figures(names: Sequence[str], protocol: Protocol) -> None:
+    """Refuse figures that the protocol cannot have, before anything is measured.
+
+    Raises:
+        DadkitError: the figure needs dense truth, or an alignment.
+    """
+    if names and protocol.task == "ordinal":
+        raise DadkitError(f"the figures need dense depth, but '{protocol.name}' measures pairs of points; leave out --figure")
+    if "alignment" in names and protocol.alignment == "none":
+        raise DadkitError(f"--figure alignment compares alignments, but '{protocol.name}' aligns nothing")
+
+
+def write_evaluation_report(
+    folder: Path,
+    config: EvaluationConfig,
+    models: Mapping[str, DepthModel],
+    *,
+    figures: Sequence[str] = (),
+    qualitative: Path | None = None,
+) -> Path:
+    """Write ``evaluation.html`` beside the ``evaluation.json`` and ``evaluation.csv`` of an evaluation.
+
+    Args:
+        folder: where those files lie.
+        config: what was measured.
+        models: row name -> model, for the pictures.
+        figures: out of :data:`FIGURES`.
+        qualitative: a folder of images on which all models are shown.
+
+    Returns:
+        The path of the page. It refers to no other file and loads nothing from the network.
+    """
+    results = read_json(folder / "evaluation.json")
+    protocol = load_protocol(config.protocol, config.data.name)
+    scores = _scores(folder / "evaluation.csv", protocol)
+    body = [_protocol(protocol, results), "<h2>Results</h2>", scores_table(results, detailed=True), comparison_table(results)]
+    body.append(_failures(results))
+    if protocol.task == "depth":
+        dataset, _ = build_dataset(config, protocol)
+        shown = {name: model for name, model in models.items() if name in scores}
+        body += _strips(dataset, shown, scores, protocol)
+        body += _figures(figures, dataset, shown, scores, protocol)
+    body.append(_histograms(scores, protocol))
+    if qualitative is not None:
+        picture = draw.qualitative_figure(qualitative, models)
+        body.append(
+            "<h2>On other images</h2>"
+            + figure_of_picture(picture, f"Images of {qualitative.name}; each map on its own limits.")
+        )
+    about = {key: results[key] for key in ("dataset", "spaces", "licenses", "versions") if key in results}
+    body.append("<h2>Models, licences, versions</h2>" + definitions(about))
+    counts = f"{len(results['models'])} model{'s' if len(results['models']) != 1 else ''}"
+    return write_page(
+        folder / "evaluation.html",
+        title=f"dadkit evaluation: {config.data.name}, {protocol.name}",
+        subtitle=f"{counts}; means are over images, each counting once",
+        body=body,
+    )
+
+
+def _protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
+    words = f"<p>{escape(protocol.summary)}</p>" + definitions(results["protocol_in_words"])
+    note = ""
+    if protocol.datasets and protocol.dataset is None:
+        known = escape(", ".join(protocol.datasets))
+        note = f'<p class="warning">It has values of its own for {known}; here its general values were used.</p>'
+    return f"<h2>Protocol: {escape(protocol.name)}</h2>{words}{note}<p class=note>After: {escape(protocol.source)}</p>"
+
+
+def _failures(results: Mapping[str, Any]) -> str:
+    found = {
+        model["model"]: {
+            kind: ", ".join(model[kind][:20]) + (f" and {len(model[kind]) - 20} more" if len(model[kind]) > 20 else "")
+            for kind in ("skipped", "failed")
+            if model[kind]
+        }
+        for model in results["models"]
+        if model["skipped"] or model["failed"]
+    }
+    if not found:
+        return ""
+    words = "Skipped: unreadable, or too few valid pixels. Failed: the model's answer was not finite; these are in no mean."
+    return f'<h2>Left out</h2><p class="note">{words}</p>{definitions(found)}'
+
+
+def _strips(
+    dataset: Dataset, models: Mapping[str, DepthModel], scores: Mapping[str, dict[str, float]], protocol: Protocol
+) -> list[str]:
+    """Best, median and worst image of each model, all models beside each other."""
+    metric = protocol.metrics[0]
+    wanted = {name: _ranked(scores[name], metric) for name in models}
+    samples = find_samples(dataset, {key for keys in wanted.values() for key in keys.values()})
+    parts = ["<h2>Best, median, worst</h2>", f'<p class="note">{_SCALES}</p>']
+    titles = ["image", "truth"] + [title for name in models for title in (name, "error")]
+    for name, keys in wanted.items():
+        for place, key in keys.items():
+            picture = grid([strip(samples[key], models, protocol)], titles=titles)
+            value = scores[name][key]
+            parts.append(figure_of_picture(picture, f"{name}, {place}: {key}, {heading(metric).split(' ')[0]} {value:.4f}"))
+    return parts
+
+
+def _ranked(scores: Mapping[str, float], metric: str) -> dict[str, str]:
+    order = sorted(scores, key=lambda key: scores[key], reverse=higher_is_better(metric))
+    places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
+    return {place: key for place, key in places.items() if key not in list(places.values())[: list(places).index(place)]}
+
+
+def _figures(
+    names: Sequence[str],
+    dataset: Dataset,
+    models: Mapping[str, DepthModel],
+    scores: Mapping[str, dict[str, float]],
+    protocol: Protocol,
+) -> list[str]:
+    if not names:
+        return []
+    metric = protocol.metrics[0]
+    last = list(models)[-1]
+    key = _ranked(scores[last], metric).get("median") or _ranked(scores[last], metric)["best"]
+    sample = cut_frame(find_samples(dataset, {key})[key], protocol.frame)
+    parts = [f"<h2>Figures</h2><p class=note>Drawn for {escape(key)}, the median image of {escape(last)}.</p>"]
+    if "alignment" in names:
+        picture, values = draw.alignment_figure(sample, models, protocol)
+        title = heading(metric).split(" ")[0]
+        told = "; ".join(f"{name}: {title} {a:.4f} aligned globally, {b:.4f} locally" for name, (a, b) in values.items())
+        parts.append(figure_of_picture(picture, f"Local against global alignment. Rows: {', '.join(models)}. {told}"))
+    if "crops" in names:
+        caption = (
+            f"Whole image against central region. Rows: {', '.join(models)}. The whole image's map is aligned to the region's."
+        )
+        parts.append(figure_of_picture(draw.crops_figure(sample, models), caption))
+    if "normalisation" in names:
+        parts.append(_normalisation(sample))
+    return parts
+
+
+def _normalisation(sample: Sample) -> str:
+    assert sample.depth is not None
+    disparity, valid = convert(sample.depth, sample.valid, Space.METRIC, Space.DISPARITY)
+    low = disparity[valid].min() if valid is not None and bool(valid.any()) else disparity.min()
+    disparity = disparity if valid is None else disparity.where(valid, low)
+    caption = (
+        "Normalisation of the true disparity; unknown pixels count as farthest. The borders of the finest segments are white; "
+        "hybrid is the mean of its levels."
+    )
+    return figure_of_picture(draw.normalisation_figure(disparity, sample.image), caption) + draw.segments_plot(disparity[0])
+
+
+def _histograms(scores: Mapping[str, dict[str, float]], protocol: Protocol) -> str:
+    """The first metric over images, all models on the same bins."""
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    axis = figure.subplots()
+    every = np.concatenate([list(values.values()) for values in scores.values()])
+    top = float(np.quantile(every, 0.99)) if len(every) > 1 else float(every.max())
+    bins = np.linspace(min(0.0, float(every.min())), top if top > 0 else 1.0, 41).tolist()
+    for name, values in scores.items():
+        axis.hist(np.clip(list(values.values()), bins[0], bins[-1]), bins=bins, histtype="step", linewidth=1.5, label=name)
+    axis.set_xlabel(f"{heading(protocol.metrics[0])} (the last bin holds everything beyond)", fontsize=9)
+    axis.set_ylabel("images", fontsize=9)
+    axis.legend(fontsize=8)
+    return f"<h2>Over images</h2>{svg(figure)}"
+
+
+def _scores(path: Path, protocol: Protocol) -> dict[str, dict[str, float]]:
+    """model -> key -> first metric, from the CSV."""
+    found: dict[str, dict[str, float]] = {}
+    with path.open(newline="", encoding="utf-8") as handle:
+        for row in csv.DictReader(handle):
+            found.setdefault(row["model"], {})[row["key"]] = float(row[protocol.metrics[0]])
+    return found

@@ -1,0 +1,82 @@
+"""The tables of an evaluation, from its ``evaluation.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dadkit.evaluation.metrics import HIGHER_IS_BETTER, find_metric
+from dadkit.evaluation.ordinal import ORDINAL_METRICS
+from dadkit.report.parts import table
+
+__all__ = ["comparison_table", "heading", "higher_is_better", "scores_table"]
+
+_USUAL = ("abs_rel", "delta1", "delta2", "delta3", "rmse")
+_ORDINAL = {"pair_accuracy": "pairs right ↑", "whdr": "WHDR ↓"}
+
+
+def heading(metric: str) -> str:
+    """How a metric is called in a table, with an arrow towards better."""
+    return _ORDINAL[metric] if metric in ORDINAL_METRICS else find_metric(metric).heading
+
+
+def higher_is_better(metric: str) -> bool:
+    """The direction of a metric."""
+    return metric in HIGHER_IS_BETTER or (metric not in ORDINAL_METRICS and find_metric(metric).higher_is_better)
+
+
+def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> str:
+    """A row per model, the best value of each column bold.
+
+    Args:
+        results: the content of ``evaluation.json``.
+        detailed: all metrics of the protocol with the 95 % interval and the median of the first, crop and floor; otherwise the
+            usual five, as far as they were measured.
+    """
+    models: Sequence[Mapping[str, Any]] = results["models"]
+    measured = list(models[0]["mean"])
+    names = measured if detailed else [name for name in _USUAL if name in measured] or measured
+    rows = []
+    for model in models:
+        cells = [model["model"], *(f"{model['mean'][name]:.4f}" for name in names)]
+        if detailed:
+            interval = model["interval"][names[0]]
+            cells += [f"{interval['low']:.4f} – {interval['high']:.4f}", f"{model['median'][names[0]]:.4f}"]
+        counts = [model["images"], len(model["skipped"]), len(model.get("failed", []))]
+        cells += map(str, counts)
+        rows.append([*cells, model["crop"], model["floor"]] if detailed else cells)
+    best = []
+    for column, name in enumerate(names, start=1):
+        values = [model["mean"][name] for model in models]
+        wanted = max(values) if higher_is_better(name) else min(values)
+        best += [(row, column) for row, value in enumerate(values) if value == wanted]
+    first = heading(names[0]).split(" ")[0]
+    extra = [f"{first}, 95 %", f"{first}, median"] if detailed else []
+    heads = ["model", *map(heading, names), *extra, "images", "skipped", "failed", *(["crop", "floor"] if detailed else [])]
+    return table(heads, rows, best=best, wide=detailed)
+
+
+def comparison_table(results: Mapping[str, Any]) -> str:
+    """Each pair of models on the images that both have."""
+    rows = []
+    for item in results.get("comparisons", []):
+        low, high = item["interval"]["low"], item["interval"]["high"]
+        lower_wins = not higher_is_better(item["metric"])
+        first = item["first_lower"] if lower_wins else item["second_lower"]
+        second = item["second_lower"] if lower_wins else item["first_lower"]
+        better = "not told apart" if low <= 0 <= high else item["first"] if (high < 0) == lower_wins else item["second"]
+        cells = [
+            f"{item['first']} − {item['second']}",
+            heading(item["metric"]),
+            f"{item['difference']:+.4f}",
+            f"{low:+.4f} – {high:+.4f}",
+            f"{item['p_value']:.4f}",
+            f"{100 * first:.0f} % : {100 * second:.0f} %",
+            better,
+            str(item["images"]),
+        ]
+        rows.append(cells)
+    if not rows:
+        return ""
+    heads = ["models", "metric", "mean difference", "95 %", "p (sign flips)", "images won", "better", "images"]
+    return table(heads, rows, wide=True)

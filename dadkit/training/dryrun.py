@@ -1,0 +1,217 @@
+"""What a run would do, without doing it: stages built without memory, two batches read, memory estimated."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dadkit.config.schema import RunConfig, StageConfig
+from dadkit.loading import ModelCard, rebuild_options
+from dadkit.training.build import build_stage
+from dadkit.training.micro import Iteration, micro_batches
+from dadkit.training.pairs import to_float
+from dadkit.training.stage import Stage
+
+__all__ = ["Memory", "ModelSize", "StagePlan", "plan_run"]
+
+BATCHES = 2
+_META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model of a stage: its role, its name, numbers of all and of trained parameters."""
+
+    role: str
+    name: str
+    space: str
+    parameters: int
+    trained: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """An estimate, in bytes, of what a stage keeps on its device.
+
+    Attributes:
+        models: weights of student, teachers and reference.
+        optimiser: gradients, Adam's two moments, and the averaged weights if there are some.
+        activations: what the student's forward pass of one micro-batch keeps for the backward pass; None if the model cannot
+            be run without memory. Not counted are passing results, the teachers' own, and the losses'.
+        reason: why ``activations`` is None.
+    """
+
+    models: int
+    optimiser: int
+    activations: int | None
+    reason: str = ""
+
+    @property
+    def total(self) -> int:
+        """Everything known."""
+        return self.models + self.optimiser + (self.activations or 0)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage would do.
+
+    Attributes:
+        name: of the stage.
+        iterations: optimiser steps.
+        models: student first.
+        terms: name -> weight of every term that is on.
+        shapes: name of each tensor of the first iteration -> its shape.
+        images: unlabelled and labelled images of an iteration.
+        micro: images of the largest micro-batch.
+        seconds: reading of each of the first iterations, in this process.
+        unreadable: name -> reason of samples among them that could not be read.
+        memory: the estimate.
+        licenses: of all weights.
+        unsound: what ``allow_unsound`` permits.
+    """
+
+    name: str
+    iterations: int
+    models: list[ModelSize]
+    terms: Mapping[str, float]
+    shapes: Mapping[str, tuple[int, ...]]
+    images: tuple[int, int]
+    micro: int
+    seconds: list[float]
+    unreadable: Mapping[str, str]
+    memory: Memory
+    licenses: list[str] = field(default_factory=list)
+    unsound: list[str] = field(default_factory=list)
+
+
+def plan_run(run: RunConfig) -> Iterator[StagePlan]:
+    """The plan of every stage, one by one.
+
+    Raises:
+        DadkitError: whatever training would stop at before its first iteration: a file that is missing, parts that do not fit.
+    """
+    cards: dict[str, ModelCard] = {}
+    for config in run.stages:
+        here = config.model_copy(update={"data": config.data.model_copy(update={"workers": 0})})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*meta parameter.*no-op")  # weights are read, and have nowhere to go
+            stage = build_stage(run, here, cards, _META)
+        yield _plan(stage)
+        cards[config.name] = _card(config, stage, cards)
+
+
+def _plan(stage: Stage) -> StagePlan:
+    batches, seconds = stage.data.iterations(0), list[float]()
+    first: Iteration | None = None
+    for _ in range(BATCHES):
+        begun = time.monotonic()
+        read = next(batches)
+        seconds.append(time.monotonic() - begun)
+        first = first or read
+    assert first is not None
+    parts = list(micro_batches(first, stage.config.optim.accumulate))
+    largest = max(parts, key=lambda part: sum(part.here))
+    kinds = (("unlabelled", first.unlabelled), ("labelled", first.labelled))
+    return StagePlan(
+        name=stage.name,
+        iterations=stage.iterations,
+        models=_models(stage),
+        terms=_terms(stage, first),
+        shapes={f"{kind}.{name}": tuple(t.shape) for kind, batch in kinds if batch is not None for name, t in batch.tensors()},
+        images=first.counts,
+        micro=sum(largest.here),
+        seconds=seconds,
+        unreadable=stage.data.unreadable,
+        memory=_memory(stage, largest),
+        licenses=list(stage.licenses),
+        unsound=list(stage.unsound),
+    )
+
+
+def _card(config: StageConfig, stage: Stage, cards: Mapping[str, ModelCard]) -> ModelCard:
+    """What later stages build on."""
+    assert config.student is not None
+    if config.student.stage is not None:
+        earlier = cards[config.student.stage]
+        component, options = earlier.component, dict(earlier.options)
+    else:
+        component, options = str(config.student.name), rebuild_options(config.student.options)
+    return ModelCard(component, options, str(stage.student.spec.space), list(stage.licenses), {}, "", config.name, 0, "")
+
+
+def _models(stage: Stage) -> list[ModelSize]:
+    student = stage.student
+    trained = {id(p) for group in student.param_groups() for p in group["params"]}
+    if stage.config.optim.encoder_lr == 0:
+        trained -= {id(p) for group in student.param_groups() if group["name"] == "encoder" for p in group["params"]}
+    number = sum(p.numel() for p in student.parameters() if id(p) in trained)
+    found = [ModelSize("student", student.spec.name, str(student.spec.space), _count(student), number)]
+    found += [ModelSize("teacher", t.name, str(t.model.spec.space), _count(t.model)) for t in stage.step.teachers]
+    reference = stage.step.reference
+    if reference is not None:
+        found.append(ModelSize("reference", reference.spec.name, "features", _count(reference)))
+    return found
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _terms(stage: Stage, data: Iteration) -> dict[str, float]:
+    """Name -> weight of the terms that have something to look at."""
+    terms = stage.step.terms
+    labels = data.labelled is not None
+    teachers = data.unlabelled is not None and bool(stage.step.teachers)
+    on = {
+        "shared": teachers and terms.shared is not None,
+        "local_global": teachers and terms.local_global is not None,
+        "labelled": labels and terms.labelled is not None,
+        "feature": data.unlabelled is not None and terms.feature is not None,
+        "gradient": bool(terms.gradient),
+        "anchor": bool(terms.anchor),
+    }
+    for extra in terms.extra:
+        on[f"extra/{extra.name}"] = extra.on == "both" or (labels if extra.on == "labels" else teachers)
+    return {name: terms.weight(name) for name, there in on.items() if there}
+
+
+def _memory(stage: Stage, part: Iteration) -> Memory:
+    models: list[nn.Module] = [stage.student, *(teacher.model for teacher in stage.step.teachers)]
+    if stage.step.reference is not None:
+        models.append(stage.step.reference)
+    weights = sum(t.numel() * t.element_size() for m in models for t in [*m.parameters(), *m.buffers()])
+    trained = _models(stage)[0].trained
+    averaged = 4 * _count(stage.student) if stage.config.ema is not None else 0
+    try:
+        activations, reason = _activations(stage, part), ""
+    except (RuntimeError, NotImplementedError) as error:  # an operation that needs values
+        activations, reason = None, str(error).splitlines()[0]
+    return Memory(weights, 12 * trained + averaged, activations, reason)
+
+
+def _activations(stage: Stage, part: Iteration) -> int:
+    """Bytes that the student's forward pass keeps for the backward pass; half of them under bf16, about."""
+    own = {t.untyped_storage()._cdata for t in [*stage.student.parameters(), *stage.student.buffers()]}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        alive.append(tensor)  # a storage that is freed may lend its address to another one
+        return tensor
+
+    alive: list[Tensor] = []
+    views = torch.cat([batch.student_images for batch in (part.unlabelled, part.labelled) if batch is not None])
+    images = to_float(views.to(_META))
+    stage.student.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        stage.student(images)
+    total = sum(kept.values())
+    return total // 2 if stage.config.precision == "bf16" else total

@@ -1,0 +1,129 @@
+"""A teacher's answers kept on disk, for contexts that show it the same pixels again in every epoch.
+
+An answer is found again by what it depends on: the teacher's weights, name, options and precision, and the pixels themselves.
+So a changed image, teacher or view size finds nothing instead of something wrong; mirrored images have answers of their own; and
+runs may share a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dadkit._version import __version__
+from dadkit.errors import DadkitError
+from dadkit.files import atomic_path
+from dadkit.interfaces import ContextSampler, Prediction, Teacher
+
+__all__ = ["CachedTeacher", "are_fixed"]
+
+_SIZES = ((480, 640), (1200, 900), (4096, 4096))
+
+
+def are_fixed(contexts: ContextSampler) -> bool:
+    """Whether a sampler always looks at the same place of an image, whatever it draws."""
+    for size in _SIZES:
+        first, second = (contexts(size, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        if not (torch.equal(first.region, second.region) and torch.equal(first.patches, second.patches)):
+            return False
+    return True
+
+
+class CachedTeacher(Teacher):
+    """A teacher that is asked once about the same pixels. Feature taps are not kept, nor answered.
+
+    A batch of which one answer is missing is asked as a whole, since the last bits of an answer may depend on the size of the
+    batch; so a run that goes on after a kill gets the answers that it would have got.
+
+    Args:
+        model: the teacher.
+        identity: whatever its answers depend on besides its weights and the pixels, as plain data.
+        folder: where answers lie, one file each; it may be shared.
+        max_bytes: once the folder holds so much, no more is written; what is there is still used.
+    """
+
+    def __init__(self, model: Teacher, identity: Mapping[str, Any], folder: Path, max_bytes: float) -> None:
+        super().__init__()
+        self.model, self.folder = model, folder
+        self.spec = model.spec
+        self._identity, self._max_bytes = dict(identity), max_bytes
+        self._prefix: bytes | None = None
+        self._room = 0.0
+        self.hits = self.misses = 0
+
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The wrapped teacher's answer."""
+        return self.model.estimate(x)
+
+    def forward(self, images: Tensor) -> Prediction:
+        """The teacher's answer for images (B, 3, H, W) in [0, 1] that come from 8 bits."""
+        if self._prefix is None:
+            self._prefix = self._describe()
+            self._room = self._max_bytes - sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
+        paths = self._paths(images)
+        kept = _read(paths)
+        if kept is not None:
+            self.hits += len(paths)
+            depth, valid = (None if kept[name] is None else torch.stack(kept[name]).to(images.device) for name in kept)
+            assert depth is not None
+            return Prediction(depth, self.spec.space, valid)
+        self.misses += len(paths)
+        answer = self.model(images)
+        self._write(paths, answer)
+        return Prediction(answer.depth, answer.space, answer.valid)
+
+    def _describe(self) -> bytes:
+        """Hash of everything but the pixels."""
+        digest = hashlib.blake2b(json.dumps([__version__, self._identity], sort_keys=True, default=str).encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.digest()
+
+    def _paths(self, images: Tensor) -> list[Path]:
+        assert self._prefix is not None
+        pixels = (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
+        shape = str(pixels.shape[1:]).encode()
+        names = [hashlib.blake2b(self._prefix + shape + image.tobytes(), digest_size=20).hexdigest() for image in pixels]
+        return [self.folder / name[:2] / f"{name}.safetensors" for name in names]
+
+    def _write(self, paths: Sequence[Path], answer: Prediction) -> None:
+        for index, path in enumerate(paths):
+            tensors = {"depth": answer.depth[index].detach().cpu().contiguous()}
+            if answer.valid is not None:
+                tensors["valid"] = answer.valid[index].cpu().contiguous()
+            size = sum(tensor.nbytes for tensor in tensors.values())
+            if size > self._room or path.exists():
+                continue
+            try:
+                with atomic_path(path) as temporary:
+                    save_file(tensors, temporary)
+            except (DadkitError, SafetensorError):  # a full disk: training needs no cache
+                self._room = 0
+                return
+            self._room -= size
+
+
+def _read(paths: Sequence[Path]) -> dict[str, list[Tensor] | None] | None:
+    """The kept answers, or None if one is missing or damaged."""
+    found: list[dict[str, Tensor]] = []
+    for path in paths:
+        try:
+            found.append(load_file(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError):
+            path.unlink(missing_ok=True)
+            return None
+    if not all("depth" in answer for answer in found):
+        return None
+    valid = [answer["valid"] for answer in found] if all("valid" in answer for answer in found) else None
+    return {"depth": [answer["depth"] for answer in found], "valid": valid}

@@ -1,0 +1,23 @@
+"""Reading weight files, and loading them whole or not at all. For the authors of model plugins.
+
+A checkpoint that fits only partly is the most expensive mistake of this field: the model runs, and its numbers are wrong.
+So there is no ``strict=False`` here: what may be missing is named by the caller, and everything else is an error.
+"""
+
+from dadkit.weights.checksums import checksum_problem
+from dadkit.weights.errors import WeightsError
+from dadkit.weights.families import Family, recognise
+from dadkit.weights.reading import read_config, read_weights
+from dadkit.weights.sources import find_file
+from dadkit.weights.strict import load_strict
+
+__all__ = [
+    "Family",
+    "WeightsError",
+    "checksum_problem",
+    "find_file",
+    "load_strict",
+    "read_config",
+    "read_weights",
+    "recognise",
+]

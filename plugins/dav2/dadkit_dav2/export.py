@@ -1,0 +1,148 @@
+"""Depth Anything as others store it: the official state dict, and the folder that transformers loads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from dadkit.interfaces import Export
+from dadkit_dav2.keys import ENCODER, hf_names
+from dadkit_dav2.sizes import PATCH
+
+if TYPE_CHECKING:
+    from dadkit_dav2.model import DepthAnything
+
+__all__ = ["LAYOUTS", "hugging_face", "official"]
+
+LAYOUTS = {
+    "dav2": "one .pth or .safetensors with the official names, for the code of Depth Anything and what builds on it",
+    "hf": "a folder for transformers.AutoModelForDepthEstimation",
+}
+
+_ENCODERS = {"small": "vits", "base": "vitb", "large": "vitl", "giant": "vitg"}
+
+
+def official(model: DepthAnything) -> Export:
+    """The state dict of the official code: giant's own names for its MLP, and the mask token that it insists on."""
+    swiglu = model.architecture.encoder.swiglu
+    tensors: dict[str, Tensor] = {f"{ENCODER}mask_token": torch.zeros(1, model.architecture.width)}
+    for name, tensor in model.state_dict().items():
+        if swiglu and name.startswith(ENCODER):
+            name = name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.")
+        tensors[name] = tensor
+    notes = []
+    if model.version == "v1":
+        notes.append("It is a V1 model: nothing in the file says so, and the code of V2 taps other blocks.")
+    if model.max_depth is not None:
+        notes.append(f"It answers in metres up to max_depth {model.max_depth:g}, which nothing in the file says.")
+    if model.pos_embed == "hf":
+        notes.append("It was trained with pos_embed: hf; the official code resizes the position embedding by another rule.")
+    if model.size not in _ENCODERS:
+        notes.append(f"The official code knows no size '{model.size}'; dadkit loads it as {model.name}.")
+    return Export(tensors, notes=notes, usage=_official_usage(model))
+
+
+def hugging_face(model: DepthAnything) -> Export:
+    """Names, ``config.json`` and ``preprocessor_config.json`` of transformers' DepthAnything."""
+    size = model.architecture
+    own = model.state_dict()
+    tensors = {
+        name: own[place.name].chunk(place.parts)[place.part] for name, place in hf_names(own, swiglu=size.encoder.swiglu)
+    }
+    tensors["backbone.embeddings.mask_token"] = torch.zeros(1, size.width)
+    notes = []
+    if model.pos_embed == "official":
+        side = size.native
+        notes.append(
+            f"transformers resizes the position embedding by another rule than the official code (pos_embed: official), so at "
+            f"every input but {side} x {side} its answers differ from dadkit's by a few per cent. A student trained with "
+            "pos_embed: hf has the same answers everywhere."
+        )
+    if model.max_depth is not None and model.max_depth != int(model.max_depth):
+        notes.append(f"transformers 5 refuses a max_depth that is no whole number, and this model has {model.max_depth:g}.")
+    files = {
+        "config.json": json.dumps(_config(model), indent=2) + "\n",
+        "preprocessor_config.json": json.dumps(_preprocessor(model), indent=2) + "\n",
+    }
+    return Export(tensors, files, notes, _HF_USAGE)
+
+
+def _config(model: DepthAnything) -> dict[str, Any]:
+    size = model.architecture
+    taps = [tap + 1 for tap in size.tapped(model.version)]  # transformers counts the stem too
+    return {
+        "architectures": ["DepthAnythingForDepthEstimation"],
+        "model_type": "depth_anything",
+        "backbone_config": {
+            "model_type": "dinov2",
+            "apply_layernorm": True,
+            "hidden_size": size.encoder.width,
+            "image_size": size.native,
+            "num_attention_heads": size.encoder.heads,
+            "num_hidden_layers": size.encoder.depth,
+            "out_features": [f"stage{tap}" for tap in taps],
+            "out_indices": taps,
+            "patch_size": PATCH,
+            "reshape_hidden_states": False,
+            "use_swiglu_ffn": size.encoder.swiglu,
+        },
+        "depth_estimation_type": "relative" if model.max_depth is None else "metric",
+        "fusion_hidden_size": size.features,
+        "head_hidden_size": 32,
+        "head_in_index": -1,
+        "max_depth": _whole(1 if model.max_depth is None else model.max_depth),
+        "neck_hidden_sizes": list(size.channels),
+        "patch_size": PATCH,
+        "reassemble_factors": [4, 2, 1, 0.5],
+        "reassemble_hidden_size": size.width,
+        "torch_dtype": "float32",
+    }
+
+
+def _whole(number: float) -> float | int:
+    """transformers 5 takes no fraction, not even 20.0."""
+    return int(number) if number == int(number) else number
+
+
+def _preprocessor(model: DepthAnything) -> dict[str, Any]:
+    side = model.spec.native.size
+    return {
+        "image_processor_type": "DPTImageProcessor",
+        "do_normalize": True,
+        "do_pad": False,
+        "do_rescale": True,
+        "do_resize": True,
+        "ensure_multiple_of": PATCH,
+        "image_mean": list(model.spec.mean),
+        "image_std": list(model.spec.std),
+        "keep_aspect_ratio": True,
+        "resample": 3,  # bicubic
+        "rescale_factor": 1 / 255,
+        "size": {"height": side, "width": side},
+        "size_divisor": None,
+    }
+
+
+_HF_USAGE = """
+from transformers import AutoImageProcessor, AutoModelForDepthEstimation
+
+processor = AutoImageProcessor.from_pretrained("{path}")
+model = AutoModelForDepthEstimation.from_pretrained("{path}")
+depth = model(**processor(images=picture, return_tensors="pt")).predicted_depth
+"""
+
+
+def _official_usage(model: DepthAnything) -> str:
+    size = model.architecture
+    encoder = _ENCODERS.get(model.size)
+    if encoder is None:
+        return f'import dadkit\n\nmodel = dadkit.load_teacher("{model.name}", weights="{{path}}")'
+    metric = "" if model.max_depth is None else f", max_depth={model.max_depth:g}"
+    return (
+        "import torch\nfrom depth_anything_v2.dpt import DepthAnythingV2\n\n"
+        f'model = DepthAnythingV2(encoder="{encoder}", features={size.features}, out_channels={list(size.channels)}{metric})\n'
+        'model.load_state_dict(torch.load("{path}"))'
+    )

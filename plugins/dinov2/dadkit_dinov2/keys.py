@@ -1,0 +1,191 @@
+"""From the names in files of DINOv2 to the names of :class:`dadkit_dinov2.network.Encoder`, which are timm's.
+
+Layouts, told apart name by name, so that no one has to say which file is which:
+
+* facebookresearch: ``blocks.3.attn.qkv…`` (or ``blocks.0.3.…``, where the 0 counts chunks), giant's ``mlp.w12``, ``mask_token``
+* timm: the same, with ``mlp.fc1`` in giant and without the mask token
+* Hugging Face, on disk: ``encoder.layer.3.attention.attention.query…``; in memory since transformers 5: ``….q_proj…``
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dadkit.weights import WeightsError
+from dadkit_dinov2.sizes import SIZES, Size
+
+__all__ = ["Place", "assemble", "hf_names", "locate", "looks_like", "measure", "to_encoder"]
+
+
+class Place(NamedTuple):
+    """Where a tensor of a file belongs: it is part ``part`` of ``parts``, along the first axis, of our parameter ``name``."""
+
+    name: str
+    part: int = 0
+    parts: int = 1
+
+
+# Each is tried on the whole name without the trailing ".weight", ".bias"; \1, \2 are the pattern's groups. Order matters only
+# where one pattern is a special case of a later one.
+_WHOLE = [
+    (re.compile(pattern), target)
+    for pattern, target in {
+        # facebookresearch and timm: perhaps a chunk number, and official names for giant's SwiGLU.
+        r"blocks\.(?:\d+\.)?(\d+)\.mlp\.w12": r"blocks.\1.mlp.fc1",
+        r"blocks\.(?:\d+\.)?(\d+)\.mlp\.w3": r"blocks.\1.mlp.fc2",
+        r"blocks\.(?:\d+\.)?(\d+)\.(\D.*)": r"blocks.\1.\2",
+        # Hugging Face.
+        r"embeddings\.cls_token": "cls_token",
+        r"embeddings\.position_embeddings": "pos_embed",
+        r"embeddings\.patch_embeddings\.projection": "patch_embed.proj",
+        r"encoder\.layer\.(\d+)\.attention\.(?:output\.dense|o_proj)": r"blocks.\1.attn.proj",
+        r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
+        r"encoder\.layer\.(\d+)\.(norm[12]|mlp\.fc[12])": r"blocks.\1.\2",
+        r"encoder\.layer\.(\d+)\.mlp\.weights_in": r"blocks.\1.mlp.fc1",
+        r"encoder\.layer\.(\d+)\.mlp\.(?:weights_out|down_proj)": r"blocks.\1.mlp.fc2",
+        r"layernorm": "norm",
+    }.items()
+]
+_QKV = re.compile(r"encoder\.layer\.(\d+)\.attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj)")
+_GATED = re.compile(r"encoder\.layer\.(\d+)\.mlp\.(gate|up)_proj")
+# Used by DINOv2's own training only; nobody here masks a token.
+_UNUSED = frozenset({"mask_token", "embeddings.mask_token"})
+_REGISTERS = frozenset({"register_tokens", "reg_token", "embeddings.register_tokens"})
+# Of transformers' classifier on top of DINOv2. Other words before the names ("pretrained.", "backbone.") are those of depth
+# models, whose encoders are no DINOv2 any more.
+_CLASSIFIER = "dinov2."
+
+
+def locate(name: str) -> Place | None:
+    """Where the tensor that a file of DINOv2 calls ``name`` belongs in an :class:`~dadkit_dinov2.network.Encoder`.
+
+    Returns:
+        Its place; None for the unused mask token; a name in no known layout stays as it is.
+    """
+    if name in _UNUSED:
+        return None
+    stem, dot, leaf = name.rpartition(".")
+    if leaf not in ("weight", "bias"):
+        stem, dot, leaf = name, "", ""
+
+    def place(target: str, part: int = 0, parts: int = 1) -> Place:
+        return Place(f"{target}{dot}{leaf}", part, parts)
+
+    if match := _QKV.fullmatch(stem):
+        return place(f"blocks.{match[1]}.attn.qkv", "qkv".index(match[2][0]), 3)
+    if match := _GATED.fullmatch(stem):
+        return place(f"blocks.{match[1]}.mlp.fc1", ("gate", "up").index(match[2]), 2)
+    for pattern, target in _WHOLE:
+        if match := pattern.fullmatch(stem):
+            return place(match.expand(target))
+    return place(stem)
+
+
+def assemble(state: Mapping[str, Tensor], locate: Callable[[str], Place | None] = locate) -> dict[str, Tensor]:
+    """A state dict under other names, its parts joined.
+
+    Args:
+        state: name in the file -> tensor.
+        locate: where each belongs.
+
+    Returns:
+        Our name -> tensor. A parameter of which the file lacks a part stays under the names of the parts that are there, and a
+        name in no known layout stays as it is: a strict load then reports them.
+
+    Raises:
+        WeightsError: two tensors claim one place.
+    """
+    found: dict[str, dict[int, str]] = defaultdict(dict)  # our name -> part number -> name in the file
+    counts: dict[str, int] = {}
+    for source in state:
+        place = locate(source)
+        if place is None:
+            continue
+        first = found[place.name].setdefault(place.part, source)
+        if first != source:
+            raise WeightsError(f"the file holds '{place.name}' twice, as '{first}' and as '{source}'")
+        counts[place.name] = place.parts
+    answer: dict[str, Tensor] = {}
+    for name, sources in found.items():
+        if len(sources) < counts[name]:
+            answer |= {source: state[source] for source in sources.values()}
+        elif len(sources) == 1:
+            answer[name] = state[sources[0]]
+        else:
+            answer[name] = torch.cat([state[sources[part]] for part in range(len(sources))])
+    return answer
+
+
+def to_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file of DINOv2 in any layout under the names of :class:`~dadkit_dinov2.network.Encoder`.
+
+    Raises:
+        WeightsError: it is the variant with register tokens, which is another function; or two tensors claim one place.
+    """
+    found = dict(state)
+    if f"{_CLASSIFIER}embeddings.cls_token" in state:
+        found = {name.removeprefix(_CLASSIFIER): tensor for name, tensor in state.items() if name.startswith(_CLASSIFIER)}
+    registers = sorted(_REGISTERS & found.keys())
+    if registers:
+        raise WeightsError(
+            f"the file holds '{registers[0]}': it is DINOv2 with registers. Depth Anything and the papers use the one without: "
+            "take the file whose name has no 'reg' (dinov2_vits14_pretrain.pth, facebook/dinov2-small)"
+        )
+    return assemble(found)
+
+
+def measure(state: Mapping[str, Tensor], prefix: str = "") -> tuple[int | None, int]:
+    """(width, number of blocks) of a state dict in our names, which stand behind ``prefix``."""
+    token = state.get(f"{prefix}cls_token")
+    blocks = (re.match(rf"{re.escape(prefix)}blocks\.(\d+)\.", name) for name in state)
+    return None if token is None else token.shape[-1], len({match[1] for match in blocks if match})
+
+
+def looks_like(state: Mapping[str, Tensor], sizes: Mapping[str, Size] = SIZES) -> str | None:
+    """The size that a state dict in our names belongs to, by its width and number of blocks; None = no DINOv2."""
+    found = measure(state)
+    return next((name for name, size in sizes.items() if (size.width, size.depth) == found), None)
+
+
+def hf_names(names: Iterable[str], *, swiglu: bool) -> Iterator[tuple[str, Place]]:
+    """Hugging Face's names, as on disk, for the parameters of an encoder, each with the place it is taken from.
+
+    Args:
+        names: names of :class:`~dadkit_dinov2.network.Encoder`.
+        swiglu: whether its MLP is giant's.
+    """
+    for name in names:
+        for theirs in _hf(name, swiglu):
+            place = locate(theirs)
+            assert place is not None
+            assert place.name == name, f"{theirs} belongs to {place.name}, not to {name}"
+            yield theirs, place
+
+
+_HF = {
+    r"cls_token": "embeddings.cls_token",
+    r"pos_embed": "embeddings.position_embeddings",
+    r"patch_embed\.proj\.(\w+)": r"embeddings.patch_embeddings.projection.\1",
+    r"norm\.(\w+)": r"layernorm.\1",
+    r"blocks\.(\d+)\.attn\.proj\.(\w+)": r"encoder.layer.\1.attention.output.dense.\2",
+    r"blocks\.(\d+)\.ls([12])\.gamma": r"encoder.layer.\1.layer_scale\2.lambda1",
+    r"blocks\.(\d+)\.(norm[12])\.(\w+)": r"encoder.layer.\1.\2.\3",
+}
+
+
+def _hf(name: str, swiglu: bool) -> list[str]:
+    if match := re.fullmatch(r"blocks\.(\d+)\.attn\.qkv\.(\w+)", name):
+        return [f"encoder.layer.{match[1]}.attention.attention.{part}.{match[2]}" for part in ("query", "key", "value")]
+    if match := re.fullmatch(r"blocks\.(\d+)\.mlp\.fc([12])\.(\w+)", name):
+        linear = ("weights_in", "weights_out")[int(match[2]) - 1] if swiglu else f"fc{match[2]}"
+        return [f"encoder.layer.{match[1]}.mlp.{linear}.{match[3]}"]
+    for pattern, target in _HF.items():
+        if match := re.fullmatch(pattern, name):
+            return [match.expand(target)]
+    raise ValueError(f"'{name}' is no parameter of DINOv2")

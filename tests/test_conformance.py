@@ -1,0 +1,124 @@
+"""Everything that comes with dadkit passes the checks that its plugins' authors run, through the same door.
+
+``ROWS`` holds a component of every class with small options; ``SAME_CLASS`` says for every other registered name which of them
+stands for it. A component that is in neither fails the last test, so nothing new goes unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dadkit.plugin import get_registry
+from dadkit.plugin.hookspecs import KINDS
+from dadkit.testing import Outcome, check_component, check_plugin
+from dadkit.testing.toy import ToyImages
+
+AFFINE = {"invariances": ("scale", "shift")}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One component with options that make it small, and what it claims."""
+
+    kind: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
+    files: str = ""
+    """Folder of the ``files`` fixture that goes in as ``root``."""
+
+
+ROWS = [
+    Row("normalizer", "hybrid", settings=AFFINE),
+    Row("normalizer", "hybrid", {"partition": "quantile"}, AFFINE),
+    Row("normalizer", "global", settings=AFFINE),
+    Row("normalizer", "local", settings=AFFINE),
+    Row("normalizer", "none"),
+    Row("context", "whole", {"view_size": 64}),
+    Row("context", "shared"),
+    Row("context", "local-global"),
+    Row("context", "local-global", {"n": "all", "layout": "cover"}),
+    Row("context", "local-global", {"n": 3, "layout": "random"}),
+    Row("loss", "hybrid-norm", settings=AFFINE),
+    Row("loss", "ssi", settings=AFFINE),
+    Row("loss", "local-norm", settings=AFFINE),
+    Row("loss", "l1"),
+    Row("loss", "gradient-matching", settings=AFFINE),
+    Row("dataset", "procedural", {"count": 4, "size": [24, 32]}),
+    Row("dataset", "images", {"min_size": 16}, files="photos"),
+    Row("dataset", "pairs", {"encoding": "npy", "space": "metric"}, files="pairs"),
+    Row("teacher", "dav2/tiny"),
+    Row("student", "dav2/tiny"),
+    Row("student", "topformer/tiny"),
+    Row("encoder", "dinov2/tiny"),
+]
+
+SAME_CLASS: dict[tuple[str, str], str] = {
+    **{(kind, f"dav2/{size}"): "dav2/tiny" for kind in ("teacher", "student") for size in ("small", "base", "large", "giant")},
+    **{("student", f"topformer/{size}"): "topformer/tiny" for size in ("small", "base")},
+    **{("encoder", f"dinov2/{size}"): "dinov2/tiny" for size in ("small", "base", "large", "giant")},
+}
+"""(kind, name) -> the component of the same class that is checked in its place."""
+
+OTHER_CONTRACT: dict[tuple[str, str], str] = {}
+"""(kind, name) -> why the checks of its kind do not speak about it, and where its tests are."""
+
+PLUGINS = ("dav2", "topformer")
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's eight pictures as photographs, and as image/depth pairs."""
+    folder = tmp_path_factory.mktemp("conformance")
+    toy = ToyImages()
+    for index in range(len(toy)):
+        sample = toy[index]
+        picture = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+        assert sample.depth is not None
+        for path in (folder / "photos" / f"{index}.png", folder / "pairs" / "images" / f"{index}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+        (folder / "pairs" / "depth").mkdir(exist_ok=True)
+        np.save(folder / "pairs" / "depth" / f"{index}.npy", sample.depth[0].numpy())
+    return folder
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.kind}-{row.name}")
+def test_the_builtin_component_keeps_its_contract(row: Row, files: Path) -> None:
+    options = {**row.options, **({"root": str(files / row.files)} if row.files else {})}
+    results = check_component(row.kind, row.name, options, expected_failures=row.expected_failures, **row.settings)
+    failed = [f"{result.check}: {result.message}" for result in results if result.outcome is Outcome.FAILED]
+    assert not failed, "\n".join(failed)
+    assert sum(result.outcome is Outcome.PASSED for result in results) >= len(results) - 4
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_the_builtin_plugin_keeps_its_contract(name: str) -> None:
+    failed = [f"{result.check}: {result.message}" for result in check_plugin(name) if result.outcome is Outcome.FAILED]
+    assert not failed, "\n".join(failed)
+
+
+def test_no_builtin_component_goes_unchecked() -> None:
+    registry = get_registry()
+    checked = {(row.kind, row.name) for row in ROWS}
+    builtin = {component for kind in KINDS for component in registry.components(kind) if component.distribution == "dadkit"}
+    missing = {(c.kind, c.name) for c in builtin} - checked - set(SAME_CLASS) - set(OTHER_CONTRACT)
+    assert not missing, f"give it a row, or say what stands for it: {sorted(missing)}"
+    for (kind, name), other in SAME_CLASS.items():
+        assert (kind, other) in checked, (kind, other)
+        assert registry.resolve(kind, name).target == registry.resolve(kind, other).target, (kind, name)
+    for kind, name in OTHER_CONTRACT:
+        assert registry.resolve(kind, name)
+
+
+def test_no_builtin_plugin_goes_unchecked() -> None:
+    builtin = {record.name for record in get_registry().plugins() if record.distribution == "dadkit"}
+    assert builtin == set(PLUGINS)

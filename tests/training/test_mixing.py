@@ -1,0 +1,159 @@
+"""Steps on mixed views: each region against its own image's target, with its own statistics, weighted by its area."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dadkit.data.cutmix import paste
+from dadkit.losses import (
+    MSELoss,
+    feature_alignment_loss,
+    gradient_matching_loss,
+    hybrid_norm_loss,
+    local_global_loss,
+    mse_loss,
+    scale_anchor_loss,
+)
+from dadkit.normalizers import Hybrid
+from dadkit.spaces import Space
+from dadkit.training.ensemble import Labeller
+from dadkit.training.features import align_features
+from dadkit.training.micro import Iteration, micro_batches
+from dadkit.training.pairs import to_float
+from dadkit.training.preview import draw_samples
+from dadkit.training.regions import mixed_rows, regions_of
+from dadkit.training.scale import SourceScales
+from dadkit.training.step import DistillationStep
+from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms
+
+BOXES = torch.tensor([[3, 2, 11, 9], [0, 0, 0, 0], [0, 0, 6, 16], [10, 4, 16, 12]])
+ALL = Terms(
+    shared=MapTerm(1.0, Hybrid()),
+    local_global=MapTerm(0.5, Hybrid()),
+    gradient=2.0,
+    anchor=0.1,
+    feature=FeatureTerm(1.0),
+    extra=(ExtraTerm("mse", 1.0, MSELoss()),),
+)
+
+
+@pytest.fixture
+def mixed(toys, replaced):
+    def make(count=4):
+        batch = toys.batch(count)
+        boxes = BOXES[:count]
+        return replaced(batch, student_images=paste(batch.images, boxes), pasted=boxes)
+
+    return make
+
+
+def make_step(toys, terms, teachers=None, **options):
+    teachers = teachers or (Labeller("toy", toys.Teacher()),)
+    return DistillationStep(terms, space=Space.DISPARITY, teachers=teachers, **options)
+
+
+def test_regions_cover_each_view_once():
+    unmixed, rows = mixed_rows(BOXES, 4)
+    assert (unmixed, rows) == ([1], [0, 2, 3])
+    regions = regions_of(BOXES, rows, (16, 16), torch.device("cpu"))
+    assert regions.seen.tolist() == [0, 1, 2, 3, 0, 2, 3]
+    assert regions.source.tolist() == [0, 1, 2, 3, 1, 3, 2]
+    covered = torch.zeros(4, 1, 16, 16).index_add(0, regions.seen, regions.mask.float())
+    assert (covered == 1).all()
+    assert torch.zeros(4).index_add(0, regions.seen, regions.weight).tolist() == pytest.approx([1.0] * 4)
+    assert regions.weight[4].item() == 8 * 7 / 256
+
+
+def test_every_map_term_is_taken_by_region_and_weighted_by_area(toys, mixed):
+    student, batch = toys.Student(), mixed()
+    teacher = toys.Teacher()
+    step = make_step(toys, ALL, (Labeller("toy", teacher),), scales=SourceScales({"toy": 0.7}, 1.0))
+    result = step(student, batch)
+    pred = student(to_float(batch.student_images)).depth
+    labels = 5 * to_float(batch.images).mean(1, keepdim=True) + 1  # of the clean images
+    sums = dict.fromkeys(("shared", "gradient", "anchor", "extra/mse"), 0.0)
+    for index, (x0, y0, x1, y1) in enumerate(BOXES.tolist()):
+        inside = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+        inside[..., y0:y1, x0:x1] = True
+        for region, source in ((~inside, index), (inside, index ^ 1)):
+            if not region.any():
+                continue
+            maps = (pred[index : index + 1], labels[source : source + 1], region)
+            area = region.float().mean().item()
+            sums["shared"] += area * hybrid_norm_loss(*maps).item() / 4
+            sums["gradient"] += area * gradient_matching_loss(*maps).item() / 4
+            sums["anchor"] += area * scale_anchor_loss(*maps, target_scale=0.7).item() / 4
+            sums["extra/mse"] += area * mse_loss(maps[0], maps[1] / 0.7, maps[2]).item() / 4
+    for name, value in sums.items():
+        assert result.terms[name].item() == pytest.approx(value, rel=1e-4), name
+    # Only image 1 is unmixed, so only its patches are compared, and even labelled.
+    patches = 5 * to_float(batch.patches[1:2]).mean(2) + 1
+    expected = local_global_loss(pred[1:2], patches, batch.boxes[1:2]).item() / 4
+    assert result.terms["local_global"].item() == pytest.approx(expected, rel=1e-4)
+    assert teacher.calls[0][0] == 4 + 2
+
+
+def test_the_feature_reference_sees_the_mixture_in_clean_colours(toys, mixed, replaced):
+    student, batch = toys.Student(), mixed()
+    batch = replaced(batch, student_images=255 - batch.student_images)
+    result = make_step(toys, Terms(feature=FeatureTerm(1.0)))(student, batch)
+    tokens = toys.Teacher()(to_float(paste(batch.images, BOXES))).features["tokens"]
+    own = student(to_float(batch.student_images)).features["tokens"]
+    expected = feature_alignment_loss(*align_features(own, tokens, (16, 16), None))
+    torch.testing.assert_close(result.total, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_batch_in_which_nothing_was_pasted_is_as_if_cutmix_were_off(toys, replaced):
+    student, batch = toys.Student(), toys.batch()
+    untouched = replaced(batch, pasted=torch.zeros(4, 4, dtype=torch.int64))
+    plain, same = (make_step(toys, ALL)(student, one).total for one in (batch, untouched))
+    assert torch.equal(plain, same)
+
+
+def test_all_mixed_leaves_no_patches_and_asks_for_none(toys, mixed, replaced):
+    student, batch = toys.Student(), mixed()
+    batch = replaced(batch, pasted=BOXES[[0, 0, 2, 3]])
+    teacher = toys.Teacher()
+    terms = Terms(local_global=MapTerm(0.5, Hybrid()), gradient=2.0)
+    result = make_step(toys, terms, (Labeller("toy", teacher),))(student, batch)
+    assert result.terms == {}
+    assert result.total.item() == 0
+    assert teacher.calls == []
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_accumulation_gives_the_gradient_of_the_whole(toys, mixed, parts):
+    data = Iteration(mixed(), toys.batch(3, seed=9, depth=True))
+    gradients = []
+    for count in (1, parts):
+        student = toys.Student()
+        step = make_step(toys, Terms(**{**ALL.__dict__, "labelled": MapTerm(1.0, Hybrid())}))
+        for part in micro_batches(data, count):
+            step(student, part.unlabelled, part.labelled, images=data.counts).total.backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in student.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_no_gradient_crosses_the_border(toys, mixed):
+    """The target has a step at the border; no term sees it, so a perfect student of both regions has no loss."""
+    batch = mixed()
+    labels = 5 * to_float(batch.images).mean(1, keepdim=True) + 1
+    perfect = paste(labels, BOXES).requires_grad_()
+    terms = Terms(shared=MapTerm(1.0, Hybrid()), gradient=2.0)
+
+    def student(_):
+        from dadkit.interfaces import Prediction
+
+        return Prediction(perfect, Space.DISPARITY)
+
+    result = make_step(toys, terms)(student, batch)
+    assert result.total.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_sample_grids_show_the_mixed_target_and_the_border(toys, mixed):
+    step, student = make_step(toys, ALL), toys.Student()
+    picture = draw_samples(step, student, Iteration(mixed(), None), torch.device("cpu"))
+    plain = draw_samples(step, student, Iteration(toys.batch(), None), torch.device("cpu"))
+    assert picture.shape == plain.shape
+    assert (picture != plain).any()
