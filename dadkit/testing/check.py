@@ -17,6 +17,7 @@ __all__ = [
     "check",
     "checks_of",
     "fail",
+    "skip_unless",
 ]
 
 CONFORMANCE_VERSION = 1
@@ -104,12 +105,12 @@ def check(*kinds: str, since: int, needs: Sequence[str] = ()) -> Callable[[Calla
     return add
 
 
-def checks_of(kind: str, *, version: int = CONFORMANCE_VERSION) -> Mapping[str, Check]:
+def checks_of(kind: str, *, version: int | None = None) -> Mapping[str, Check]:
     """Name -> check of a kind, in the order in which they run.
 
     Args:
         kind: ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset`` or ``plugin``.
-        version: leave out what was added to the suite after this version.
+        version: leave out what was added to the suite after this version; None: nothing.
 
     Raises:
         ValueError: no such kind, or a version that the suite never had.
@@ -118,6 +119,7 @@ def checks_of(kind: str, *, version: int = CONFORMANCE_VERSION) -> Mapping[str, 
 
     if kind not in _CHECKS:
         raise ValueError(f"kind must be one of {', '.join(sorted(_CHECKS))}, got {kind!r}")
+    version = CONFORMANCE_VERSION if version is None else version
     if not 1 <= version <= CONFORMANCE_VERSION:
         raise ValueError(
             f"conformance_version must lie in 1 … {CONFORMANCE_VERSION}, got {version}; upgrade dadkit for a later one"
@@ -128,3 +130,9 @@ def checks_of(kind: str, *, version: int = CONFORMANCE_VERSION) -> Mapping[str, 
 def fail(found: str, remedy: str) -> None:
     """Raise :class:`CheckFailedError`: what was found, and what to change."""
     raise CheckFailedError(f"{found}. {remedy}.")
+
+
+def skip_unless(condition: bool, why: str) -> None:
+    """Raise :class:`CheckSkippedError` where the check does not apply."""
+    if not condition:
+        raise CheckSkippedError(why)

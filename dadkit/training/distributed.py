@@ -190,6 +190,7 @@ def _connect() -> Ranks:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     with lost_peers():
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    assert isinstance(control, dist.ProcessGroup)
     return Ranks(dist.get_rank(), dist.get_world_size(), local, control)
 
 

@@ -52,7 +52,7 @@ class Exchange:
         self._next = len(self._buckets)  # the bucket to be sent next; those behind the last are not due
         for bucket in self._buckets:
             for param in bucket.params:
-                param.register_post_accumulate_grad_hook(self._arrived(bucket))
+                param.register_post_accumulate_grad_hook(self._arrived(bucket))  # type: ignore[no-untyped-call]
 
     def expect(self) -> None:
         """The next backward pass is the iteration's last: send each bucket as soon as its gradients are complete."""
@@ -142,5 +142,5 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 def _parts(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """The inverse of :func:`_flat`."""
-    pieces = flat.split([tensor.numel() for tensor in like])
+    pieces = torch.split(flat, [tensor.numel() for tensor in like])
     return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]

@@ -72,7 +72,7 @@ class CachedTeacher(Teacher):
         kept = _read(paths)
         if kept is not None:
             self.hits += len(paths)
-            depth, valid = (None if kept[name] is None else torch.stack(kept[name]).to(images.device) for name in kept)
+            depth, valid = (torch.stack(maps).to(images.device) if maps else None for maps in kept)
             assert depth is not None
             return Prediction(depth, self.spec.space, valid)
         self.misses += len(paths)
@@ -112,8 +112,8 @@ class CachedTeacher(Teacher):
             self._room -= size
 
 
-def _read(paths: Sequence[Path]) -> dict[str, list[Tensor] | None] | None:
-    """The kept answers, or None if one is missing or damaged."""
+def _read(paths: Sequence[Path]) -> tuple[list[Tensor], list[Tensor]] | None:
+    """The kept maps and masks (none if everything is valid), or None if one is missing or damaged."""
     found: list[dict[str, Tensor]] = []
     for path in paths:
         try:
@@ -125,5 +125,5 @@ def _read(paths: Sequence[Path]) -> dict[str, list[Tensor] | None] | None:
             return None
     if not all("depth" in answer for answer in found):
         return None
-    valid = [answer["valid"] for answer in found] if all("valid" in answer for answer in found) else None
-    return {"depth": [answer["depth"] for answer in found], "valid": valid}
+    valid = [answer["valid"] for answer in found if "valid" in answer]
+    return [answer["depth"] for answer in found], (valid if len(valid) == len(found) else [])

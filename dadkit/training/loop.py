@@ -25,7 +25,7 @@ from dadkit.training.ensemble import Drawn, draw, drawn_names
 from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
-from dadkit.training.log.logger import Silent, StageLogger
+from dadkit.training.log.logger import open_log
 from dadkit.training.log.window import Window
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
@@ -72,11 +72,10 @@ class Trainer:
         self.window, self.rates = Window(), dict[str, float]()
         if saved:
             restore(self, saved)
-        tensors = [*self.student.parameters(), *self.student.buffers(), *self.step.parameters()]
-        ranks.broadcast(tensors)  # they are the same already, unless machines differ
-        self.exchange = Exchange(ranks, [tensor for tensor in tensors if tensor.requires_grad])
-        log = StageLogger(folder, stage.name, console, iterations=stage.iterations, start=self.start) if ranks.main else None
-        self.log = log or Silent()
+        params = [*self.student.parameters(), *self.step.parameters()]
+        ranks.broadcast([*params, *self.student.buffers()])  # they are the same already, unless machines differ
+        self.exchange = Exchange(ranks, [param for param in params if param.requires_grad])
+        self.log = open_log(folder, stage.name, console, iterations=stage.iterations, start=self.start, writes=ranks.main)
         for message in damaged:
             self.log.warn(message)
 

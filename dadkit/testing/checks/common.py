@@ -7,7 +7,7 @@ import pickle
 
 import torch
 
-from dadkit.testing.check import CheckSkippedError, check, fail
+from dadkit.testing.check import check, fail
 from dadkit.testing.subject import Subject
 from dadkit.testing.surroundings import differences, known_state, random_states, snapshot
 from dadkit.testing.trials import answers_to, exercise, inputs_for, is_close
@@ -105,9 +105,3 @@ def pickles(subject: Subject) -> None:
             f"pickle raised {type(error).__name__}: {error}",
             "Keep open files, locks, lambdas and generators out of the attributes; open them when they are first used",
         )
-
-
-def skip_unless(condition: bool, why: str) -> None:
-    """Raise :class:`CheckSkippedError` where the check does not apply."""
-    if not condition:
-        raise CheckSkippedError(why)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from dadkit.data import Dataset, Sample
 from dadkit.spaces import Space
-from dadkit.testing.check import check, fail
-from dadkit.testing.checks.common import skip_unless
+from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.subject import Subject
 
 _LOOKED_AT = 8

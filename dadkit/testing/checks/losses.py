@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from dadkit.testing.cases import Case, for_each_case
-from dadkit.testing.check import check, fail
-from dadkit.testing.checks.common import skip_unless
+from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.checks.normalizers import claimed
 from dadkit.testing.maps import make_pair
 from dadkit.testing.subject import Subject

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dadkit.interfaces import DepthModel, FeatureEncoder, ModelSpec, NetworkSpec, Prediction, Student
-from dadkit.testing.check import check, fail
-from dadkit.testing.checks.common import skip_unless
+from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.subject import Subject
 from dadkit.testing.trials import answers_to, images, inputs_for, is_close, legal_size
 

@@ -14,8 +14,7 @@ from dadkit.config.dump import to_yaml
 from dadkit.config.reader import read_document
 from dadkit.plugin import Component, PluginError, PluginRecord
 from dadkit.plugin.records import CORE, LOCAL
-from dadkit.testing.check import check, fail
-from dadkit.testing.checks.common import skip_unless
+from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.subject import Subject
 
 HEAVY = ("torch", "torchvision", "timm", "transformers", "diffusers", "tensorflow", "jax", "cv2", "scipy", "pandas", "skimage")

@@ -17,7 +17,7 @@ from dadkit.training.log.metrics import MetricsFile
 from dadkit.training.log.progress import StageProgress
 from dadkit.training.log.samples import write_picture
 
-__all__ = ["Silent", "StageLogger"]
+__all__ = ["Silent", "StageLogger", "open_log"]
 
 
 class StageLogger:
@@ -100,3 +100,10 @@ class Silent:
 
     def picture(self, step: int, picture: NDArray[np.uint8]) -> None:
         """Nothing."""
+
+
+def open_log(
+    folder: RunFolder, stage: str, console: Console, *, iterations: int, start: int, writes: bool
+) -> StageLogger | Silent:
+    """The log of a stage, or one that writes nothing."""
+    return StageLogger(folder, stage, console, iterations=iterations, start=start) if writes else Silent()
