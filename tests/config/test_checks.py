@@ -99,7 +99,8 @@ def test_both_kinds_of_data_are_in_a_batch(problems: Problems, small: str) -> No
 
 
 def test_some_term_is_on(problems: Problems, small: str) -> None:
-    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}}\n"
+    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, "
+    off += "extra: [{name: toy/silog, on: labels}]}\n"
     assert "every term that looks at the teachers has weight 0" in one(problems, small + off)
     extra = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, extra: [{name: toy/silog}]}\n"
     assert problems(small + extra) == []
