@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dadkit.data import SampleError
 from dadkit.testing.maps import make_pair
 from dadkit.testing.subject import Subject
 
@@ -61,8 +62,15 @@ def exercise(subject: Subject, instance: Any) -> Any:
     if subject.kind == "context":
         return [instance(size, torch.Generator().manual_seed(0)) for size in IMAGE_SIZES]
     if subject.kind == "dataset":
-        return [instance[index] for index in range(min(3, len(instance)))]
+        return [_read(instance, index) for index in range(min(3, len(instance)))]
     return answers_to(subject, instance, inputs_for(subject))
+
+
+def _read(dataset: Any, index: int) -> Any:
+    try:
+        return dataset[index]
+    except SampleError:
+        return None
 
 
 def spread(x: Tensor) -> float:

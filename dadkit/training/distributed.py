@@ -23,7 +23,7 @@ from torch import Tensor
 from dadkit.errors import DadkitError
 from dadkit.loading import pick_device
 
-__all__ = ["ALONE", "PeerLostError", "Ranks", "join", "lost_peers"]
+__all__ = ["ALONE", "PeerLostError", "Ranks", "join", "lost_peers", "restart_hint"]
 
 T = TypeVar("T")
 
@@ -139,6 +139,15 @@ class Ranks:
             return bool(store.add(f"dadkit/failed/{attempt}", 1) == 1)
         except RuntimeError:  # rank 0, which keeps the store, is gone
             return True
+
+
+def restart_hint() -> str | None:
+    """What to tell who asked torchrun for restarts that may hang; see docs/runs.md."""
+    environment = os.environ
+    shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not shared or environment.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
+        return None
+    return "restarts by torchrun may hang; before it is started, export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
 
 
 ALONE = Ranks()

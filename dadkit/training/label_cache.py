@@ -1,8 +1,8 @@
 """A teacher's answers kept on disk, for contexts that show it the same pixels again in every epoch.
 
 An answer is found again by what it depends on: the teacher's weights, name, options and precision, and the pixels themselves.
-So a changed image, teacher or view size finds nothing instead of something wrong; mirrored images have answers of their own; and
-runs may share a folder.
+So a changed image, teacher or view size finds nothing instead of something wrong; mirrored images have answers of their own;
+and runs may share a folder.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from dadkit.report import write_report
 from dadkit.training.assess import evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.distributed import Ranks, join
+from dadkit.training.distributed import Ranks, join, restart_hint
 from dadkit.training.folder import RunFolder, StageFolder
 from dadkit.training.lock import lock
 from dadkit.training.log.progress import duration
@@ -97,6 +97,9 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         with lock(folder.path) if ranks.main else nullcontext(), _determinism(run.deterministic):
             written = ranks.from_main(lambda: _begin(run, folder, fresh=fresh))
             _check_shared(folder, written, ranks)
+            hint = restart_hint() if ranks.several else None
+            if hint is not None:
+                console.print(f"warning: {hint}", style="yellow", highlight=False, soft_wrap=True)
             runner = _Runner(run, folder, device, console, ranks)
             records = runner.stages()
             evaluations: list[Evaluation] = []

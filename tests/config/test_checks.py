@@ -99,8 +99,7 @@ def test_both_kinds_of_data_are_in_a_batch(problems: Problems, small: str) -> No
 
 
 def test_some_term_is_on(problems: Problems, small: str) -> None:
-    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, "
-    off += "extra: [{name: toy/silog, on: labels}]}\n"
+    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}}\n"
     assert "every term that looks at the teachers has weight 0" in one(problems, small + off)
     extra = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, extra: [{name: toy/silog}]}\n"
     assert problems(small + extra) == []
@@ -268,6 +267,7 @@ def test_intervals_of_perturbations_are_ordered(problems: Problems, small: str) 
 
 
 def test_an_extra_loss_on_labels_alone_teaches_nothing_about_teachers(problems: Problems, small: str) -> None:
-    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, extra: [{name: toy/silog, on: labels}]}\n"
+    off = "losses: {shared: {weight: 0}, local_global: {weight: 0}, gradient: {weight: 0}, "
+    off += "extra: [{name: toy/silog, on: labels}]}\n"
     assert any("teach nothing" in text for text in problems(small + off))
     assert problems(small + off.replace("on: labels", "on: teachers")) == []

@@ -20,6 +20,7 @@ from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.plugin import Registry
 from dadkit.spaces import Space
+from dadkit.testing import Outcome, check_dataset
 
 CORE = Registry(distributions=[])
 H, W = 12, 20
@@ -53,7 +54,14 @@ def save_text(path: Path, text: str) -> None:
 
 
 def dataset(name: str, root: Path, **options):
-    return build("dataset", name, {"root": str(root), **options}, registry=CORE)
+    """The reader, which must keep the contract of datasets whatever a test is about (those of pairs of points have another)."""
+    options = {"root": str(root), **options}
+    found = build("dataset", name, options, registry=CORE)
+    if name not in {"da-2k", "diw"}:
+        results = check_dataset(name, options, registry=CORE)
+        failed = [f"{result.check}: {result.message}" for result in results if result.outcome is Outcome.FAILED]
+        assert not failed, "\n".join(failed)
+    return found
 
 
 def check(sample: Sample, depth: np.ndarray, *, atol: float, space: Space = Space.METRIC) -> None:

@@ -18,7 +18,7 @@ import torch
 import dadkit.training.run as module
 from dadkit.config import parse_run
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.distributed import ALONE, PeerLostError, Ranks
+from dadkit.training.distributed import ALONE, PeerLostError, Ranks, restart_hint
 from dadkit.training.log.metrics import read_metrics
 from dadkit.training.soundness import StageError
 
@@ -195,3 +195,10 @@ def test_rank_0_evaluates_while_the_others_wait(pair):
     assert first["whole_run"]["evaluated"] == 2
     assert second["whole_run"]["evaluated"] == 0
     assert len(json.loads((folder / "whole_run/small/run.json").read_text())["stages"]) == 1
+
+
+@pytest.mark.parametrize(("shared", "restarts", "told"), [("True", "3", True), ("False", "3", False), ("True", "0", False)])
+def test_restarts_that_may_hang_are_told_of(monkeypatch, shared, restarts, told):
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", restarts)
+    assert (restart_hint() is not None) == told

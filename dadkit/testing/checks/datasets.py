@@ -7,7 +7,7 @@ import pickle
 import torch
 from torch import Tensor
 
-from dadkit.data import Dataset, Sample
+from dadkit.data import Dataset, Sample, SampleError
 from dadkit.spaces import Space
 from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.subject import Subject
@@ -27,9 +27,8 @@ def builds(subject: Subject) -> None:
 
 @check("dataset", since=1, needs=["builds"])
 def answers(subject: Subject) -> None:
-    """Every item is a Sample with an image (3, H, W) uint8 and a key of text."""
-    for index in _indices(subject):
-        sample = subject.shared[index]
+    """Every item is a Sample with an image (3, H, W) uint8 and a key of text; SampleError is for those that cannot be read."""
+    for index, sample in _samples(subject.shared).items():
         if not isinstance(sample, Sample):
             fail(f"item {index} is a {type(sample).__qualname__}", "Return dadkit.data.Sample")
         image = sample.image
@@ -49,7 +48,7 @@ def answers(subject: Subject) -> None:
 @check("dataset", since=1, needs=["answers"])
 def labels(subject: Subject) -> None:
     """Depth, where there is any, is (1, H, W) float32 with a space, valid bool; where valid no NaN, and metres are positive."""
-    samples = [subject.shared[index] for index in _indices(subject)]
+    samples = list(_samples(subject.shared).values())
     skip_unless(any(sample.depth is not None for sample in samples), "it has no depth")
     for sample in samples:
         if sample.depth is None:
@@ -76,7 +75,7 @@ def labels(subject: Subject) -> None:
 @check("dataset", since=1, needs=["labels"])
 def one_space(subject: Subject) -> None:
     """All depth is in one space, the one that was registered if one was."""
-    spaces = {sample.space for sample in (subject.shared[index] for index in _indices(subject)) if sample.space is not None}
+    spaces = {sample.space for sample in _samples(subject.shared).values() if sample.space is not None}
     registered = None if subject.component is None else subject.component.space
     if len(spaces) > 1 or (registered is not None and {str(space) for space in spaces} != {registered}):
         found = ", ".join(sorted(str(space) for space in spaces))
@@ -86,7 +85,7 @@ def one_space(subject: Subject) -> None:
 @check("dataset", since=1, needs=["answers"])
 def unique_keys(subject: Subject) -> None:
     """No two samples share a key: results and reports go by it."""
-    keys = [subject.shared[index].key for index in _indices(subject)]
+    keys = [sample.key for sample in _samples(subject.shared).values()]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         fail(f"more than one sample is called {', '.join(twice[:3])}", "Use the path relative to the root, or the index")
@@ -95,8 +94,8 @@ def unique_keys(subject: Subject) -> None:
 @check("dataset", since=1, needs=["answers"])
 def same_every_time(subject: Subject) -> None:
     """Item i is the same sample every time, whatever was read before and by whom: augmentation is dadkit's."""
-    for index in _indices(subject):
-        if not _equal(subject.fresh()[index], subject.shared[index]):
+    for index, sample in _samples(subject.shared).items():
+        if not _equal(subject.fresh()[index], sample):
             fail(
                 f"item {index} differs between two readings", "Take out random augmentation and counters; cut and flip nothing"
             )
@@ -106,10 +105,10 @@ def same_every_time(subject: Subject) -> None:
 def samples_are_copies(subject: Subject) -> None:
     """Whoever writes into a sample's tensors does not change the dataset."""
     dataset = subject.fresh()
-    sample = dataset[0]
+    index, sample = next(iter(_samples(dataset).items()))
     wanted = sample.image.clone()
     sample.image.fill_(0 if wanted.any() else 1)
-    if not torch.equal(dataset[0].image, wanted):
+    if not torch.equal(dataset[index].image, wanted):
         fail("writing into a sample changed what the dataset holds", "Return a copy of what is cached: tensor.clone()")
 
 
@@ -117,15 +116,26 @@ def samples_are_copies(subject: Subject) -> None:
 def same_in_workers(subject: Subject) -> None:
     """A pickled copy, as loader workers get it, yields the same samples, and so does one that was used before."""
     dataset = subject.fresh()
-    for index in reversed(_indices(subject)):
+    wanted = _samples(subject.shared)
+    for index in reversed(wanted):
         dataset[index]
     twin = pickle.loads(pickle.dumps(dataset))
-    if len(twin) != len(dataset) or not all(_equal(twin[index], subject.shared[index]) for index in _indices(subject)):
+    if len(twin) != len(dataset) or not all(_equal(twin[index], sample) for index, sample in wanted.items()):
         fail("a pickled copy yields other samples", "Let what is read follow from the options and the index alone")
 
 
-def _indices(subject: Subject) -> range:
-    return range(min(_LOOKED_AT, len(subject.shared)))
+def _samples(dataset: Dataset) -> dict[int, Sample]:
+    """The first items that can be read, by index; those that raise SampleError are left out, as loaders do."""
+    found: dict[int, Sample] = {}
+    reasons: list[str] = []
+    for index in range(min(_LOOKED_AT, len(dataset))):
+        try:
+            found[index] = dataset[index]
+        except SampleError as error:
+            reasons.append(str(error))
+    if not found:
+        fail(f"none of the first {len(reasons)} items can be read: {reasons[0]}", "Give options that lead to readable files")
+    return found
 
 
 def _equal(one: Sample, other: Sample) -> bool:

@@ -101,12 +101,12 @@ def licence(subject: Subject) -> None:
 
 @check(*MODELS, since=1, needs=["builds"])
 def metadata(subject: Subject) -> None:
-    """What was registered for listings (space, size_multiple, license) is what the built model declares."""
+    """What was registered for listings (space, size_multiple) is what the built model declares."""
     component = subject.component
     skip_unless(component is not None, "it was not given by a registered name")
     assert component is not None
     spec = subject.shared.spec
-    for key in ("space", "size_multiple", "license"):
+    for key in ("space", "size_multiple"):  # the licence is that of released weights, which a test seldom has
         registered, declared = getattr(component, key), getattr(spec, key, None)
         if registered is not None and key not in subject.options and str(registered) != str(declared):
             fail(
