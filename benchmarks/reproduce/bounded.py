@@ -28,16 +28,16 @@ def register_teachers(register):
     register("bounded", "bounded:Bounded", api=1, summary="a run's result, clipped to [0, 1] per image", space="disparity")
 
 
-def trained(run: str) -> FrozenTeacher:
+def trained(weights: str) -> FrozenTeacher:
     """The result in a run's folder, frozen."""
-    return FrozenTeacher(load_result(result_path(Path(run))))
+    return FrozenTeacher(load_result(result_path(Path(weights))))
 
 
 class Bounded(FrozenTeacher):
     """The result in a run's folder, each map brought to [0, 1] by its quantiles and clipped."""
 
-    def __init__(self, run: str) -> None:
-        super().__init__(load_result(result_path(Path(run))))
+    def __init__(self, weights: str) -> None:
+        super().__init__(load_result(result_path(Path(weights))))
         self.spec = replace(self.spec, name=f"{self.spec.name}-bounded", range=(0.0, 1.0))
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:

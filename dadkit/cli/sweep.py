@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,6 +38,7 @@ def sweep(
 
     Example: dadkit sweep configs/quickstart.yaml --axis "losses.shared.normalizer.name=[hybrid, global]" --seeds 3
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `dadkit train` does
     from rich.console import Console
 
     from dadkit.cli.train import INTERRUPTED

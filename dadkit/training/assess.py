@@ -17,17 +17,20 @@ from dadkit.spaces import Space, SpaceError, check_conversion
 from dadkit.training.build import build_student, build_teacher, teacher_names
 from dadkit.training.seeds import seed_everything
 
-__all__ = ["evaluate_at_end", "validator"]
+__all__ = ["DECIDING_METRIC", "evaluate_at_end", "validator"]
+
+DECIDING_METRIC = "abs_rel"
+"""What chooses the best checkpoint: the smaller, the better."""
 
 
 def validator(config: EvaluationConfig) -> Callable[[DepthModel], float]:
-    """A function that measures a model's mean AbsRel under the run's protocol."""
+    """A function that measures a model's mean :data:`DECIDING_METRIC` under the run's protocol."""
     dataset = build("dataset", config.data.name, config.data.options)
-    protocol = load_protocol(config.protocol)
+    protocol = load_protocol(config.protocol, config.data.name)
 
     def validate(model: DepthModel) -> float:
         found = evaluate(model, dataset, protocol, name="student", batch_size=config.batch_size, limit=config.limit)
-        return found.mean["abs_rel"]
+        return found.mean[DECIDING_METRIC]
 
     return validate
 
@@ -64,7 +67,7 @@ def _models(run: RunConfig, results: Mapping[str, Path]) -> dict[str, DepthModel
         label[name]: build_teacher(teacher, results) for name, teacher in zip(names, last.teachers, strict=True)
     }
     shown = {teacher.stage for teacher in last.teachers} | {last.name}
-    space = load_protocol(run.evaluation.protocol).space
+    space = load_protocol(run.evaluation.protocol, run.evaluation.data.name).space
     others = {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}
     models |= {name: model for name, model in others.items() if _converts(model.spec.space, space)}
     models["student"] = load_result(results[last.name])

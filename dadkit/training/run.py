@@ -21,7 +21,7 @@ from dadkit.evaluation import Evaluation, load_protocol
 from dadkit.files import write_text
 from dadkit.plugin import Component
 from dadkit.report import write_report
-from dadkit.training.assess import evaluate_at_end, validator
+from dadkit.training.assess import DECIDING_METRIC, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.distributed import Ranks, join, restart_hint
@@ -151,7 +151,7 @@ class _Runner:
             return record
         stage = build_stage(self.run, config, self.results, self.device, self.ranks.share)
         if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
-            protocol = load_protocol(self.run.evaluation.protocol)
+            protocol = load_protocol(self.run.evaluation.protocol, self.run.evaluation.data.name)
             what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
             check_space(stage.student.spec.space, protocol.space, what)
         for hint in advice(stage.student.spec):
@@ -230,7 +230,12 @@ def _check(run: RunConfig, ranks: Ranks) -> None:
         if stage.validate_every is not None and run.evaluation is None:
             raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")
     if run.evaluation is not None:
-        load_protocol(run.evaluation.protocol)
+        protocol = load_protocol(run.evaluation.protocol, run.evaluation.data.name)
+        if any(stage.validate_every for stage in run.stages) and DECIDING_METRIC not in protocol.metrics:
+            raise StageError(
+                f"validate_every chooses the best checkpoint by {DECIDING_METRIC}, which protocol '{protocol.name}' does not "
+                "measure; take another protocol, or leave validate_every out"
+            )
         build("dataset", run.evaluation.data.name, run.evaluation.data.options)
 
 

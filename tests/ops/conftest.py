@@ -30,7 +30,11 @@ OPERATOR_TESTS = {
 EVERYWHERE = {"test_fused_values", "test_fused_degenerate", "test_fused_local_global", "test_fused_gradient_matching"}
 NO_GPU = "no CUDA device" if not torch.cuda.is_available() else ""
 NOT_BUILT = "the library was built without its CUDA part" if "cuda" not in fused_module.DEVICES else ""
-PLACES = ("cpu", "emulated", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU or NOT_BUILT), reason=NO_GPU or NOT_BUILT)))
+PLACES = (
+    "cpu",
+    "emulated",
+    pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU or NOT_BUILT), reason=NO_GPU or NOT_BUILT)),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
