@@ -2,8 +2,8 @@
 
     python benchmarks/plugins.py --plugins 100 --rounds 9
 
-The plugins are fake distributions on PYTHONPATH: metadata and an entry module that raises, so that one which is imported would be
-noticed. `python -c pass`, `import typer` and `dadkit --version` are measured in turn with it, since a busy machine slows all.
+The plugins are fake distributions on PYTHONPATH: metadata and an entry module that raises, so that an import would be noticed.
+`python -c pass`, `import typer, rich` and `dadkit --version` are measured in turn with it, since a busy machine slows all.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from dadkit.data import ProceduralScenes
+from dadkit.errors import DadkitError
 from dadkit.files import write_text
 
-__all__ = ["SKY", "SceneSet", "render_all"]
+__all__ = ["SKY", "SceneSet", "render"]
 
 SKY = 1e6
 """What a depth file holds where the ray meets nothing; the tables read it with `sky: 1.0e6`."""
@@ -23,17 +24,22 @@ SceneSet = Mapping[str, Any]
 """Options of `ProceduralScenes`, and `depth`: whether the true depth is kept."""
 
 
-def render_all(sets: Mapping[str, SceneSet], folder: Path, *, say: Callable[[str], None]) -> None:
-    """Render each set into ``folder/NAME``, unless it lies there already, made from the same options."""
-    for name, options in sets.items():
-        path = folder / name
-        written = path / "scenes.json"
-        wanted = json.dumps(dict(options), sort_keys=True)
-        if written.is_file() and written.read_text() == wanted:
-            continue
-        say(f"rendering {options['count']} scenes into {path}")
-        _render(path, options)
-        write_text(written, wanted)
+def render(name: str, options: SceneSet, folder: Path, *, say: Callable[[str], None]) -> None:
+    """Render a set into ``folder/name``, unless it lies there already, made from the same options.
+
+    Raises:
+        DadkitError: it lies there, made from other options.
+    """
+    path = folder / name
+    written = path / "scenes.json"
+    wanted = json.dumps(dict(options), sort_keys=True)
+    if written.is_file():
+        if written.read_text() != wanted:
+            raise DadkitError(f"{path.absolute()} was rendered with other options; remove it, or give another --work")
+        return
+    say(f"rendering {options['count']} scenes into {path}")
+    _render(path, options)
+    write_text(written, wanted)
 
 
 def _render(path: Path, options: SceneSet) -> None:

@@ -43,7 +43,7 @@ def train(
     Example: dadkit train configs/quickstart.yaml optim.lr=3e-4 name=faster
     """
     # Before torch is loaded, whose OpenMP reads it once: threads that wait for each other shall sleep, not spin, or they take
-    # the cores away from the loader processes. On two busy cores a step of the quickstart spins for up to 4/5 of its CPU time.
+    # the cores away from the loader processes. On two busy cores spinning took up to 3/4 of a quickstart step's CPU time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rich.console import Console
 

@@ -94,7 +94,8 @@ def unmet_requirements(
             continue
         version = version_of(requirement.name)
         is_there = version is not None and requirement.specifier.contains(version, prereleases=True)
-        if not is_there or unmet_requirements(extra_requirements(text, requirements_of), version_of):
+        brought = extra_requirements(text, requirements_of) if requirement.extras else []
+        if not is_there or unmet_requirements(brought, version_of):
             unmet.append(text)
     return unmet
 

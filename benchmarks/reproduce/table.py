@@ -1,0 +1,118 @@
+"""A published table as data: rows that can be trained here, the paper's numbers, and the orderings that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dadkit.config import load_run
+from dadkit.config.schema import RunConfig
+from dadkit.errors import DadkitError
+
+__all__ = ["NAMES", "RECIPES", "Row", "Table", "TableError", "load_table", "resolve"]
+
+ROOT = Path(__file__).resolve().parent
+RECIPES = ROOT / "recipes"
+NAMES = ("1", "2", "4", "depth_anything", "lightweight")
+"""The tables, in the order in which they are run."""
+
+
+class TableError(DadkitError):
+    """A table's file contradicts itself."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        table, name: where it stands.
+        recipe: the file of ``recipes/`` that it changes.
+        changes: overrides.
+        published: the paper's AbsRel, one per dataset of the table; empty for a control of ours.
+        same_as: ``(table, row)`` whose runs are this row's; its own if it trains.
+        model: the line of the run's evaluation that is meant.
+    """
+
+    table: str
+    name: str
+    recipe: str
+    changes: tuple[str, ...]
+    published: tuple[float, ...]
+    same_as: tuple[str, str]
+    model: str
+
+    @property
+    def trains(self) -> bool:
+        """Whether the row has runs of its own."""
+        return self.same_as == (self.table, self.name)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: rows by name, and the pairs (better, worse) that the paper's numbers say."""
+
+    name: str
+    title: str
+    datasets: tuple[str, ...]
+    rows: Mapping[str, Row]
+    orderings: tuple[tuple[str, str], ...]
+
+
+def load_table(name: str) -> Table:
+    """Read ``tables/NAME.yaml``.
+
+    Raises:
+        TableError: an ordering names no row, or the published numbers do not say it.
+    """
+    data = yaml.safe_load((ROOT / "tables" / f"{name}.yaml").read_text())
+    rows = {key: _row(name, key, entry or {}, data["recipe"]) for key, entry in data["rows"].items()}
+    table = Table(
+        name=name,
+        title=data["title"],
+        datasets=tuple(data["datasets"]),
+        rows=rows,
+        orderings=tuple((better, worse) for better, worse in data["orderings"]),
+    )
+    for better, worse in table.orderings:
+        _check_ordering(table, better, worse)
+    return table
+
+
+def resolve(row: Row, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run of a row that trains, with one seed. Paths in it are relative to the work folder."""
+    run = f"{row.table}-{row.name}-s{seed}".replace("+", "-")
+    return load_run(RECIPES / f"{row.recipe}.yaml", [*row.changes, *overrides, f"seed={seed}", f"name={run}"])
+
+
+def _row(table: str, name: str, entry: Mapping[str, Any], recipe: str) -> Row:
+    same_as = entry.get("same_as", f"{table}/{name}").partition("/")
+    return Row(
+        table=table,
+        name=name,
+        recipe=entry.get("recipe", recipe),
+        changes=tuple(_flat(entry.get("changes", []))),
+        published=tuple(entry.get("published", ())),
+        same_as=(same_as[0], same_as[2]),
+        model=entry.get("model", "student"),
+    )
+
+
+def _flat(changes: Sequence[Any]) -> list[str]:
+    """Overrides; a list inside the list (an anchor's) counts as its items."""
+    return [item for change in changes for item in (change if isinstance(change, list) else [change])]
+
+
+def _check_ordering(table: Table, better: str, worse: str) -> None:
+    for name in (better, worse):
+        if name not in table.rows:
+            raise TableError(f"table {table.name}: an ordering names '{name}', which is no row of it")
+    pairs = list(zip(table.rows[better].published, table.rows[worse].published, strict=True))
+    if not any(first < second for first, second in pairs) or any(first > second for first, second in pairs):
+        raise TableError(f"table {table.name}: the published numbers do not say that {better} is better than {worse}: {pairs}")

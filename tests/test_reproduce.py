@@ -1,0 +1,179 @@
+"""The miniature reproduction: its tables are valid, its verdicts right, and a row runs from scenes to page."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[1] / "benchmarks" / "reproduce"
+NAMES = ("1", "2", "4", "depth_anything", "lightweight")
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """Import modules of the benchmark, which lie in no package."""
+    monkeypatch.syspath_prepend(FOLDER)
+
+    def load(name):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        module = __import__(name)
+        monkeypatch.delitem(sys.modules, name)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A reproduction of tiny rows with two seeds: the program's answer and its files."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    tiny = folder / "program"
+    tiny.mkdir()
+    for path in FOLDER.glob("*.py"):
+        (tiny / path.name).write_text(path.read_text())
+    (tiny / "page.md").write_text((FOLDER / "page.md").read_text())
+    (tiny / "recipes").symlink_to(FOLDER / "recipes")
+    sets = yaml.safe_load((FOLDER / "scenes.yaml").read_text())
+    (tiny / "scenes.yaml").write_text(yaml.safe_dump({name: {**s, "count": 8, "size": 96} for name, s in sets.items()}))
+    (tiny / "tables").mkdir()
+    for name in NAMES:
+        table = yaml.safe_load((FOLDER / "tables" / f"{name}.yaml").read_text())
+        if name == "4":  # the one that needs both teachers: keep what needs no other table
+            del table["rows"]["student-of-primary"], table["rows"]["average"]
+            table["orderings"] = [["select", "primary"], ["assistant", "primary"]]
+        (tiny / "tables" / f"{name}.yaml").write_text(yaml.safe_dump(table))
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, str(tiny / "reproduce.py"), "--work", str(folder / "work"), "--output", str(folder / "out.json")]
+            + ["--page", str(folder / "page.md"), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    small = ["--set", "iterations=2", "batch_size=2", "optim.warmup=0", "device=cpu"]
+    first = run("--tables", "4", "--seeds", "2", *small)
+    assert first.returncode == 0, first.stdout + first.stderr
+    return folder, run, first.stdout, small
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_a_valid_run(name, modules):
+    from dadkit.plugin import get_registry
+
+    get_registry().use_file(FOLDER / "bounded.py")
+    table = modules("table")
+    loaded = table.load_table(name)
+    for row in loaded.rows.values():
+        if row.trains:
+            run = table.resolve(row, 7)
+            assert run.seed == 7
+            assert run.stages[-1].iterations
+        else:
+            other = table.load_table(row.same_as[0])
+            assert row.same_as[1] in other.rows
+
+
+def test_an_ordering_that_the_paper_does_not_print_is_refused(modules):
+    table = modules("table")
+    loaded = table.load_table("1")
+    with pytest.raises(table.TableError, match="do not say"):
+        table._check_ordering(loaded, "shared-local", "shared-global")  # better on DIODE, worse on ETH3D
+    with pytest.raises(table.TableError, match="no row"):
+        table._check_ordering(loaded, "shared-hybrid", "shared-hybird")
+
+
+def test_an_estimate_is_students_interval(modules):
+    found = modules("verdict").estimate([1.0, 2.0, 3.0])
+    half = 4.302653 / math.sqrt(3)  # t(0.975, 2) · 1 / √3
+    assert (found.seeds, found.mean) == (3, 2.0)
+    assert found.high - found.mean == pytest.approx(half, rel=1e-6)
+    assert found.mean - found.low == pytest.approx(half, rel=1e-6)
+    assert modules("verdict").estimate([1.0]).high == math.inf
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "answer"),
+    [
+        ([0.10, 0.11, 0.12], [0.20, 0.22, 0.21], "holds"),
+        ([0.20, 0.22, 0.21], [0.10, 0.11, 0.12], "does not hold"),
+        ([0.10, 0.11, 0.12], [0.09, 0.12, 0.13], "undecided"),
+        ([0.10, 0.50, 0.90], [0.11, 0.51, 0.91], "holds"),  # paired: the spread between seeds does not matter
+        ([0.10], [0.90], "undecided"),  # one seed says nothing
+    ],
+)
+def test_verdicts(better, worse, answer, modules):
+    values = {"a": dict(enumerate(better)), "b": dict(enumerate(worse))}
+    assert modules("verdict").judge("a", "b", values).answer == answer
+
+
+def test_only_common_seeds_are_compared(modules):
+    judge = modules("verdict").judge
+    found = judge("a", "b", {"a": {0: 1.0, 1: 1.0, 2: 9.0}, "b": {0: 2.0, 1: 2.5}})
+    assert found.difference.seeds == 2
+    assert found.difference.mean == pytest.approx(1.25)
+    assert judge("a", "b", {"a": {0: 1.0}, "b": {1: 2.0}}) is None
+
+
+def test_the_assistant_answers_in_a_clipped_unit_range(modules, monkeypatch):
+    import torch
+
+    from dadkit.testing.toy import ToyStudent
+
+    bounded = modules("bounded")
+    monkeypatch.setattr(bounded, "load_result", lambda path: ToyStudent())
+    monkeypatch.setattr(bounded, "result_path", lambda path: path)
+    teacher = bounded.Bounded("anywhere")
+    depth = teacher(torch.rand(2, 3, 40, 40)).depth
+    assert teacher.spec.range == (0.0, 1.0)
+    assert depth.amin(dim=(1, 2, 3)).tolist() == [0, 0]
+    assert depth.amax(dim=(1, 2, 3)).tolist() == [1, 1]
+    assert (depth == 0).float().mean().item() == pytest.approx(0.02, abs=0.005)
+    assert (depth == 1).float().mean().item() == pytest.approx(0.02, abs=0.005)
+
+
+def test_a_row_runs_from_scenes_to_page(work):
+    folder, _, _, _ = work
+    found = json.loads((folder / "out.json").read_text())
+    table = found["tables"]["4"]
+    assert table["seeds"] == [0, 1]
+    assert set(table["rows"]) == {"primary", "assistant", "select"}
+    select = table["rows"]["select"]
+    runs = [select["runs"][seed]["abs_rel"] for seed in ("0", "1")]
+    assert select["abs_rel"]["mean"] == pytest.approx(sum(runs) / 2)
+    assert runs[0] != runs[1]
+    assert set(select["runs"]["0"]["built_on"]) == {"scenes/test", "scenes/unlabelled", "runs/primary", "runs/assistant"}
+    assert (
+        table["rows"]["primary"]["abs_rel"]["low"] == table["rows"]["primary"]["abs_rel"]["high"]
+    )  # one teacher for both seeds
+    assert found["not_run"] == ["1", "2", "depth_anything", "lightweight"]
+    page = (folder / "page.md").read_text()
+    assert "| select better than primary | 0.054 < 0.131, 0.258 < 0.262 |" in page
+    assert "--tables 1 2 depth_anything lightweight" in page
+
+
+def test_what_is_finished_is_not_done_again_and_what_it_was_built_on_is_watched(work):
+    folder, run, first, small = work
+    runs = folder / "work" / "runs"
+    weights = runs / "4-select-s0" / "stages" / "main" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = run("--tables", "4", "--seeds", "2", *small)
+    assert "4-select-s0" in first
+    assert "4-select-s0" not in again.stdout
+    assert weights.stat().st_mtime_ns == before
+    note = runs / "4-select-s0" / "reproduce.json"  # as if the teacher had been another one
+    note.write_text(json.dumps({**json.loads(note.read_text()), "built_on": {}}))
+    assert "4-select-s0" in run("--tables", "4", "--seeds", "2", *small).stdout
+    assert weights.stat().st_mtime_ns > before
+
+
+def test_the_published_page_says_what_the_results_say(modules):
+    results = FOLDER.parent / "results" / "reproduce.json"
+    page = FOLDER.parents[1] / "docs" / "reproduction.md"
+    assert page.read_text() == modules("page").page(json.loads(results.read_text()))
