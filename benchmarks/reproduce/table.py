@@ -12,6 +12,7 @@ import yaml
 from dadkit.config import load_run
 from dadkit.config.schema import RunConfig
 from dadkit.errors import DadkitError
+from dadkit.plugin import Registry
 
 __all__ = ["NAMES", "RECIPES", "Row", "Table", "TableError", "load_table", "resolve"]
 
@@ -85,10 +86,15 @@ def load_table(name: str) -> Table:
     return table
 
 
-def resolve(row: Row, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
-    """The run of a row that trains, with one seed. Paths in it are relative to the work folder."""
+def resolve(row: Row, seed: int, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> RunConfig:
+    """The run of a row that trains, with one seed. Paths in it are relative to the work folder.
+
+    The registry, the process's own if it is None, must know ``bounded.py``.
+    """
     run = f"{row.table}-{row.name}-s{seed}".replace("+", "-")
-    return load_run(RECIPES / f"{row.recipe}.yaml", [*row.changes, *overrides, f"seed={seed}", f"name={run}"])
+    return load_run(
+        RECIPES / f"{row.recipe}.yaml", [*row.changes, *overrides, f"seed={seed}", f"name={run}"], registry=registry
+    )
 
 
 def _row(table: str, name: str, entry: Mapping[str, Any], recipe: str) -> Row:
