@@ -1,5 +1,6 @@
 """The miniature reproduction: its tables are valid, its verdicts right, and a row runs from scenes to page."""
 
+import importlib
 import json
 import math
 import os
@@ -20,12 +21,11 @@ def modules(monkeypatch):
     monkeypatch.syspath_prepend(FOLDER)
 
     def load(name):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        module = __import__(name)
-        monkeypatch.delitem(sys.modules, name)
-        return module
+        return importlib.import_module(name)
 
-    return load
+    yield load
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def work(tmp_path_factory):
     (tiny / "page.md").write_text((FOLDER / "page.md").read_text())
     (tiny / "recipes").symlink_to(FOLDER / "recipes")
     sets = yaml.safe_load((FOLDER / "scenes.yaml").read_text())
-    (tiny / "scenes.yaml").write_text(yaml.safe_dump({name: {**s, "count": 8, "size": 96} for name, s in sets.items()}))
+    (tiny / "scenes.yaml").write_text(yaml.safe_dump({name: {**s, "count": 4} for name, s in sets.items()}))
     (tiny / "tables").mkdir()
     for name in NAMES:
         table = yaml.safe_load((FOLDER / "tables" / f"{name}.yaml").read_text())
@@ -88,6 +88,19 @@ def test_an_ordering_that_the_paper_does_not_print_is_refused(modules):
         table._check_ordering(loaded, "shared-local", "shared-global")  # better on DIODE, worse on ETH3D
     with pytest.raises(table.TableError, match="no row"):
         table._check_ordering(loaded, "shared-hybrid", "shared-hybird")
+
+
+def test_a_rows_runs_are_told_from_those_of_a_row_with_a_longer_name(modules, monkeypatch, tmp_path):
+    rows, table = modules("rows"), modules("table")
+    for name in ("lightweight-mse-s3", "lightweight-mse-sn-kl-s0", "lightweight-mse-s-1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / rows.NOTE).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rows, "_read", lambda folder: folder.name)
+    loaded = table.load_table("lightweight")
+    assert rows.finished(loaded.rows["mse"]) == {3: "lightweight-mse-s3"}
+    assert rows.finished(loaded.rows["mse+sn-kl"]) == {0: "lightweight-mse-sn-kl-s0"}
+    assert rows.finished(loaded.rows["teacher"]) == {3: "lightweight-mse-s3"}  # whose runs it takes
 
 
 def test_an_estimate_is_students_interval(modules):
@@ -143,9 +156,9 @@ def test_a_row_runs_from_scenes_to_page(work):
     folder, _, _, _ = work
     found = json.loads((folder / "out.json").read_text())
     table = found["tables"]["4"]
-    assert table["seeds"] == [0, 1]
     assert set(table["rows"]) == {"primary", "assistant", "select"}
     select = table["rows"]["select"]
+    assert set(select["runs"]) == {"0", "1"}
     runs = [select["runs"][seed]["abs_rel"] for seed in ("0", "1")]
     assert select["abs_rel"]["mean"] == pytest.approx(sum(runs) / 2)
     assert runs[0] != runs[1]
@@ -159,19 +172,20 @@ def test_a_row_runs_from_scenes_to_page(work):
     assert "--tables 1 2 depth_anything lightweight" in page
 
 
-def test_what_is_finished_is_not_done_again_and_what_it_was_built_on_is_watched(work):
+def test_what_is_finished_is_not_done_again_unless_it_was_built_on_something_else(work):
     folder, run, first, small = work
     runs = folder / "work" / "runs"
-    weights = runs / "4-select-s0" / "stages" / "main" / "model.safetensors"
-    before = weights.stat().st_mtime_ns
+    weights = {
+        name: runs / name / "stages" / "main" / "model.safetensors" for name in ("4-select-s0", "4-select-s1", "primary")
+    }
+    before = {name: path.stat().st_mtime_ns for name, path in weights.items()}
+    assert all(name in first for name in weights)
+    note = runs / "4-select-s0" / "reproduce.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "built_on": {"runs/primary": "another one"}}))
     again = run("--tables", "4", "--seeds", "2", *small)
-    assert "4-select-s0" in first
-    assert "4-select-s0" not in again.stdout
-    assert weights.stat().st_mtime_ns == before
-    note = runs / "4-select-s0" / "reproduce.json"  # as if the teacher had been another one
-    note.write_text(json.dumps({**json.loads(note.read_text()), "built_on": {}}))
-    assert "4-select-s0" in run("--tables", "4", "--seeds", "2", *small).stdout
-    assert weights.stat().st_mtime_ns > before
+    assert again.returncode == 0, again.stdout + again.stderr
+    trained = {name for name, path in weights.items() if path.stat().st_mtime_ns > before[name]}
+    assert trained == {"4-select-s0"} == {name for name in weights if name + ":" in again.stdout}
 
 
 def test_the_published_page_says_what_the_results_say(modules):

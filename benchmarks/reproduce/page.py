@@ -30,9 +30,8 @@ def page(found: dict[str, Any]) -> str:
     """The page as text."""
     parts = [HEAD.read_text(), _about(found["about"])]
     parts += [_table(name, table) for name, table in found["tables"].items()]
-    if found["not_run"]:
-        command = f"python benchmarks/reproduce/reproduce.py --tables {' '.join(found['not_run'])}"
-        parts.append(f"## Not run here\n\nThe command adds them to this page:\n\n```bash\n{command}\n```\n")
+    if missing := [*found["incomplete"], *found["not_run"]]:
+        parts.append(_missing(found, missing))
     return "\n".join(parts)
 
 
@@ -48,13 +47,16 @@ def _about(about: dict[str, Any]) -> str:
 
 def _table(name: str, table: dict[str, Any]) -> str:
     counts = Counter(verdict["answer"] for verdict in table["orderings"])
-    total = len(table["orderings"])
+    judged, published = len(table["orderings"]), table["published_orderings"]
+    some = "" if judged == published else f"{judged} were measured, the rows of the others were not run: "
+    numbers = [len(row["runs"]) for row in table["rows"].values() if row["runs"]]
+    seeds = [str(min(numbers)), str(max(numbers))]
     lines = [
         f"## {table['title']}",
         "",
-        f"Of {total} published orderings {counts['holds']} hold here, {counts['does not hold']} do not, "
-        f"{counts['undecided']} are undecided. {len(table['seeds'])} seeds, {table['images']} scenes, "
-        f"protocol `{table['protocol']}`; `--tables {name}`.",
+        f"Of {published} published orderings {some}{counts['holds']} hold here, {counts['does not hold']} do not, "
+        f"{counts['undecided']} are undecided. {' to '.join(dict.fromkeys(seeds))} seeds a row, {table['images']} scenes, "
+        f"protocol `{table['protocol']}`.",
         "",
         *_rows(table),
         "",
@@ -64,18 +66,29 @@ def _table(name: str, table: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _missing(found: dict[str, Any], names: list[str]) -> str:
+    lines = ["## Not run here", ""]
+    if found["incomplete"]:
+        lines.append(f'- rows of table {", ".join(found["incomplete"])} that say "not run"')
+    if found["not_run"]:
+        lines.append(f"- tables {', '.join(found['not_run'])}")
+    command = f"python benchmarks/reproduce/reproduce.py --tables {' '.join(names)}"
+    return "\n".join([*lines, "", "This runs them and writes the page anew:", "", "```bash", command, "```", ""])
+
+
 def _rows(table: dict[str, Any]) -> Iterator[str]:
     published = [f"published, {dataset}" for dataset in table["datasets"]]
     yield f"| row | {' | '.join(published)} | AbsRel here | δ1 here |"
     yield "|---|" + "---:|" * (len(published) + 2)
     for name, row in table["rows"].items():
         figures = [f"{value:g}" for value in row["published"]] or ["-"] * len(published)
-        yield f"| {name} | {' | '.join(figures)} | {_interval(row['abs_rel'])} | {_interval(row['delta1'])} |"
+        measured = [_interval(row[metric]) if metric in row else "not run" for metric in ("abs_rel", "delta1")]
+        yield f"| {name} | {' | '.join([*figures, *measured])} |"
 
 
 def _orderings(table: dict[str, Any]) -> Iterator[str]:
-    yield "| the paper finds | published | difference here | here the ordering |"
-    yield "|---|---|---:|---|"
+    yield "| the paper finds | published | difference here | seeds | here the ordering |"
+    yield "|---|---|---:|---:|---|"
     for verdict in table["orderings"]:
         better, worse = verdict["better"], verdict["worse"]
         pairs = zip(table["rows"][better]["published"], table["rows"][worse]["published"], strict=True)
@@ -84,7 +97,8 @@ def _orderings(table: dict[str, Any]) -> Iterator[str]:
         )
         difference = verdict["difference"]
         interval = f"{difference['mean']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
-        yield f"| {better} better than {worse} | {figures} | {interval} | {SENTENCE[verdict['answer']]} |"
+        answer = SENTENCE[verdict["answer"]]
+        yield f"| {better} better than {worse} | {figures} | {interval} | {difference['seeds']} | {answer} |"
 
 
 def _interval(estimate: dict[str, float]) -> str:

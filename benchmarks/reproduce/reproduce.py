@@ -5,7 +5,7 @@
     python benchmarks/reproduce/reproduce.py --tables --page docs/reproduction.md    # train nothing, write what is there
 
 Everything lies under one work folder; what is finished is not done again, so a stopped program is simply started again, and
-more seeds add to what is there. The page and the JSON hold the tables of which every row has at least two seeds.
+more seeds add to what is there. The page and the JSON hold the rows that have at least two seeds.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> int:
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
     if not found["tables"]:
-        say("no table has two seeds of every row, so nothing is written")
+        say("no two rows of an ordering have two seeds, so nothing is written")
         return 0 if complete else 3
     write_text(output, json.dumps(found, indent=1) + "\n")
     write_page(page, found)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,6 @@ from dadkit import __version__
 
 __all__ = ["collect"]
 
-MOST_SEEDS = 100
 METRICS = ("abs_rel", "delta1")
 
 
@@ -31,56 +31,59 @@ def collect(names: Sequence[str]) -> dict[str, Any]:
         names: of the tables.
 
     Returns:
-        ``about`` (machine, versions), ``tables`` (name -> rows and verdicts) for those with two seeds or more of every row, and
-        ``not_run`` (the others' names).
+        ``about`` (machine, versions), ``tables`` (name -> rows and verdicts) for those of which at least one ordering can be
+        judged, ``not_run`` (the others' names) and ``incomplete`` (those that lack orderings). A row needs two seeds.
     """
     tables: dict[str, Any] = {}
+    incomplete = []
     for name in names:
         table = load_table(name)
-        runs = {row.name: dict(_runs(row)) for row in table.rows.values()}
-        seeds = sorted(set.intersection(*(set(found) for found in runs.values())))
-        if len(seeds) > 1:
-            tables[name] = _summary(table, {row: {seed: runs[row][seed] for seed in seeds} for row in runs}, seeds)
-    return {"about": _about(), "tables": tables, "not_run": [name for name in names if name not in tables]}
+        runs = {row.name: found for row in table.rows.values() if len(found := finished(row)) > 1}
+        summary = _summary(table, runs) if runs else {"orderings": []}
+        if summary["orderings"]:
+            tables[name] = summary
+            if len(summary["orderings"]) < len(table.orderings):
+                incomplete.append(name)
+    not_run = [name for name in names if name not in tables]
+    return {"about": _about(), "tables": tables, "incomplete": incomplete, "not_run": not_run}
 
 
-def _runs(row: Row) -> Iterator[tuple[int, Finished]]:
-    for seed in range(MOST_SEEDS):
-        found = finished(row, seed)
-        if found is not None:
-            yield seed, found
-
-
-def _summary(table: Table, runs: dict[str, dict[int, Finished]], seeds: list[int]) -> dict[str, Any]:
+def _summary(table: Table, runs: dict[str, dict[int, Finished]]) -> dict[str, Any]:
     values = {
-        metric: {name: {s: _line(run, table.rows[name])[metric] for s, run in found.items()} for name, found in runs.items()}
+        metric: {
+            name: {s: run.metrics[table.rows[name].model][metric] for s, run in found.items()} for name, found in runs.items()
+        }
         for metric in METRICS
     }
-    any_run = next(iter(next(iter(runs.values())).values()))
+    first = next(iter(next(iter(runs.values())).values()))
     judged = [judge(better, worse, values["abs_rel"]) for better, worse in table.orderings]
     return {
         "title": table.title,
         "datasets": list(table.datasets),
-        "protocol": any_run.protocol,
-        "images": any_run.images,
-        "seeds": seeds,
+        "published_orderings": len(table.orderings),
+        "protocol": first.protocol,
+        "images": first.images,
         "level": LEVEL,
-        "rows": {name: _row(row, runs[name], values) for name, row in table.rows.items()},
-        "orderings": [asdict(verdict) for verdict in judged if verdict is not None],
+        "rows": {
+            name: _row(row, runs.get(name, {}), {metric: values[metric].get(name, {}) for metric in METRICS})
+            for name, row in table.rows.items()
+        },
+        "orderings": [asdict(verdict) for verdict in judged if verdict is not None and verdict.difference.seeds > 1],
     }
 
 
-def _row(row: Row, runs: dict[int, Finished], values: dict[str, dict[str, dict[int, float]]]) -> dict[str, Any]:
+def _row(row: Row, runs: dict[int, Finished], values: dict[str, dict[int, float]]) -> dict[str, Any]:
+    """A row; without measured values, where it was not run."""
     return {
         "published": list(row.published),
         "runs_of": "/".join(row.same_as),
         "recipe": row.recipe,
         "changes": list(row.changes),
         "model": row.model,
-        **{metric: asdict(estimate(list(values[metric][row.name].values()))) for metric in METRICS},
+        **{metric: asdict(estimate(list(found.values()))) for metric, found in values.items() if found},
         "runs": {
-            seed: {
-                **{metric: values[metric][row.name][seed] for metric in METRICS},
+            str(seed): {
+                **{metric: found[seed] for metric, found in values.items()},
                 "config_hash": run.config_hash,
                 "built_on": run.built_on,
                 "seconds": run.seconds,
@@ -90,13 +93,8 @@ def _row(row: Row, runs: dict[int, Finished], values: dict[str, dict[str, dict[i
     }
 
 
-def _line(run: Finished, row: Row) -> dict[str, float]:
-    """The line of the evaluation that the row means."""
-    return run.metrics[row.model]
-
-
 def _about() -> dict[str, Any]:
-    teachers = sorted(path.parent.name for path in Path("runs").glob("*/reproduce.json") if "-s" not in path.parent.name)
+    names = sorted(path.parent.name for path in Path("runs").glob("*/reproduce.json"))
     return {
         "date": date.today().isoformat(),
         "machine": platform.machine(),
@@ -106,11 +104,11 @@ def _about() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "dadkit": __version__,
-        "teachers": {name: found for name in teachers if (found := _teacher(name)) is not None},
+        "teachers": {name: _teacher(name) for name in names if not re.search(r"-s\d+$", name)},
     }
 
 
-def _teacher(name: str) -> dict[str, Any] | None:
+def _teacher(name: str) -> dict[str, Any]:
     """A teacher's own figures, beside those of trivial answers where they were taken."""
     path = Path("runs", name)
     note = json.loads((path / "reproduce.json").read_text())

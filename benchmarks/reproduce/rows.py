@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from scenes import render
-from table import RECIPES, ROOT, Row, Table, load_table, resolve
+from table import RECIPES, ROOT, Row, Table, load_table, resolve, run_name
 
 from dadkit.config import load_run
 from dadkit.config.schema import RunConfig
@@ -94,16 +94,18 @@ def train_table(
     return True
 
 
-def finished(row: Row, seed: int) -> Finished | None:
-    """The run of a row with a seed, if it lies finished in the current folder."""
-    table, name = row.same_as
-    source = load_table(table).rows[name]
-    if source.same_as != row.same_as:
-        return finished(source, seed)
-    run = resolve(source, seed)
-    folder = Path(run.output, run.name)
-    if not (folder / NOTE).is_file():
-        return None
+def finished(row: Row) -> dict[int, Finished]:
+    """The finished runs of a row in the current folder, by seed."""
+    source = _source(row)
+    found = {}
+    for note in Path("runs").glob(f"*/{NOTE}"):
+        seed = note.parent.name.rpartition("-s")[2]
+        if note.parent.name == run_name(source, seed) and seed.isdecimal():  # not mse-sn-kl-s0 for mse
+            found[int(seed)] = _read(note.parent)
+    return dict(sorted(found.items()))
+
+
+def _read(folder: Path) -> Finished:
     note = json.loads((folder / NOTE).read_text())
     evaluation = json.loads((folder / "evaluation.json").read_text())
     return Finished(
@@ -116,15 +118,21 @@ def finished(row: Row, seed: int) -> Finished | None:
     )
 
 
+def _source(row: Row) -> Row:
+    """The row whose runs the row takes; itself, if it trains."""
+    while not row.trains:
+        row = load_table(row.same_as[0]).rows[row.same_as[1]]
+    return row
+
+
 def _rows(table: Table) -> Iterator[Row]:
     """The rows whose runs the table needs, each once."""
     seen = set()
     for row in table.rows.values():
-        while not row.trains:
-            row = load_table(row.same_as[0]).rows[row.same_as[1]]
-        if row.same_as not in seen:
-            seen.add(row.same_as)
-            yield row
+        source = _source(row)
+        if source.same_as not in seen:
+            seen.add(source.same_as)
+            yield source
 
 
 def _named(run: RunConfig, folder: str) -> list[str]:

@@ -14,7 +14,7 @@ from dadkit.config.schema import RunConfig
 from dadkit.errors import DadkitError
 from dadkit.plugin import Registry
 
-__all__ = ["NAMES", "RECIPES", "Row", "Table", "TableError", "load_table", "resolve"]
+__all__ = ["NAMES", "RECIPES", "Row", "Table", "TableError", "load_table", "resolve", "run_name"]
 
 ROOT = Path(__file__).resolve().parent
 RECIPES = ROOT / "recipes"
@@ -91,10 +91,13 @@ def resolve(row: Row, seed: int, overrides: Sequence[str] = (), *, registry: Reg
 
     The registry, the process's own if it is None, must know ``bounded.py``.
     """
-    run = f"{row.table}-{row.name}-s{seed}".replace("+", "-")
-    return load_run(
-        RECIPES / f"{row.recipe}.yaml", [*row.changes, *overrides, f"seed={seed}", f"name={run}"], registry=registry
-    )
+    changes = [*row.changes, *overrides, f"seed={seed}", f"name={run_name(row, seed)}"]
+    return load_run(RECIPES / f"{row.recipe}.yaml", changes, registry=registry)
+
+
+def run_name(row: Row, seed: int | str) -> str:
+    """What a run of the row is called; it lies in ``runs/NAME``."""
+    return f"{row.table}-{row.name}-s{seed}".replace("+", "-")
 
 
 def _row(table: str, name: str, entry: Mapping[str, Any], recipe: str) -> Row:
