@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dadkit.evaluation.protocol import Protocol
 from dadkit.evaluation.results import write_results
 from dadkit.evaluation.strips import write_strips
 from dadkit.interfaces import DepthModel
+from dadkit.spaces import Space, SpaceError
 
 __all__ = ["about_models", "build_dataset", "evaluate_run", "write_strips"]
 
@@ -41,22 +43,26 @@ def evaluate_run(
         config: dataset, protocol, limits.
         folder: the run's folder.
         models: row name -> model, in the order of the table (teacher first).
-        training_data: a labelled training set for the mean map; without one that row is left out.
+        training_data: a labelled training set for the mean map; without one, or with labels that do not convert to the
+            protocol's space, that row is left out.
         progress: called with (row name, images done).
         cache: folder of rows that are already measured; None measures everything.
         workers: called with (row name, the model's fingerprint, key of the cache) before a model is measured here: measures it
             in other processes, into the cache. Trivial rows are measured here.
 
     Returns:
-        One evaluation per row: the models, then (``config.trivial``) the vertical ramp and the mean map.
+        One evaluation per row: the models, then (``config.trivial``) the vertical ramp and the mean map, in the protocol's
+        space. A protocol in metres has no ramp.
     """
     protocol = load_protocol(config.protocol, config.data.name)
     dataset, options = build_dataset(config, protocol)
     rows: dict[str, DepthModel] = dict(models)
     if config.trivial:
-        rows["vertical ramp"] = VerticalRamp()
+        if protocol.space is not Space.METRIC:
+            rows["vertical ramp"] = VerticalRamp(protocol.space)
         if training_data is not None:
-            rows["mean map"] = MeanMap.of(training_data)
+            with suppress(SpaceError):  # labels of another space: a row less, not a run without a table
+                rows["mean map"] = MeanMap.of(training_data, space=protocol.space)
     evaluations = []
     for name, model in rows.items():
         known = None

@@ -6,11 +6,13 @@ import json
 import pytest
 import torch
 
+from dadkit.config.schema import EvaluationConfig
+from dadkit.data import ProceduralScenes
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation import evaluate, load_protocol, write_results
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
-from dadkit.evaluation.run import write_strips
+from dadkit.evaluation.run import evaluate_run, write_strips
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.spaces import Space
 
@@ -88,6 +90,17 @@ def test_results_are_written_with_their_protocol(tmp_path):
     assert float(rows[0]["abs_rel"]) == evaluation.images[0].metrics["abs_rel"]
 
 
+class Metres(DepthModel):
+    """Brightness as metres, which every protocol understands."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = ModelSpec(name="metres", space=Space.METRIC)
+
+    def estimate(self, x):
+        return x.mean(1, keepdim=True) + 5, {}
+
+
 def test_strips_are_drawn(tmp_path):
     protocol = load_protocol("affine-depth")
     evaluation = evaluate(Darker(), Scenes(), protocol, name="darker")
@@ -105,3 +118,28 @@ def test_the_mean_map_beats_the_ramp_on_data_that_it_was_made_of():
 def test_the_ramp_grows_downwards():
     depth = VerticalRamp().predict(torch.zeros(3, 5, 4)).depth
     assert depth[0, 0, :, 0].tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert VerticalRamp(Space.DEPTH).predict(torch.zeros(3, 5, 4)).depth[0, 0, :, 0].tolist() == pytest.approx(
+        [1, 0.75, 0.5, 0.25, 0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rows"),
+    [
+        ("affine-disparity", ["vertical ramp", "mean map"]),
+        ("affine-depth", ["vertical ramp", "mean map"]),
+        ("metric", ["mean map"]),
+    ],
+)
+def test_trivial_answers_speak_the_protocols_language(tmp_path, protocol, rows):
+    config = EvaluationConfig.model_validate(
+        {
+            "data": {"name": "procedural", "options": {"count": 3, "size": 24, "styles": ["room"]}},
+            "protocol": protocol,
+            "trivial": True,
+        }
+    )
+    scenes = ProceduralScenes(count=8, size=24, styles=["room"], seed=1)
+    found = evaluate_run(config, tmp_path, {"student": Metres()}, training_data=scenes)
+    assert [evaluation.model for evaluation in found] == ["student", *rows]
+    assert found[-1].mean["abs_rel"] < 1.5
