@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["BASELINES", "eager_local_global", "loop", "nanmedian", "sort"]
+__all__ = ["BASELINES", "eager_gradient_matching", "eager_local_global", "loop", "nanmedian", "sort"]
 
 
 def _leaves(target: Tensor, finest: int) -> Tensor:
@@ -71,11 +71,25 @@ def eager_local_global(pred: Tensor, target: Tensor, boxes: Tensor, segments: tu
     _, height, width = pred.shape
     grid_h, grid_w = target.shape[2:]
     x0, y0, x1, y1 = (boxes[..., k, None] for k in range(4))
-    x = x0 + (torch.arange(grid_w) + 0.5) * (x1 - x0) / grid_w
-    y = y0 + (torch.arange(grid_h) + 0.5) * (y1 - y0) / grid_h
+    x = x0 + (torch.arange(grid_w, device=pred.device) + 0.5) * (x1 - x0) / grid_w
+    y = y0 + (torch.arange(grid_h, device=pred.device) + 0.5) * (y1 - y0) / grid_h
     patches = []
     for b in range(len(pred)):
         for n in range(boxes.shape[1]):
             grid = torch.stack(torch.meshgrid(2 * x[b, n] / width - 1, 2 * y[b, n] / height - 1, indexing="xy"), -1)
             patches.append(F.grid_sample(pred[b][None, None], grid[None], padding_mode="border", align_corners=False)[0])
     return loop(torch.cat(patches), target.flatten(0, 1), segments)
+
+
+def eager_gradient_matching(pred: Tensor, target: Tensor) -> Tensor:
+    """Both maps normalised by ``median()``, then the differences of the residual at four strides."""
+
+    def normalised(x: Tensor) -> Tensor:
+        off = x - x.flatten(1).median(1).values[:, None, None]
+        return off / off.abs().mean((1, 2), keepdim=True)
+
+    residual, total = normalised(pred) - normalised(target), pred.new_zeros(())
+    for stride in (1, 2, 4, 8):
+        r = residual[:, ::stride, ::stride]
+        total = total + (r.diff(dim=1).abs().sum() + r.diff(dim=2).abs().sum()) / r.numel()
+    return total

@@ -45,30 +45,23 @@ class HybridImage {
   // ---------------------------------------------------------------------------------------------- forward
   void forward(const Source<T>& pred, const Given<T>& given, T* total, T* number, T* map, uint8_t* counted, double* r) {
     std::fill(r, r + record::width(options_), 0.0);
-    const RangeTask<T> range = range_of(Source<T>(target_));
-    if (range.count == 0 || !range.finite) {
-      r[record::kStatus] = range.count == 0 ? record::kEmpty : record::kPoisoned;
-      r[record::kNumber] = static_cast<double>(range.count);
-      answer(range.count == 0 ? T(0) : nan(), range.count, total, number);
-      fill(map, counted, range.count == 0 ? T(0) : nan());
-      return;
-    }
+    // one segment and no mask: the range cuts nothing, and what is not finite shows in the sums
+    const bool whole = whole_map() && !given.median && pixels_.layout.n > 0;
+    const RangeTask<T> range = whole ? RangeTask<T>{0, 0, pixels_.layout.n, true} : range_of(Source<T>(target_));
+    if (range.count == 0 || !range.finite) return degenerate(range, total, number, map, counted, r);
     cut(given.edges, range);
     keep_edges(r);
     TargetSide target;
-    target_side(given, range, &target);
+    if (!target_side(given, whole ? nullptr : &range, &target)) {
+      return degenerate(RangeTask<T>{0, 0, range.count, false}, total, number, map, counted, r);
+    }
     T share[kMaxLeaves];
     const int64_t taking_part = shares(target, range.count, share, r);
     r[record::kNumber] = static_cast<double>(taking_part);
     Statistic own[kMaxContexts];
     bool finite = OrderStatistics<T>(pixels_, seg_, &work_->order).compute(pred, nullptr, own);
     if (finite && options_.variant == kHdn) finite = range_of(pred).finite;  // also where no segment reaches
-    if (!finite) {
-      r[record::kStatus] = record::kPoisoned;
-      answer(nan(), range.count, total, number);
-      fill(map, counted, nan());  // every valid pixel, also where no segment is kept
-      return;
-    }
+    if (!finite) return degenerate(RangeTask<T>{0, 0, range.count, false}, total, number, map, counted, r);
     const bool flat = pred_side(pred, own, r);
     r[record::kFlatPred] = flat;
     answer(static_cast<T>(loss(pred, share, map, r)), taking_part, total, number);
@@ -82,7 +75,7 @@ class HybridImage {
     given.edges = given_edges;
     cut(given_edges, range);
     TargetSide target;
-    target_side(given, range, &target);
+    target_side(given, &range, &target);
     if (options_.partition != kGrid) std::copy(rule_.edges, rule_.edges + rule_.finest + 1, edges);
     for (int u = 0; u < options_.contexts(); ++u) {
       count[u] = target.count[u];
@@ -96,11 +89,23 @@ class HybridImage {
   // ---------------------------------------------------------------------------------------------- backward
   // upstream: the gradient of the total; weight: instead, the gradient of every pixel's loss. Only for images that forward called fine.
   void backward(const Source<T>& pred, T upstream, const T* weight, const double* r, T* out) {
-    resume(r);
+    if (weight) {
+      resume(r);  // the weighted sums sweep over all pixels before the gradient does
+    } else {
+      restore_edges(r);
+      finish_rule();
+    }
     GradientTask<T> task;
     gradient_task(pred, upstream, weight, r, &task);
     for_each(pixels_.parallel, pixels_.layout.strips(), [&](int64_t s) {
-      pred.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { gradient_of_block(px, first, n, weight, task, out + first); });
+      const int64_t start = pixels_.layout.first(s);
+      std::vector<uint8_t> own(weight ? 0 : static_cast<size_t>(pixels_.layout.size(s) + 64));  // leaves, just before they are used
+      int64_t unused[kMaxLeaves] = {};
+      if (!weight) leaves_of_strip(s, own.data(), unused);
+      const uint8_t* leaf = weight ? pixels_.leaf + start : own.data();
+      pred.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) {
+        sweeps_->gradient(px, target_ + first, leaf + first - start, weight ? weight + first : nullptr, n, &task, out + first);
+      });
     });
   }
 
@@ -149,9 +154,11 @@ class HybridImage {
   // Rebuilds the leaves from what forward left.
   void resume(const double* r) {
     if (r[record::kStatus] != record::kFine) return;
-    T edges[9];
-    for (int k = 0; k < 9; ++k) edges[k] = static_cast<T>(r[record::kEdges + k]);
-    cut(edges, RangeTask<T>());
+    restore_edges(r);
+    cut(rule_.edges, RangeTask<T>());
+  }
+  void restore_edges(const double* r) {
+    for (int k = 0; k < 9; ++k) rule_.edges[k] = static_cast<T>(r[record::kEdges + k]);
   }
 
   void keep_edges(double* r) const { std::copy(rule_.edges, rule_.edges + 9, r + record::kEdges); }
@@ -181,25 +188,36 @@ class HybridImage {
     const int finest = options_.finest();
     if (options_.partition != kGrid) {
       if (edges) {
-        std::copy(edges, edges + finest + 1, rule_.edges);
+        if (edges != rule_.edges) std::copy(edges, edges + finest + 1, rule_.edges);
       } else {
         const T lo = range.count ? range.lo : T(0), width = range.count ? range.hi - range.lo : T(0);
         for (int k = 0; k <= finest; ++k) rule_.edges[k] = border(lo, width, k, finest);
       }
     }
-    rule_.finish(options_);
-    seg_.build(options_, rule_.doubled);
+    finish_rule();
     const int64_t strips = pixels_.layout.strips();
     uint8_t* leaf = work_->leaf.need(static_cast<size_t>(pixels_.layout.n + 64));
     work_->counts.assign(static_cast<size_t>(strips * kMaxLeaves), 0);
-    for_each(pixels_.parallel, strips, [&](int64_t s) {
-      const int64_t first = pixels_.layout.first(s);
-      rule_.apply(*sweeps_, options_, target_ + first, mask_ ? mask_ + first : nullptr, first, pixels_.layout.size(s), height_, width_,
-                  leaf + first, &work_->counts[static_cast<size_t>(s * kMaxLeaves)]);
-    });
+    for_each(pixels_.parallel, strips,
+             [&](int64_t s) { leaves_of_strip(s, leaf + pixels_.layout.first(s), &work_->counts[static_cast<size_t>(s * kMaxLeaves)]); });
     pixels_.leaf = leaf;
     pixels_.counts = work_->counts.data();
     pixels_.count_contexts(seg_, count_);
+  }
+
+  void finish_rule() {
+    rule_.finish(options_);
+    seg_.build(options_, rule_.doubled);
+  }
+
+  void leaves_of_strip(int64_t s, uint8_t* leaf, int64_t* counts) const {
+    const int64_t first = pixels_.layout.first(s), size = pixels_.layout.size(s);
+    if (whole_map()) {
+      std::memset(leaf, 0, static_cast<size_t>(size));
+      counts[0] = size;
+      return;
+    }
+    rule_.apply(*sweeps_, options_, target_ + first, mask_ ? mask_ + first : nullptr, first, size, height_, width_, leaf, counts);
   }
 
   // Scales of the prediction, into the record; answers whether it is flat.
@@ -209,7 +227,7 @@ class HybridImage {
     if (options_.variant == kDadkit) {
       const double n = static_cast<double>(count_of(seg_.whole));
       global = own[seg_.whole].deviation / n;
-      flat = maybe_flat(global, own[seg_.whole].value) && is_flat(global, largest(pred), std::numeric_limits<T>::epsilon());
+      flat = maybe_flat(global, own[seg_.whole].value) && is_flat(global, largest(range_of(pred)), std::numeric_limits<T>::epsilon());
     }
     for (int u = 0; u < seg_.contexts; ++u) {
       const int64_t n = count_of(u);
@@ -248,7 +266,8 @@ class HybridImage {
 
   double divisor(int64_t count) const { return static_cast<double>(options_.variant == kHdn ? count + 1 : count); }
 
-  void target_side(const Given<T>& given, const RangeTask<T>& range, TargetSide* side) {
+  // range: nullptr where it was not looked for. Answers whether the target is finite, as far as it was looked at.
+  bool target_side(const Given<T>& given, const RangeTask<T>* range, TargetSide* side) {
     OrderStatistics<T> order(pixels_, seg_, &work_->order);
     if (given.median) {
       for (int u = 0; u < options_.contexts(); ++u) {
@@ -258,20 +277,37 @@ class HybridImage {
       }
       side->global_mad = static_cast<double>(given.global_mad);
       side->flat = given.flat;
-      return;
+      return true;
     }
-    order.compute(Source<T>(target_), nullptr, side->statistic);
+    const bool finite = order.compute(Source<T>(target_), nullptr, side->statistic);
     for (int u = 0; u < seg_.contexts; ++u) {
       side->count[u] = order.counts()[u];
       if (side->count[u] == 0) continue;
       // rounded as TargetStats holds it, so that cached statistics change nothing
       side->mad[u] = static_cast<double>(static_cast<T>(side->statistic[u].deviation / divisor(side->count[u])));
     }
-    if (options_.variant == kHdn || range.count == 0) return;
+    if (options_.variant == kHdn || !finite || (range && range->count == 0)) return finite;
     side->global_mad = side->mad[seg_.whole];
-    const double largest = std::max(std::abs(static_cast<double>(range.lo)), std::abs(static_cast<double>(range.hi)));
-    side->flat = is_flat(side->global_mad, largest, std::numeric_limits<T>::epsilon());
+    const T epsilon = std::numeric_limits<T>::epsilon();
+    if (range) {
+      side->flat = is_flat(side->global_mad, largest(*range), epsilon);
+    } else {
+      side->flat = maybe_flat(side->global_mad, side->statistic[seg_.whole].value) &&
+                   is_flat(side->global_mad, largest(range_of(Source<T>(target_))), epsilon);
+    }
+    return finite;
   }
+
+  // An image without valid pixels, or with one that is not finite.
+  void degenerate(const RangeTask<T>& range, T* total, T* number, T* map, uint8_t* counted, double* r) const {
+    const T value = range.count == 0 ? T(0) : nan();
+    r[record::kStatus] = range.count == 0 ? record::kEmpty : record::kPoisoned;
+    r[record::kNumber] = static_cast<double>(range.count);
+    answer(value, range.count, total, number);
+    fill(map, counted, value);  // every valid pixel, also where no segment is kept
+  }
+
+  bool whole_map() const { return !mask_ && options_.finest() == 1 && options_.variant == kDadkit; }
 
   // 1 / number of kept segments of a leaf's pixels; answers how many pixels take part.
   int64_t shares(const TargetSide& side, int64_t valid, T* share, double* r) const {
@@ -305,8 +341,7 @@ class HybridImage {
     const double bound = std::abs(median) + mad * static_cast<double>(pixels_.layout.n) + 1e-30;
     return is_flat(mad, bound, std::numeric_limits<T>::epsilon());
   }
-  double largest(const Source<T>& x) const {
-    const RangeTask<T> range = range_of(x);
+  static double largest(const RangeTask<T>& range) {
     return std::max(std::abs(static_cast<double>(range.lo)), std::abs(static_cast<double>(range.hi)));
   }
 
@@ -343,19 +378,39 @@ class HybridImage {
     LossTask<T> model;
     constants(r, seg_.loss_levels, &model);
     std::copy(share, share + seg_.leaves, model.share);
-    const int64_t strips = pixels_.layout.strips();
-    std::vector<LossTask<T>> parts(static_cast<size_t>(strips), model);
-    for_each(pixels_.parallel, strips, [&](int64_t s) {
-      pred.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) {
-        sweeps_->loss(px, target_ + first, pixels_.leaf + first, n, &parts[static_cast<size_t>(s)], map ? map + first : nullptr);
-      });
-    });
     double sum = 0;
-    for (const LossTask<T>& part : parts) {
-      for (int c = 0; c < seg_.leaves; ++c) sum += static_cast<double>(share[c]) * part.abs_sum[c];
-      collect(part, share, r);
-    }
+    sum_strips(
+        pred, &model,
+        [&](LossTask<T>* task, const T* px, int64_t first, int64_t n) {
+          sweeps_->loss(px, target_ + first, pixels_.leaf + first, n, task, map ? map + first : nullptr);
+        },
+        [&](const LossTask<T>& part) {
+          for (int c = 0; c < seg_.leaves; ++c) sum += static_cast<double>(share[c]) * part.abs_sum[c];
+          collect(part, share, r);
+        });
     return sum;
+  }
+
+  // Runs sweep(task, pixels, first, n) over all strips and then take(task) strip after strip; in sequence one task serves them all.
+  template <typename Sweep, typename Take>
+  void sum_strips(const Source<T>& pred, LossTask<T>* model, const Sweep& sweep, const Take& take) const {
+    const int64_t strips = pixels_.layout.strips();
+    std::vector<LossTask<T>> parts(pixels_.parallel ? static_cast<size_t>(strips) : 0, *model);
+    for_each(pixels_.parallel, strips, [&](int64_t s) {
+      LossTask<T>* task = pixels_.parallel ? &parts[static_cast<size_t>(s)] : model;
+      pred.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { sweep(task, px, first, n); });
+      if (pixels_.parallel) return;
+      take(*task);
+      clear(task);
+    });
+    for (const LossTask<T>& part : parts) take(part);
+  }
+
+  void clear(LossTask<T>* task) const {
+    for (int c = 0; c < seg_.leaves; ++c) {
+      task->abs_sum[c] = 0;
+      for (int l = 0; l < seg_.loss_levels; ++l) task->sign_sum.at[l][c] = task->z_sum.at[l][c] = 0;
+    }
   }
 
   SegmentGradient gradient_of(const double* r, int u, double unit) const {
@@ -371,14 +426,12 @@ class HybridImage {
     LossTask<T> model;
     constants(r, seg_.loss_levels, &model);
     std::copy(share, share + seg_.leaves, model.share);
-    const int64_t strips = pixels_.layout.strips();
-    std::vector<LossTask<T>> parts(static_cast<size_t>(strips), model);
-    for_each(pixels_.parallel, strips, [&](int64_t s) {
-      pred.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) {
-        sweeps_->weighted_sums(px, target_ + first, pixels_.leaf + first, weight + first, n, &parts[static_cast<size_t>(s)]);
-      });
-    });
-    for (const LossTask<T>& part : parts) collect(part, share, r);
+    sum_strips(
+        pred, &model,
+        [&](LossTask<T>* task, const T* px, int64_t first, int64_t n) {
+          sweeps_->weighted_sums(px, target_ + first, pixels_.leaf + first, weight + first, n, task);
+        },
+        [&](const LossTask<T>& part) { collect(part, share, r); });
   }
 
   // ---------------------------------------------------------------------------------------------- maps of degenerate images

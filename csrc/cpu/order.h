@@ -24,8 +24,15 @@ struct Statistic {
 };
 
 template <typename T>
+struct OrderSample {
+  T value;
+  uint8_t leaf;
+};
+
+template <typename T>
 struct OrderScratch {
   Buffer<T> candidates, gathered, other;
+  std::vector<OrderSample<T>> sample, sorted;
   std::vector<SelectTask<T>> tasks;
 };
 
@@ -115,10 +122,7 @@ class OrderStatistics {
   static constexpr int64_t kSamples = 4096;
   static constexpr int64_t kAllCandidates = 2048;  // segments this small need no bracket
 
-  struct Sample {
-    T value;
-    uint8_t leaf;
-  };
+  using Sample = OrderSample<T>;
 
   void bracket(const Source<T>& x) {
     const T inf = std::numeric_limits<T>::infinity();
@@ -129,35 +133,57 @@ class OrderStatistics {
     }
     const int64_t n = pixels_.layout.n;
     if (n <= 4 * kSamples) return;
-    std::vector<Sample> sample, sorted;
-    sample.reserve(kSamples);
-    const int64_t stride = n / kSamples;
-    uint32_t state = 0x9e3779b9u;
-    for (int64_t j = 0; j < kSamples; ++j) {  // one pixel of every stratum, at a place that no pattern of the map can follow
-      state = state * 1664525u + 1013904223u;
-      const int64_t i = j * stride + static_cast<int64_t>((static_cast<uint64_t>(state) * static_cast<uint64_t>(stride)) >> 32);
-      if (pixels_.leaf[i] == kNoLeaf) continue;
-      const T value = x.at(i);
-      if (std::isfinite(value)) sample.push_back({value, pixels_.leaf[i]});
-    }
-    sort(&sample, &sorted);
-    std::vector<T> of[kMaxContexts];
+    std::vector<Sample>& sample = scratch_->sample;
+    draw(x, n / kSamples, &sample);
+    sort(&sample, &scratch_->sorted);
+    int64_t drawn[kMaxContexts] = {};
     for (int l = 0; l < seg_.levels; ++l) {
       for (const Sample& s : sample) {
         const int u = seg_.context[l][s.leaf];
-        if (u != kNoContext) of[u].push_back(s.value);
+        if (u != kNoContext) ++drawn[u];
       }
     }
+    // places of a context's bracket and pivot among its samples
+    int64_t low[kMaxContexts], high[kMaxContexts], middle[kMaxContexts], seen[kMaxContexts] = {};
     for (int u = 0; u < seg_.contexts; ++u) {
-      const int64_t m = static_cast<int64_t>(of[u].size());
+      const int64_t m = drawn[u];
+      low[u] = high[u] = middle[u] = -1;
       if (count_[u] <= kAllCandidates || m < 64) continue;
       const double q = (static_cast<double>(rank_[u]) + 0.5) / static_cast<double>(count_[u]);
       const double at = q * static_cast<double>(m), half = 3.5 * std::sqrt(at * (1 - q)) + 2;
-      const int64_t low = static_cast<int64_t>(at - half) - 1, high = static_cast<int64_t>(at + half) + 1;
-      if (low >= 0) lo_[u] = of[u][static_cast<size_t>(low)];
-      if (high < m) hi_[u] = of[u][static_cast<size_t>(high)];
-      const T middle = of[u][static_cast<size_t>(std::min<int64_t>(m - 1, static_cast<int64_t>(at)))];
-      pivot_[u] = middle;
+      low[u] = static_cast<int64_t>(at - half) - 1;
+      high[u] = static_cast<int64_t>(at + half) + 1;
+      middle[u] = std::min<int64_t>(m - 1, static_cast<int64_t>(at));
+    }
+    for (int l = 0; l < seg_.levels; ++l) {
+      for (const Sample& s : sample) {
+        const int u = seg_.context[l][s.leaf];
+        if (u == kNoContext) continue;
+        const int64_t k = seen[u]++;
+        if (k == low[u]) lo_[u] = s.value;
+        if (k == middle[u]) pivot_[u] = s.value;
+        if (k == high[u]) hi_[u] = s.value;
+      }
+    }
+  }
+
+  // One pixel of every stratum, at a place that no pattern of the map can follow; fetched ahead, for no hardware foresees the places.
+  void draw(const Source<T>& x, int64_t stride, std::vector<Sample>* sample) const {
+    constexpr int64_t kAhead = 32;
+    int64_t place[kAhead];
+    uint32_t state = 0x9e3779b9u;
+    sample->clear();
+    for (int64_t j = 0; j < kSamples + kAhead; ++j) {
+      int64_t& slot = place[j % kAhead];
+      if (j >= kAhead && pixels_.leaf[slot] != kNoLeaf) {
+        const T value = x.at(slot);
+        if (std::isfinite(value)) sample->push_back({value, pixels_.leaf[slot]});
+      }
+      if (j >= kSamples) continue;
+      state = state * 1664525u + 1013904223u;
+      slot = j * stride + static_cast<int64_t>((static_cast<uint64_t>(state) * static_cast<uint64_t>(stride)) >> 32);
+      __builtin_prefetch(pixels_.leaf + slot);
+      x.prefetch(slot);
     }
   }
 
@@ -183,67 +209,84 @@ class OrderStatistics {
     return bits >> 31 ? ~bits : bits | 0x80000000u;
   }
 
-  // Every strip has its own sums and its own lists of candidates, as long as they can ever become.
+  // Strips in parallel have sums and lists of candidates of their own, as long as they can ever become; one after the other they share them.
   bool sweep(const Source<T>& x) {
     const int64_t strips = pixels_.layout.strips(), slack = 64;
-    T* next = scratch_->candidates.need(static_cast<size_t>(seg_.levels * pixels_.layout.n + strips * seg_.contexts * slack));
-    scratch_->tasks.resize(static_cast<size_t>(strips));
-    start_.resize(static_cast<size_t>(strips * kMaxContexts));
-    for (int64_t s = 0; s < strips; ++s) {
-      SelectTask<T>& task = scratch_->tasks[static_cast<size_t>(s)];
-      task.levels = seg_.levels;
+    groups_ = pixels_.parallel ? strips : std::min<int64_t>(strips, 1);
+    T* next = scratch_->candidates.need(static_cast<size_t>(seg_.levels * pixels_.layout.n + groups_ * seg_.contexts * slack));
+    if (scratch_->tasks.size() < static_cast<size_t>(groups_)) scratch_->tasks.resize(static_cast<size_t>(groups_));
+    start_.resize(static_cast<size_t>(groups_ * seg_.contexts));
+    for (int64_t g = 0; g < groups_; ++g) {
+      SelectTask<T>& task = scratch_->tasks[static_cast<size_t>(g)];
+      brackets_of(&task);
       int64_t size[kMaxContexts] = {};
-      for (int l = 0; l < kMaxLevels; ++l) {  // beyond the image's levels too: a sweep may run for more
-        for (int c = 0; c < seg_.leaves; ++c) {
-          const int u = l < seg_.levels ? seg_.context[l][c] : kNoContext;
-          const bool none = u == kNoContext;
-          const T inf = std::numeric_limits<T>::infinity();
-          task.lo.at[l][c] = none ? inf : lo_[u];
-          task.hi.at[l][c] = none ? -inf : hi_[u];
-          task.pivot.at[l][c] = none ? 0 : pivot_[u];
-          task.outside.at[l][c] = 0;
-          task.below.at[l][c] = 0;
-          task.context[l][c] = none ? 0 : u;
-          if (!none) size[u] += pixels_.counts[s * kMaxLeaves + c];
-        }
-      }
+      for (int64_t s = pixels_.parallel ? g : 0; s < (pixels_.parallel ? g + 1 : strips); ++s)
+        for (int l = 0; l < seg_.levels; ++l)
+          for (int c = 0; c < seg_.leaves; ++c)
+            if (seg_.context[l][c] != kNoContext) size[seg_.context[l][c]] += pixels_.counts[s * kMaxLeaves + c];
       for (int u = 0; u < seg_.contexts; ++u) {
-        task.end[u] = start_[static_cast<size_t>(s * kMaxContexts + u)] = next;
+        task.end[u] = start_[static_cast<size_t>(g * seg_.contexts + u)] = next;
         next += size[u] + slack;
       }
     }
-    for_each(pixels_.parallel, strips, [&](int64_t s) {
-      SelectTask<T>* task = &scratch_->tasks[static_cast<size_t>(s)];
-      x.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaf + first, n, task); });
-    });
     std::fill(outside_, outside_ + kMaxContexts, 0.0);
     std::fill(below_, below_ + kMaxContexts, int64_t{0});
-    for (int64_t s = 0; s < strips; ++s) {
-      const SelectTask<T>& task = scratch_->tasks[static_cast<size_t>(s)];
-      for (int l = 0; l < seg_.levels; ++l) {
-        for (int c = 0; c < seg_.leaves; ++c) {
-          const int u = seg_.context[l][c];
-          if (u == kNoContext) continue;
-          outside_[u] += task.outside.at[l][c];
-          below_[u] += task.below.at[l][c];
-        }
-      }
-    }
+    for_each(pixels_.parallel, strips, [&](int64_t s) {
+      SelectTask<T>* task = &scratch_->tasks[static_cast<size_t>(pixels_.parallel ? s : 0)];
+      x.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaf + first, n, task); });
+      if (!pixels_.parallel) take_sums(task);
+    });
+    for (int64_t s = 0; pixels_.parallel && s < strips; ++s) take_sums(&scratch_->tasks[static_cast<size_t>(s)]);
     for (int u = 0; u < seg_.contexts; ++u)
       if (!std::isfinite(outside_[u])) return false;
     return true;
   }
 
+  void brackets_of(SelectTask<T>* task) const {
+    const T inf = std::numeric_limits<T>::infinity();
+    task->levels = seg_.levels;
+    const int compiled = seg_.levels <= 4 ? seg_.levels : kMaxLevels;  // a sweep may run for more levels than the image has
+    for (int l = 0; l < compiled; ++l) {
+      for (int c = 0; c < seg_.leaves; ++c) {
+        const int u = l < seg_.levels ? seg_.context[l][c] : kNoContext;
+        const bool none = u == kNoContext;
+        task->lo.at[l][c] = none ? inf : lo_[u];
+        task->hi.at[l][c] = none ? -inf : hi_[u];
+        task->pivot.at[l][c] = none ? 0 : pivot_[u];
+        task->outside.at[l][c] = 0;
+        task->below.at[l][c] = 0;
+        task->context[l][c] = none ? 0 : u;
+      }
+    }
+  }
+
+  // Adds a strip's sums, and clears them for the next strip: the order of the additions is the strips', however they ran.
+  void take_sums(SelectTask<T>* task) {
+    for (int l = 0; l < seg_.levels; ++l) {
+      for (int c = 0; c < seg_.leaves; ++c) {
+        const int u = seg_.context[l][c];
+        if (u == kNoContext) continue;
+        outside_[u] += task->outside.at[l][c];
+        below_[u] += task->below.at[l][c];
+        task->outside.at[l][c] = 0;
+        task->below.at[l][c] = 0;
+      }
+    }
+  }
+
   bool finish(const Source<T>& x, int u, Statistic* out) {
-    const int64_t strips = pixels_.layout.strips();
     int64_t inside = 0;
-    for (int64_t s = 0; s < strips; ++s) inside += length(s, u);
-    T* list = scratch_->gathered.need(static_cast<size_t>(inside + 64));
+    for (int64_t g = 0; g < groups_; ++g) inside += length(g, u);
+    const T* list = start_[static_cast<size_t>(u)];
     T* spare = scratch_->other.need(static_cast<size_t>(2 * (inside + 64)));
-    int64_t at = 0;
-    for (int64_t s = 0; s < strips; ++s) {
-      std::memcpy(list + at, start_[static_cast<size_t>(s * kMaxContexts + u)], sizeof(T) * static_cast<size_t>(length(s, u)));
-      at += length(s, u);
+    if (groups_ > 1) {
+      T* gathered = scratch_->gathered.need(static_cast<size_t>(inside + 64));
+      int64_t at = 0;
+      for (int64_t g = 0; g < groups_; ++g) {
+        std::memcpy(gathered + at, start_[static_cast<size_t>(g * seg_.contexts + u)], sizeof(T) * static_cast<size_t>(length(g, u)));
+        at += length(g, u);
+      }
+      list = gathered;
     }
     const int64_t k = rank_[u], below = below_[u], above = count_[u] - below - inside;
     T m;
@@ -315,8 +358,8 @@ class OrderStatistics {
     return finite;
   }
 
-  int64_t length(int64_t s, int u) const {
-    return scratch_->tasks[static_cast<size_t>(s)].end[u] - start_[static_cast<size_t>(s * kMaxContexts + u)];
+  int64_t length(int64_t g, int u) const {
+    return scratch_->tasks[static_cast<size_t>(g)].end[u] - start_[static_cast<size_t>(g * seg_.contexts + u)];
   }
 
   const Pixels<T>& pixels_;
@@ -327,7 +370,8 @@ class OrderStatistics {
   T lo_[kMaxContexts], hi_[kMaxContexts], pivot_[kMaxContexts];
   double outside_[kMaxContexts];
   int64_t below_[kMaxContexts];
-  std::vector<T*> start_;
+  int64_t groups_ = 0;
+  std::vector<T*> start_;  // groups x contexts
 };
 
 }  // namespace dadkit

@@ -82,6 +82,10 @@ class Source {
     }
   }
 
+  void prefetch(int64_t i) const {
+    if (map_) __builtin_prefetch(map_ + i);
+  }
+
   T at(int64_t i) const {
     if (map_) return map_[i];
     const int64_t y = i / patch_->w, x = i % patch_->w;

@@ -43,6 +43,12 @@ DADKIT_INLINE void for_runs(const uint8_t* leaf, int64_t vectors, Step step) {
   }
 }
 
+// Hardware stops fetching ahead at the end of a page: the sweeps over whole maps ask for the next one themselves.
+template <typename T>
+DADKIT_INLINE void fetch_ahead(const T* x) {
+  __builtin_prefetch(reinterpret_cast<const char*>(x) + 2048);
+}
+
 // Splits n pixels into blocks of at most 256 vectors and a rest of less than one vector.
 template <typename V, typename Block, typename Rest>
 DADKIT_INLINE void in_blocks(int64_t n, Block block, Rest rest) {
@@ -111,6 +117,7 @@ void range_sweep(const typename V::Scalar* x, const uint8_t* mask, int64_t n, Ra
         typename V::I valid = V::no_counts();
         for (int64_t v = 0; v < vectors; ++v) {
           const int64_t i = at + v * V::W;
+          fetch_ahead(x + i);
           const F value = V::load(x + i);
           vector(value, mask ? V::mask_of(mask + i) : V::eq(V::zero(), V::zero()), valid);
         }
@@ -171,6 +178,7 @@ void leaves_sweep(const typename V::Scalar* d, const uint8_t* mask, int64_t n, c
       [&](int64_t at, int64_t vectors) {
         for (int64_t v = 0; v < vectors; ++v) {
           const int64_t i = at + v * V::W;
+          fetch_ahead(d + i);
           vector(V::load(d + i), mask ? V::mask_of(mask + i) : V::eq(V::zero(), V::zero()), leaf + i);
         }
         flush();
@@ -206,6 +214,7 @@ void select_block(const typename V::Scalar* x, const uint8_t* leaf, int64_t vect
       below[l] = fresh ? V::no_counts() : counts[c][l];
     }
     for (int64_t v = first; v < last; ++v) {
+      fetch_ahead(x + v * V::W);
       const F value = V::load(x + v * V::W);
       const M m = V::leaf_is(leaf + v * V::W, c);
       for (int l = 0; l < L; ++l) {

@@ -41,6 +41,8 @@ void loss_block(const typename V::Scalar* p, const typename V::Scalar* d, const 
       z_sum[l] = fresh ? nothing : zs[c][l];
     }
     for (int64_t v = first; v < last; ++v) {
+      fetch_ahead(p + v * V::W);
+      fetch_ahead(d + v * V::W);
       const M m = V::leaf_is(leaf + v * V::W, c);
       const F x = V::load(p + v * V::W), y = V::load(d + v * V::W);
       const F w = kWeighted ? V::load(weight + v * V::W) : one;
@@ -123,7 +125,10 @@ void gradient_block(const typename V::Scalar* p, const typename V::Scalar* d, co
                     const GradientTask<typename V::Scalar>& task, typename V::Scalar* out) {
   using F = typename V::F;
   using M = typename V::M;
-  for (int64_t v = 0; v < vectors; ++v) V::store(out + v * V::W, V::zero());
+  for (int64_t v = 0; v < vectors; ++v) {
+    __builtin_prefetch(reinterpret_cast<const char*>(out + v * V::W) + 4096, 1);  // to be written
+    V::store(out + v * V::W, V::zero());
+  }
   for_runs<V>(leaf, vectors, [&](uint8_t c, int64_t first, int64_t last) {
     const PairConstants<V, L> k(task, c);
     const F nothing = V::zero();
@@ -134,6 +139,8 @@ void gradient_block(const typename V::Scalar* p, const typename V::Scalar* d, co
       tie[l] = V::set1(task.tie.at[l][c]);
     }
     for (int64_t v = first; v < last; ++v) {
+      fetch_ahead(p + v * V::W);
+      fetch_ahead(d + v * V::W);
       const M m = V::leaf_is(leaf + v * V::W, c);
       const F x = V::load(p + v * V::W), y = V::load(d + v * V::W);
       const F w = kWeighted ? V::load(weight + v * V::W) : nothing;

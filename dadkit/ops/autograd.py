@@ -1,11 +1,14 @@
-"""The compiled operators as differentiable functions: autograd, vmap, and a clear refusal of second derivatives."""
+"""The compiled operators as differentiable functions: autograd, vmap, and a clear refusal of second derivatives.
+
+Every ``forward`` names its parameters (csrc/common/schema.h says what they are): torch.compile of torch 2.11 counts them, to
+know that there is no context among them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -54,8 +57,8 @@ class _Once(Function):
 
 class _HybridBackward(_Once):
     @staticmethod
-    def forward(*args: Any) -> Tensor:
-        return operators().hybrid_backward(*args)
+    def forward(grad, pred, target, mask, stats, segments, partition, variant, mad_floor, detach):
+        return operators().hybrid_backward(grad, pred, target, mask, stats, segments, partition, variant, mad_floor, detach)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -64,8 +67,9 @@ class _HybridBackward(_Once):
 
 class _LocalGlobalBackward(_Once):
     @staticmethod
-    def forward(*args: Any) -> Tensor:
-        return operators().local_global_backward(*args)
+    def forward(grad, pred, target, boxes, mask, stats, segments, partition, variant, mad_floor, detach):
+        options = (segments, partition, variant, mad_floor, detach)
+        return operators().local_global_backward(grad, pred, target, boxes, mask, stats, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -74,8 +78,8 @@ class _LocalGlobalBackward(_Once):
 
 class _GradientMatchingBackward(_Once):
     @staticmethod
-    def forward(*args: Any) -> Tensor:
-        return operators().gradient_matching_backward(*args)
+    def forward(grad, pred, target, mask, stats, scales, normalize):
+        return operators().gradient_matching_backward(grad, pred, target, mask, stats, scales, normalize)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -84,8 +88,8 @@ class _GradientMatchingBackward(_Once):
 
 class _MedianMadBackward(_Once):
     @staticmethod
-    def forward(*args: Any) -> Tensor:
-        return operators().median_mad_backward(*args)
+    def forward(grad_median, grad_mad, x, mask, stats):
+        return operators().median_mad_backward(grad_median, grad_mad, x, mask, stats)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -94,8 +98,8 @@ class _MedianMadBackward(_Once):
 
 class _NormalizeBackward(_Once):
     @staticmethod
-    def forward(*args: Any) -> Tensor:
-        return operators().normalize_backward(*args)
+    def forward(grad, x, mask, reference, stats, segments, partition, variant, mad_floor, detach):
+        return operators().normalize_backward(grad, x, mask, reference, stats, segments, partition, variant, mad_floor, detach)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -117,8 +121,13 @@ class Hybrid(Function):
     detach_median, want_map) -> (total (B,), number (B,), map, counted, stats); gradient to ``pred``."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return operators().hybrid_forward(*args[:14], args[15])
+    def forward(
+        pred, target, mask, edges, count, median, mad, global_mad, flat,
+        segments, partition, variant, min_pixels, mad_floor, detach_median, want_map,
+    ):  # fmt: skip
+        known = (edges, count, median, mad, global_mad, flat)
+        options = (segments, partition, variant, min_pixels, mad_floor)
+        return operators().hybrid_forward(pred, target, mask, *known, *options, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -145,8 +154,13 @@ class LocalGlobal(Function):
     """As :class:`Hybrid`, with boxes (B, N, 4) after the target (B, N, h, w); total and number are (B, N)."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return operators().local_global_forward(*args[:15], args[16])
+    def forward(
+        pred, target, boxes, mask, edges, count, median, mad, global_mad, flat,
+        segments, partition, variant, min_pixels, mad_floor, detach_median, want_map,
+    ):  # fmt: skip
+        known = (edges, count, median, mad, global_mad, flat)
+        options = (segments, partition, variant, min_pixels, mad_floor)
+        return operators().local_global_forward(pred, target, boxes, mask, *known, *options, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -173,8 +187,8 @@ class GradientMatching(Function):
     """(pred, target, mask, scales, normalize, want_map) -> (total (B, S), number (B, S), map, counted, stats)."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return operators().gradient_matching_forward(*args)
+    def forward(pred, target, mask, scales, normalize, want_map):
+        return operators().gradient_matching_forward(pred, target, mask, scales, normalize, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -224,8 +238,8 @@ class Normalize(Function):
     """(x, mask, reference, edges, segments, partition, variant, mad_floor, detach_median) -> ((B, L, H, W), stats)."""
 
     @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return operators().normalize_forward(*args[:8])
+    def forward(x, mask, reference, edges, segments, partition, variant, mad_floor, detach_median):
+        return operators().normalize_forward(x, mask, reference, edges, segments, partition, variant, mad_floor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:

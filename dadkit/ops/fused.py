@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dadkit.ops.autograd import GradientMatching, Hybrid, LocalGlobal, MedianMad, Normalize
 from dadkit.ops.library import devices, load_error, operators
-from dadkit.ops.reference.local_global import _all_touched, reduce_patches
+from dadkit.ops.reference.local_global import all_touched, reduce_patches
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
 from dadkit.ops.reference.order import share_of
 from dadkit.ops.reference.reduction import average, reduce
@@ -77,9 +77,7 @@ def target_statistics(
     options = NormOptions(segments, partition, variant, range_clip=range_clip)
     target, mask = target.detach().contiguous(), _contiguous(mask)
     borders = _borders(target, mask, options)
-    answer = operators().segment_statistics(
-        target, mask, borders, list(segments), _PARTITIONS[partition], _VARIANTS[variant]
-    )
+    answer = operators().segment_statistics(target, mask, borders, list(segments), _PARTITIONS[partition], _VARIANTS[variant])
     edges, count, median, mad, global_mad, flat = answer
     if variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
         _, global_mad, _ = operators().median_mad_forward(target, mask)
@@ -164,7 +162,7 @@ def local_global_loss(
     present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     if pred_mask is not None:
         safe = torch.where(present[..., None], boxes, boxes.new_tensor([0, 0, 1, 1]))
-        touched = _all_touched(pred_mask, safe, (target.shape[2], target.shape[3]))
+        touched = all_touched(pred_mask, safe, (target.shape[2], target.shape[3]))
         mask = touched if mask is None else mask & touched
         pred = torch.where(pred_mask, pred, 0)
     pred, mask = pred.contiguous(), _contiguous(mask)

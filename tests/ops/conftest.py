@@ -1,7 +1,7 @@
 """Maps of every awkward kind, and the fused operators wherever they run.
 
-The same tests hold the operators' CPU code, the device kernels run on the CPU thread after thread ("emulated"), and, where there is a
-GPU, the same kernels on it.
+The same tests hold the operators' CPU code, the device kernels run on the CPU thread after thread ("emulated"), and, where
+there is a GPU, the same kernels on it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ OPERATOR_TESTS = {
     "test_fused_gradient_matching",
 }
 EVERYWHERE = {"test_fused_values", "test_fused_degenerate", "test_fused_local_global", "test_fused_gradient_matching"}
-NO_GPU = "no CUDA device" if not torch.cuda.is_available() else ""
-NOT_BUILT = "the library was built without its CUDA part" if "cuda" not in fused_module.DEVICES else ""
-PLACES = (
-    "cpu",
-    "emulated",
-    pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_GPU or NOT_BUILT), reason=NO_GPU or NOT_BUILT)),
-)
+NO_CUDA = ""
+if not torch.cuda.is_available():
+    NO_CUDA = "no CUDA device"
+elif "cuda" not in fused_module.DEVICES:
+    NO_CUDA = "the library was built without its CUDA part"
+PLACES = ("cpu", "emulated", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -93,3 +94,40 @@ def test_a_source_tree_without_a_compiler_builds_and_says_so(tmp_path):
     )
     assert forced.returncode != 0
     assert "cannot be built" in forced.stderr
+
+
+@built
+@elf
+@pytest.mark.slow
+def test_a_built_wheel_works_in_a_fresh_environment(tmp_path):
+    """The wheel as a user gets it: built from the sources, installed beside torch, nothing of this checkout in sight."""
+    root = Path(__file__).parents[2]
+    tree = tmp_path / "tree"
+    ignored = shutil.ignore_patterns(".git", "*.so", "build", "__pycache__", "*.egg-info", "runs")
+    shutil.copytree(root, tree, ignore=ignored)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    wheel = [*pip, "wheel", str(tree), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path / "wheels")]
+    environment = {**os.environ, "DADKIT_KERNELS": "1", "DADKIT_CUDA": "0", "PYTHONPATH": ""}
+    built_wheel = subprocess.run(wheel, capture_output=True, text=True, env=environment, timeout=600)
+    assert built_wheel.returncode == 0, built_wheel.stdout + built_wheel.stderr
+    (file,) = (tmp_path / "wheels").glob("dadkit-*.whl")
+    site = tmp_path / "site"
+    subprocess.run(
+        [*pip, "install", "-q", "--no-deps", "--no-index", "--target", str(site), str(file)], check=True, timeout=120
+    )
+    library_file = site / "dadkit" / "ops" / "_kernels.so"
+    dynamic = subprocess.run(["readelf", "-d", library_file], capture_output=True, text=True, check=True).stdout
+    assert "[libtorch.so]" in dynamic
+    code = (
+        "import dadkit, torch, dadkit.losses as L, dadkit.ops.build_info as info\n"
+        "p, t = torch.rand(2, 1, 40, 50, requires_grad=True), torch.rand(2, 1, 40, 50)\n"
+        "values = [L.hybrid_norm_loss(p, t, backend=b) for b in ('fused', 'reference')]\n"
+        "values[0].backward()\n"
+        "torch.testing.assert_close(*values)\n"
+        "print(dadkit.__file__, info.describe()['fused operators'], bool(p.grad.abs().sum() > 0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(site / "dadkit" / "__init__.py"), "active", "True"]

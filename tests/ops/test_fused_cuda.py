@@ -25,7 +25,7 @@ LOSSES = ["hybrid", "quantile", "trimmed", "grid", "local-global", "gradient-mat
 
 @pytest.fixture
 def loss(request, pair) -> Callable[..., tuple[Callable[[Tensor], Tensor], Tensor]]:
-    """make(size, dtype, module, device) -> (function of the prediction, the prediction), for the loss that is asked for by name."""
+    """make(size, dtype, module, device) -> (function of the prediction, the prediction), for the loss asked for by name."""
     name = request.param
 
     def make(size=(2, 200, 304), dtype=torch.float32, module=fused, device="cuda"):

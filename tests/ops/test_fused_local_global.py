@@ -79,8 +79,8 @@ def test_larger_patches(fused, pair, dtype, isa, monkeypatch):
     value, gradient = _run(fused.local_global_loss, pred, target, boxes)
     expected, slope = _run(reference.local_global_loss, pred, target, boxes)
     single = dtype == torch.float32
-    torch.testing.assert_close(value, expected, rtol=3e-5 if single else 1e-10, atol=1e-7)
-    assert (gradient - slope).norm() <= (0.05 if single else 1e-8) * slope.norm()
+    torch.testing.assert_close(value, expected, rtol=1e-5 if single else 1e-10, atol=1e-7)
+    assert (gradient - slope).norm() <= (0.02 if single else 1e-8) * slope.norm()  # float32: single signs may flip
     assert abs(float(gradient.sum())) <= (1e-3 if single else 1e-10) * float(gradient.abs().sum())
 
 

@@ -79,11 +79,13 @@ def test_loss_matches_the_reference_in_float32(fused, pair, case):
     if case["kind"] in {"offset", "outlier", "constant"} and case["variant"] == "hdn":
         return  # conditioning: deviations near hdn's epsilon, in float32
     if case["kind"] in {"smooth", "noise", "ramp", "sky"}:
-        torch.testing.assert_close(value, expected, rtol=3e-4 if case["trim"] else 5e-5, atol=5e-5)
-    if case["kind"] in {"smooth", "noise"} and not options["trim"] and slope.numel() and slope.abs().max() > 0:
-        error = (gradient - slope).double()
-        assert error.norm() <= 0.05 * slope.double().norm()  # signs at e ~ 0 may flip: single pixels
-        assert abs(error.mean()) <= 1e-3 * slope.double().abs().mean()
+        torch.testing.assert_close(value, expected, rtol=3e-4 if case["trim"] else 1e-5, atol=1e-5)
+    if case["kind"] in {"smooth", "noise", "sky"} and not options["trim"] and slope.numel() and slope.abs().max() > 0:
+        error, exact = (gradient - slope).double(), slope.double()
+        flipped = error.abs() > 1e-3 * exact.abs().max()  # single pixels whose two normalised values agree up to rounding
+        assert flipped.sum() <= 1 + slope.numel() / 5000
+        assert error[~flipped].norm() <= 1e-4 * exact.norm()
+        assert abs(error.mean()) <= 1e-5 * exact.abs().mean()  # no systematic part
 
 
 @quiet

@@ -9,7 +9,7 @@ from dadkit.ops.reference.normalization import pixel_loss
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
 from dadkit.ops.reference.reduction import average, image_sums
 
-__all__ = ["cut_patches", "local_global_loss", "reduce_patches", "sample_boxes"]
+__all__ = ["all_touched", "cut_patches", "local_global_loss", "reduce_patches", "sample_boxes"]
 
 
 def local_global_loss(
@@ -73,7 +73,7 @@ def cut_patches(
         valid = valid & mask
     if pred_mask is not None:
         pred = torch.where(pred_mask, pred, 0)
-        valid = valid & _all_touched(pred_mask, boxes, size)
+        valid = valid & all_touched(pred_mask, boxes, size)
     return sample_boxes(pred, boxes, size).flatten(0, 1), valid.flatten(0, 1), present
 
 
@@ -119,7 +119,7 @@ def sample_boxes(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     )
 
 
-def _all_touched(mask: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def all_touched(mask: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, N, h, w) bool: every pixel that a sample reads with a weight above 0 is valid."""
     batch, height, width = mask.shape
     (top, bottom, _), (left, right, _) = _touched(boxes, size, (height, width))
