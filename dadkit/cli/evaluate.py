@@ -59,7 +59,7 @@ def evaluate(
 
     Example: dadkit evaluate --model runs/quickstart --dataset procedural split=test count=64
     """
-    from dadkit.cli.models import split_model
+    from dadkit.cli.models import short_names, split_model
     from dadkit.cli.output import note, print_table
     from dadkit.cli.tables import evaluation_rows
     from dadkit.config.overrides import parse_assignments
@@ -78,7 +78,8 @@ def evaluate(
     chosen = load_protocol(protocol, dataset)
     check_figures(figures, chosen)
     target = pick_device(device)
-    named = {name: split_model(name) for name in dict.fromkeys(model)}
+    different = list(dict.fromkeys(model))
+    named = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
     models = {name: load_model(path, **own).to(target) for name, (path, own) in named.items()}
     given = parse_assignments(options or []) | ({} if root is None else {"root": root})
     config = EvaluationConfig(

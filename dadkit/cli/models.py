@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["split_model"]
+__all__ = ["short_names", "split_model"]
 
 
 def split_model(text: str) -> tuple[str, dict[str, Any]]:
@@ -21,3 +22,16 @@ def split_model(text: str) -> tuple[str, dict[str, Any]]:
     if not colon or "=" not in rest or Path(text).expanduser().exists():
         return text, {}
     return name, parse_assignments(re.split(r",(?=\s*[\w.]+=)", rest))
+
+
+def short_names(texts: Sequence[str]) -> list[str]:
+    """What tables and pictures call these different models: of a path, the shortest end that tells it from the others."""
+    parts = [Path(text).expanduser().absolute().parts if Path(text).expanduser().exists() else (text,) for text in texts]
+
+    def end(index: int) -> str:
+        own = parts[index]
+        others = [other for place, other in enumerate(parts) if place != index]
+        count = next((n for n in range(1, len(own) + 1) if all(other[-n:] != own[-n:] for other in others)), len(own))
+        return "/".join(own[-count:])
+
+    return [end(index) for index in range(len(parts))]
