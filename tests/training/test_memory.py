@@ -36,6 +36,6 @@ def test_memory_is_flat_over_500_iterations(toys, run_stage):
     run_stage(stage)
     (tensors, size), (tensors_later, size_later) = measured[100], measured[498]
     assert tensors_later <= tensors + 2 * (98 % 20)  # log windows and the guard hold a few until they are read
-    # A single leaked tensor a step is seen above. This is for what is no tensor of Python's: three maps a step would be 10 MB. In a
-    # process that ran other tests the allocator itself was seen to grow by 5 MB.
+    # A single leaked tensor a step is seen above. This is for what is no tensor of Python's: three maps a step would be 10 MB.
+    # In a process that ran other tests the allocator itself was seen to grow by 5 MB.
     assert size_later - size < 1e7
