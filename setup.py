@@ -43,7 +43,11 @@ UNITS = {  # source -> flags beside the common ones
         "-Wno-maybe-uninitialized",  # GCC 12's own intrinsics headers
     ],
     "cpu/isa.cpp": [],
-    "cpu/ops.cpp": [],
+    "cpu/ops_hybrid.cpp": [],
+    "cpu/ops_local_global.cpp": [],
+    "cpu/ops_matching.cpp": [],
+    "cpu/ops_normalize.cpp": [],
+    "cpu/ops_order.cpp": [],
     "device/emulated.cpp": [],
     "schema.cpp": [],
 }

@@ -1,35 +1,51 @@
 """How much a depth model's encoder knows about what things are: a linear classifier on its frozen features.
 
-    python benchmarks/linear_probe.py runs/quickstart            # a trained run, or a registered model
-    python benchmarks/linear_probe.py topformer/tiny --export encoder.safetensors
+    python benchmarks/linear_probe.py runs/quickstart                          # a trained run
+    python benchmarks/linear_probe.py dav2/small:weights=depth_anything_v2_vits.pth --seeds 5
 
 Depth Anything (section 4.3) claims that its encoder transfers to segmentation. Label maps are generated here: scenes, each
 pixel labelled as sky, box, ellipsoid or cone. The features of one tap are upsampled to the label map, a linear layer is
-trained on them by cross entropy, and mean intersection over union is measured on scenes of the test split. The same
-architecture with random weights stands beside it, which is what the number has to be compared with.
+trained on them by cross entropy, and mean intersection over union is measured on scenes of the test split.
+
+What the number has to be compared with stands beside it, probed in the same way:
+
+* untrained: the same architecture with its initial weights;
+* shuffled: with the trained weights, each tensor's values in a random order, so that only their sizes are left;
+* pixels: no network at all, the image averaged over the cells of the tap's grid.
+
+Every seed has training scenes, layer, untrained and shuffled weights of its own; the test scenes are the same. Of differences,
+seed by seed, the mean and its 95 % interval (Student's t) are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import math
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dadkit
+from dadkit.cli.models import split_model
 from dadkit.data import ProceduralScenes
 from dadkit.interfaces import DepthModel
-from dadkit.training.encoder import export_encoder
+from dadkit.loading import load_student, read_card, rebuild_options, result_path
 from dadkit.training.features import to_grid
 
 CLASSES = ("sky", "box", "ellipsoid", "cone")
+TRAINED = "model"
+Features = Callable[[Tensor], Tensor]
 
 
-def label_maps(split: str, scenes: int, size: int) -> tuple[Tensor, Tensor]:
+def label_maps(split: str, scenes: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images (N, 3, size, size) in [0, 1] and labels (N, size, size), indices into :data:`CLASSES`."""
-    data = ProceduralScenes(count=scenes, size=size, split=split)
+    data = ProceduralScenes(count=scenes, size=size, split=split, seed=seed)
     images, labels = [], []
     for index in range(scenes):
         picture = data.picture(index)
@@ -74,38 +90,78 @@ def _upsampled(layer: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     return logits
 
 
-def scrambled(model: DepthModel) -> DepthModel:
-    """The same architecture with random weights: each tensor's own values in a random order."""
-    generator = torch.Generator().manual_seed(0)
+def shuffled(model: DepthModel, seed: int) -> DepthModel:
+    """A copy with each parameter's own values in a random order."""
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in other.parameters():
             order = torch.randperm(parameter.numel(), generator=generator)
             parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return model
+    return other
 
 
-def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Run and print; answers with the two numbers."""
+def untrained(name: str, seed: int) -> DepthModel:
+    """The same architecture with initial weights: of a run its student, of a registered name the student of that name."""
+    torch.manual_seed(seed)
+    if Path(name).expanduser().exists():
+        card = read_card(result_path(Path(name).expanduser()))
+        return load_student(card.component, **card.options).eval()
+    component, options = split_model(name)
+    return load_student(component, **rebuild_options(options)).eval()
+
+
+def contenders(name: str, model: DepthModel, tap: str, seed: int) -> dict[str, Features]:
+    """Row -> what turns images into features."""
+
+    def tapped(network: DepthModel) -> Features:
+        return lambda images: features(network, images, tap)
+
+    def pixels(images: Tensor) -> Tensor:
+        grid = features(model, images[:1], tap).shape[-2:]
+        return F.adaptive_avg_pool2d(images, grid)
+
+    rows = {TRAINED: model, "untrained": untrained(name, seed), "shuffled": shuffled(model, seed)}
+    return {**{row: tapped(network) for row, network in rows.items()}, "pixels": pixels}
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half the width of its 95 % interval over seeds, which one seed does not have."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{mean:+.3f}"
+    half = float(student_t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
+    """Run and print; answers with mean intersection over union of each row, seed by seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="a run's folder, a model.safetensors, or a registered name")
+    parser.add_argument("model", help="a run's folder, a model.safetensors, or a registered name with options")
     parser.add_argument("--tap", default="tokens", help="feature tap (default: tokens)")
-    parser.add_argument("--scenes", type=int, default=120, help="scenes to train on; a third as many to test on")
+    parser.add_argument("--scenes", type=int, default=120, help="scenes to train on; as many to test on")
     parser.add_argument("--size", type=int, default=96, help="pixels per side")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--export", type=Path, help="also write the encoder's weights here (safetensors)")
+    parser.add_argument("--seeds", type=int, default=3)
     chosen = parser.parse_args(arguments)
-    model = dadkit.load_model(chosen.model)
-    if chosen.export is not None:
-        export_encoder(model, chosen.export)
-    train = label_maps("train", chosen.scenes, chosen.size)
-    test = label_maps("test", max(1, chosen.scenes // 3), chosen.size)
-    found: dict[str, float] = {}
-    for name, one in (("model", model), ("random", None)):
-        network = scrambled(model) if one is None else one
-        taps = [(features(network, images, chosen.tap), labels) for images, labels in (train, test)]
-        found[name] = probe(taps[0], taps[1], steps=chosen.steps)
-        print(f"{name:<8} mIoU {found[name]:.3f}")
+    name, options = split_model(chosen.model)
+    model = dadkit.load_model(name, **options)
+    test = label_maps("test", chosen.scenes, chosen.size)
+    found: dict[str, list[float]] = {}
+    for seed in range(chosen.seeds):
+        train = label_maps("train", chosen.scenes, chosen.size, seed)
+        for row, see in contenders(chosen.model, model, chosen.tap, seed).items():
+            value = probe((see(train[0]), train[1]), (see(test[0]), test[1]), steps=chosen.steps, seed=seed)
+            found.setdefault(row, []).append(value)
+    for row, values in found.items():
+        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+        beside = "" if row == TRAINED else f"   {TRAINED} is better by {interval(_difference(found, row))}"
+        print(f"{row:<10} mIoU {statistics.fmean(values):.3f}{spread}{beside}")
     return found
+
+
+def _difference(found: dict[str, list[float]], row: str) -> list[float]:
+    return [a - b for a, b in zip(found[TRAINED], found[row], strict=True)]
 
 
 if __name__ == "__main__":

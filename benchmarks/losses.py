@@ -96,17 +96,23 @@ def row_of(case: str, batch: int, rounds: int, cold: bool, options: argparse.Nam
 
 def on_gpu(steps: dict[str, Contender], batch: int, case: str) -> dict[str, Any]:
     """Times in CUDA graphs, memory, and the least time in which the maps can be read and the gradient written."""
-    graphed = {}
+    graphed, refused = {}, {}
     for name, contender in steps.items():
-        if name != "loop" and not name.startswith("compiled"):  # boolean masks wait for the device: no graph holds them
+        if name == "loop" or name.startswith("compiled"):  # boolean masks wait for the device: no graph holds them
+            continue
+        try:
             graphed[name] = graphed_times(contender, 50)
+        except RuntimeError as error:
+            if name == "fused":
+                raise
+            refused[name] = str(error).partition("\n")[0]
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     gradient = torch.autograd.grad(steps["fused"].step(), steps["fused"].pred)[0]
     peak = torch.cuda.max_memory_allocated() - before - gradient.nbytes
     maps = batch * SIZE * SIZE * 4
     floor = 1e6 * (5 * maps if case == "local-global" else 2 * maps) / BYTES_PER_SECOND + 1e6 * maps / BYTES_PER_SECOND
-    return {"graphed_us": graphed, "byte_floor_us": floor, "peak_mib": peak / 2**20}
+    return {"graphed_us": graphed, "not_graphed": refused, "byte_floor_us": floor, "peak_mib": peak / 2**20}
 
 
 def peak_memory(case: str, batch: int, threads: int) -> float:

@@ -5,32 +5,22 @@ Importing this package loads no torch; names below are resolved when they are fi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dadkit._version import __version__
+from dadkit._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from dadkit._version import __version__
     from dadkit.loading import load_encoder, load_model, load_student, load_teacher
     from dadkit.plugin.hookspecs import hookimpl
 
 __all__ = ["__version__", "hookimpl", "load_encoder", "load_model", "load_student", "load_teacher"]
 
-_LAZY = {
-    "hookimpl": "dadkit.plugin.hookspecs",
-    "load_encoder": "dadkit.loading",
-    "load_model": "dadkit.loading",
-    "load_student": "dadkit.loading",
-    "load_teacher": "dadkit.loading",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'dadkit' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "dadkit._version": ("__version__",),
+        "dadkit.loading": ("load_encoder", "load_model", "load_student", "load_teacher"),
+        "dadkit.plugin.hookspecs": ("hookimpl",),
+    },
+)

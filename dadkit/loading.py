@@ -155,8 +155,10 @@ def load_result(file: Path) -> Student:
     from safetensors.torch import load_file
 
     from dadkit.plugin import get_registry, warn_of_other_versions
+    from dadkit.weights import note_file
 
     card = read_card(file)
+    note_file(file, file)
     model = load_student(card.component, **card.options)
     try:
         model.load_state_dict(load_file(file))

@@ -142,7 +142,9 @@ def side_by_side(image: Tensor | NDArray[np.generic], values: Map, *, space: Spa
 
 
 def grid(rows: Sequence[Sequence[Picture]], *, titles: Sequence[str] = (), pad: int = 4) -> Picture:
-    """Rows of equally sized pictures as one picture, with a title above each column. Rows may differ in length."""
+    """Rows of equally sized pictures as one picture, with a title above each column, shortened to its width. Rows may differ in
+    length.
+    """
     if not rows or not rows[0]:
         raise ValueError("grid needs at least one row with one picture")
     height, width = rows[0][0].shape[:2]
@@ -152,7 +154,7 @@ def grid(rows: Sequence[Sequence[Picture]], *, titles: Sequence[str] = (), pad: 
     canvas = Image.new("RGB", (columns * (width + pad) + pad, head + len(rows) * (height + pad) + pad), "white")
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
-        draw.text((pad + column * (width + pad), 3), title, fill="black", font=_font(size))
+        draw.text((pad + column * (width + pad), 3), _shortened(title, width, size), fill="black", font=_font(size))
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             if picture.shape[:2] != (height, width):
@@ -183,6 +185,14 @@ def _plane(values: Map) -> NDArray[np.float64]:
 
 def _text_size(height: int) -> int:
     return max(10, min(18, height // 14))
+
+
+def _shortened(text: str, width: int, size: int) -> str:
+    """The text, or as much of it as ``width`` pixels hold with an ellipsis."""
+    kept = text
+    while kept and _font(size).getlength(kept if kept == text else f"{kept}…") > width:
+        kept = kept[:-1]
+    return kept if kept == text else f"{kept}…"
 
 
 @lru_cache(maxsize=8)

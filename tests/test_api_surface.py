@@ -18,7 +18,16 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).with_name("api_surface.json")
-MODULES = ("dadkit", "dadkit.interfaces", "dadkit.losses", "dadkit.plugin", "dadkit.testing", "dadkit.testing.toy")
+MODULES = (
+    "dadkit",
+    "dadkit.interfaces",
+    "dadkit.losses",
+    "dadkit.options",
+    "dadkit.plugin",
+    "dadkit.testing",
+    "dadkit.testing.toy",
+    "dadkit.weights",
+)
 
 
 def surface(module: str) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Every shipped configuration is validated and run for a few steps; recipes say what they miss."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,25 @@ def test_every_row_of_the_papers_tables_is_there_and_short():
         for file in rows:
             lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
             assert file.stem == "ablation" or (lines[0].startswith("extends: ") and len(lines) <= 8), file
+
+
+@pytest.mark.parametrize("file", sorted(PAPERS.rglob("table3-*.yaml")), ids=named)
+def test_the_baselines_of_table_3_are_what_their_files_say_to_write(file):
+    said = re.search(r"behind the file, (.*?)\n# (.*?)\.\n", file.read_text())
+    run = load_run(file, [*small(file), *shlex.split(" ".join(said.groups()))])
+    losses = run.stages[0].losses
+    assert losses.shared.normalizer.name == "global"
+    assert losses.local_global.weight == 0
+
+
+@pytest.mark.parametrize("file", sorted(PAPERS.glob("*.yaml")), ids=named)
+def test_the_command_in_a_recipes_header_gives_all_that_is_missing(file):
+    said = re.search(r"#     (dadkit train (?:.*\\\n)*.*)\n#\n", file.read_text()).group(1).replace("\\\n#", " ")
+    _, _, name, *given = shlex.split(said.partition(" …")[0])
+    if " …" in said:  # a folder for each of the labelled sets
+        given += [f"data.labelled.{index}.options.root=/data/{index}" for index in range(1, 6)]
+    run = load_run(name, given)
+    assert run.name == file.stem
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=named)

@@ -99,13 +99,13 @@ SAME_CLASS: dict[tuple[str, str], str] = {
 """(kind, name) -> the component of the same class that is checked in its place."""
 
 OTHER_CONTRACT: dict[tuple[str, str], str] = {
-    ("dataset", "da-2k"): "pairs of points, no depth maps: tests/data/test_benchmarks.py",
-    ("dataset", "diw"): "pairs of points, no depth maps: tests/data/test_benchmarks.py",
+    ("dataset", "da-2k"): "pairs of points, no depth maps: tests/data/benchmarks",
+    ("dataset", "diw"): "pairs of points, no depth maps: tests/data/benchmarks",
 }
 """(kind, name) -> why the checks of its kind do not speak about it, and where its tests are."""
 
 READERS = "dadkit.data.benchmarks."
-"""Readers of public datasets: tests/data/test_benchmarks.py writes miniatures of them and runs the same checks there."""
+"""Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
 PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "topformer")
 

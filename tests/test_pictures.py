@@ -55,6 +55,15 @@ def test_side_by_side_and_grid_sizes():
         pictures.grid([[tile, tile[:10]]])
 
 
+def test_titles_stay_within_their_columns():
+    tile = np.full((100, 40, 3), 255, np.uint8)
+    apart = pictures.grid([[tile, tile]], titles=["a very long name of a model", "b"])
+    alone = pictures.grid([[tile, tile]], titles=["", "b"])
+    second = 4 + 40 + 4
+    assert (apart[:, second:] == alone[:, second:]).all()
+    assert (apart[:20, 4:44] < 255).any()
+
+
 def test_error_map_has_a_fixed_scale():
     truth = torch.full((1, 3), 2.0)
     prediction = torch.tensor([[2.0, 2.6, 20.0]])

@@ -158,13 +158,15 @@ def _is_finished(run: RunConfig, built_on: dict[str, str]) -> bool:
 def _train(run: RunConfig, built_on: dict[str, str], say: Callable[[str], None]) -> None:
     """Train a run, unless it is finished; from the start where it was built on something else.
 
-    A teacher's file is named by its path, which the engine's own check of the configuration does not look behind.
+    The engine refuses to go on with another teacher; here it is meant, so the run begins anew. Scenes are data, at whose
+    content the engine does not look.
     """
     if _is_finished(run, built_on):
         return
     note = Path(run.output, run.name, NOTE)
     begun = time.monotonic()
-    # Without a note the folder is either new or was interrupted; with one, the run was built on something else.
+    # Without a note the folder is either new or was interrupted; with one, the run was built on something else. One that was
+    # interrupted before its teacher changed is refused by the engine: remove its folder.
     train(run, fresh=note.is_file(), console=Console(quiet=True))
     seconds = time.monotonic() - begun
     write_text(note, json.dumps({"built_on": built_on, "seconds": round(seconds, 1)}, indent=2) + "\n")

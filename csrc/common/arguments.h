@@ -40,11 +40,17 @@ inline void check_map(const Tensor& x, const char* name, int64_t dim) {
   STD_TORCH_CHECK(x.scalar_type() == ScalarType::Float || x.scalar_type() == ScalarType::Double, name, " must be float32 or float64");
 }
 
+inline void check_device(const Tensor& x, const Tensor& map, const char* name) {
+  STD_TORCH_CHECK(x.get_device_index() == map.get_device_index(), name, " must be on the maps' device");
+}
+
 inline void check_like(const Tensor& x, const Tensor& map, const char* name) {
+  check_device(x, map, name);
   STD_TORCH_CHECK(x.numel() == map.numel() && x.is_contiguous(), name, " must be contiguous and as large as the maps");
 }
 
 inline void check_same_type(const Tensor& x, const Tensor& map, const char* name) {
+  check_device(x, map, name);
   STD_TORCH_CHECK(x.scalar_type() == map.scalar_type(), name, " must have the maps' dtype");
 }
 

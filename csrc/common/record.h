@@ -21,4 +21,9 @@ enum Field { kStatus, kMedian, kInverse, kTargetMedian, kTargetInverse, kFlatPre
 DADKIT_BOTH int64_t width(int64_t scales) { return kHead + 2 * scales; }
 }  // namespace matching_record
 
+// The same of a map's median and deviation.
+namespace median_record {
+enum Field { kStatus, kMedian, kCount, kSignSum, kTies, kWidth };
+}  // namespace median_record
+
 }  // namespace dadkit

@@ -33,12 +33,8 @@ DADKIT_BOTH bool is_flat(double mad, double largest, T epsilon) {
   return mad <= 8.0 * static_cast<double>(epsilon) * scale;
 }
 
-// Which part of a side a position lies in; part k begins at floor(k * side / parts).
-DADKIT_BOTH int grid_cell(int64_t position, int64_t side, int parts) {
-  int cell = 0;
-  for (int k = 1; k < parts; ++k) cell += position >= k * side / parts;
-  return cell;
-}
+// Which part of a side a position lies in, where part k begins at floor(k * side / parts): the largest k with k * side < (position + 1) * parts.
+DADKIT_BOTH int grid_cell(int64_t position, int64_t side, int parts) { return static_cast<int>(((position + 1) * parts - 1) / side); }
 
 // Whether a segment takes part in the loss. Reads the target only: a flat target segment would blow the student's noise up to 1.
 DADKIT_BOTH bool is_kept(int level, int64_t count, int64_t min_pixels, double mad, double global_mad, double mad_floor, bool flat) {

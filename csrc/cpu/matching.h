@@ -4,7 +4,9 @@
 // needs one row below and, for the adjoint, one above per stride. A scale's rows are compacted, and then all scales are alike.
 #pragma once
 
-#include "hybrid.h"
+#include <vector>
+
+#include "image.h"
 
 namespace dadkit {
 
@@ -101,7 +103,7 @@ class MatchingImage {
     using namespace matching_record;
     Options whole{};
     whole.segments[0] = whole.n_segments = 1;
-    HybridImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), parallel_, work_);
+    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), parallel_, work_);
     const RangeTask<T> target = image.range_of(Source<T>(target_)), pred = image.range_of(Source<T>(pred_));
     r[kCount] = static_cast<double>(target.count);
     r[kInverse] = r[kTargetInverse] = 1;
@@ -112,10 +114,9 @@ class MatchingImage {
     const RangeTask<T>* ranges[2] = {&pred, &target};
     const T* maps[2] = {pred_, target_};
     for (int s = 0; s < 2; ++s) {
-      OrderStatistics<T>(image.pixels(), image.segmentation(), &work_->order).compute(Source<T>(maps[s]), nullptr, found[s]);
+      image.medians(Source<T>(maps[s]), found[s]);
       const double mad = found[s][0].deviation / r[kCount];
-      const double largest = std::max(std::abs(static_cast<double>(ranges[s]->lo)), std::abs(static_cast<double>(ranges[s]->hi)));
-      const bool flat = is_flat(mad, largest, std::numeric_limits<T>::epsilon());
+      const bool flat = is_flat(mad, image.largest(*ranges[s]), std::numeric_limits<T>::epsilon());
       r[s ? kTargetMedian : kMedian] = found[s][0].value;
       r[s ? kTargetInverse : kInverse] = flat ? 0 : 1 / mad;
       r[s ? kFlatTarget : kFlatPred] = flat;

@@ -10,7 +10,7 @@
 
 namespace dadkit {
 
-// The leaf of every pixel of n, in strips; `counts` gets the leaves' pixels per strip.
+// The leaf of every pixel of a strip; the leaves' pixels are added to `counts`, where it is not nullptr.
 template <typename T>
 struct LeafRule {
   T edges[9] = {};  // borders 0 … K
@@ -27,8 +27,9 @@ struct LeafRule {
 
   void apply(const Sweeps<T>& sweeps, const Options& options, const T* d, const uint8_t* mask, int64_t first, int64_t n, int64_t height,
              int64_t width, uint8_t* leaf, int64_t* counts) const {
+    int64_t unused[kMaxLeaves] = {};
     if (options.partition == kGrid) {
-      grid(mask, first, n, height, width, leaf, counts);
+      grid(mask, first, n, height, width, leaf, counts ? counts : unused);
       return;
     }
     if (options.variant == kHdn && options.partition == kRange && constant()) {
@@ -38,7 +39,7 @@ struct LeafRule {
     // the quantile borders of variant dadkit are values of the map: leaf = sum of [d > border]; all others: [d >= border]
     const bool at_edge = options.variant == kHdn || options.partition == kRange;
     sweeps.leaves(d, mask, n, edges + 1, finest - 1, at_edge, leaf, counts);
-    if (options.variant == kHdn) hdn_borders(options, d, n, leaf, counts);
+    if (options.variant == kHdn) hdn_borders(options, d, n, leaf, counts ? counts : unused);
   }
 
  private:

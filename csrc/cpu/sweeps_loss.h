@@ -1,7 +1,7 @@
-// The sweeps after the order statistics are known: loss and its sums, gradients, normalised maps.
+// The sweeps once the order statistics are known: the loss with its sums, and its gradient.
 #pragma once
 
-#include "sweeps_matching.h"
+#include "runs.h"
 
 namespace dadkit {
 namespace DADKIT_UNIT {
@@ -27,9 +27,7 @@ void loss_block(const typename V::Scalar* p, const typename V::Scalar* d, const 
   using M = typename V::M;
   F abs_sums[kMaxLeaves], signs[kMaxLeaves][L], zs[kMaxLeaves][L];
   uint64_t touched = 0;
-  if (map)
-    for (int64_t v = 0; v < vectors; ++v) V::store(map + v * V::W, V::zero());
-  for_runs<V>(leaf, vectors, [&](uint8_t c, int64_t first, int64_t last) {
+  auto step = [&](uint8_t c, int64_t first, int64_t last, bool alone) {
     const PairConstants<V, L> k(*task, c);
     const F share = V::set1(task->share[c]), one = V::set1(1), nothing = V::zero();
     const bool fresh = !(touched >> c & 1);
@@ -50,15 +48,14 @@ void loss_block(const typename V::Scalar* p, const typename V::Scalar* d, const 
       for (int l = 0; l < L; ++l) {
         const F z = (x - k.m_p[l]) * k.inv_p[l];
         const F e = z - (y - k.m_d[l]) * k.inv_d[l];
-        const M over = V::both(m, V::lt(nothing, e)), under = V::both(m, V::lt(e, nothing));
-        const F wz = kWeighted ? w * z : z;
+        const M unequal = V::differ_in(m, e, nothing);
         if (!kWeighted) here = here + V::abs(e);
-        sign_sum[l] = V::sub_if(V::add_if(sign_sum[l], over, w), under, w);
-        z_sum[l] = V::sub_if(V::add_if(z_sum[l], over, wz), under, wz);
+        sign_sum[l] = V::add_if(sign_sum[l], unequal, V::turned(w, e));
+        z_sum[l] = V::add_if(z_sum[l], unequal, V::turned(kWeighted ? w * z : z, e));
       }
       if (!kWeighted) {
         total = V::add_if(total, m, here);
-        if (map) V::store(map + v * V::W, V::select(m, here * share, V::load(map + v * V::W)));
+        if (map) V::store(map + v * V::W, V::select(m, here * share, alone ? nothing : V::load(map + v * V::W)));
       }
     }
     abs_sums[c] = total;
@@ -66,6 +63,9 @@ void loss_block(const typename V::Scalar* p, const typename V::Scalar* d, const 
       signs[c][l] = sign_sum[l];
       zs[c][l] = z_sum[l];
     }
+  };
+  for_runs<V>(leaf, vectors, step, [&](int64_t v) {
+    if (map) V::store(map + v * V::W, V::zero());
   });
   for (int c = 0; c < kMaxLeaves && touched >> c; ++c) {
     if (!(touched >> c & 1)) continue;
@@ -123,39 +123,41 @@ void weighted_sums_sweep(const typename V::Scalar* p, const typename V::Scalar* 
 template <typename V, int L, bool kWeighted>
 void gradient_block(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, const typename V::Scalar* weight, int64_t vectors,
                     const GradientTask<typename V::Scalar>& task, typename V::Scalar* out) {
+  using T = typename V::Scalar;
   using F = typename V::F;
   using M = typename V::M;
-  for (int64_t v = 0; v < vectors; ++v) {
-    __builtin_prefetch(reinterpret_cast<const char*>(out + v * V::W) + 4096, 1);  // to be written
-    V::store(out + v * V::W, V::zero());
-  }
-  for_runs<V>(leaf, vectors, [&](uint8_t c, int64_t first, int64_t last) {
+  auto step = [&](uint8_t c, int64_t first, int64_t last, bool alone) {
     const PairConstants<V, L> k(task, c);
     const F nothing = V::zero();
+    const M all = V::eq(nothing, nothing);
     F side[L], mad[L], tie[L];
     for (int l = 0; l < L; ++l) {
       side[l] = V::set1(task.side.at[l][c]);
       mad[l] = V::set1(task.mad.at[l][c]);
       tie[l] = V::set1(task.tie.at[l][c]);
     }
-    for (int64_t v = first; v < last; ++v) {
-      fetch_ahead(p + v * V::W);
-      fetch_ahead(d + v * V::W);
-      const M m = V::leaf_is(leaf + v * V::W, c);
-      const F x = V::load(p + v * V::W), y = V::load(d + v * V::W);
-      const F w = kWeighted ? V::load(weight + v * V::W) : nothing;
+    const T *xs = p, *ys = d, *ws = weight;  // in registers: the compiler cannot know that no store to `out` changes what this captures
+    const uint8_t* leaves = leaf;
+    T* to = out;
+    for (int64_t i = first * V::W; i < last * V::W; i += V::W) {
+      fetch_ahead(xs + i);
+      fetch_ahead(ys + i);
+      __builtin_prefetch(reinterpret_cast<const char*>(to + i) + 4096, 1);  // to be written
+      const M m = V::leaf_is(leaves + i, c);
+      const F x = V::load(xs + i), y = V::load(ys + i);
+      const F w = kWeighted ? V::load(ws + i) : nothing;
       F g = nothing;
       for (int l = 0; l < L; ++l) {
         const F off = x - k.m_p[l];
         const F e = off * k.inv_p[l] - (y - k.m_d[l]) * k.inv_d[l];
-        const F step = kWeighted ? side[l] * w : side[l];
-        g = V::sub_if(V::add_if(g, V::lt(nothing, e), step), V::lt(e, nothing), step);
-        g = V::sub_if(V::add_if(g, V::lt(nothing, off), mad[l]), V::lt(off, nothing), mad[l]);
-        g = V::add_if(g, V::eq(off, nothing), tie[l]);
+        const F slope = kWeighted ? side[l] * w : side[l];
+        g = V::add_if(g, V::differ_in(all, e, nothing), V::turned(slope, e));
+        g = g + V::select(V::eq(off, nothing), tie[l], V::turned(mad[l], off));
       }
-      V::store(out + v * V::W, V::select(m, g, V::load(out + v * V::W)));
+      V::store(to + i, V::select(m, g, alone ? nothing : V::load(to + i)));
     }
-  });
+  };
+  for_runs<V>(leaf, vectors, step, [&](int64_t v) { V::store(out + v * V::W, V::zero()); });
 }
 
 template <typename V, int L, bool kWeighted>
@@ -195,166 +197,6 @@ void gradient_sweep(const typename V::Scalar* p, const typename V::Scalar* d, co
     case 4: return gradient_either<V, 4>(p, d, leaf, weight, n, *task, out);
     default: return gradient_either<V, kMaxLevels>(p, d, leaf, weight, n, *task, out);
   }
-}
-
-// ------------------------------------------------------------------------------------------------ normalised maps
-// One level at a time: `normalize` is no hot path, and its outputs are what costs.
-template <typename V, typename Body>
-DADKIT_INLINE void level_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
-                               typename V::Scalar* out, Body body) {
-  using T = typename V::Scalar;
-  using F = typename V::F;
-  auto block = [&](const T* xs, const uint8_t* leaves, const T* us, int64_t vectors, T* to) {
-    for_runs<V>(leaves, vectors, [&](uint8_t c, int64_t first, int64_t last) {
-      for (int64_t v = first; v < last; ++v) {
-        const int64_t i = v * V::W;
-        const F u = us ? V::load(us + i) : V::zero();
-        const F before = to ? V::load(to + i) : V::zero();
-        const F after = body(c, V::leaf_is(leaves + i, c), V::load(xs + i), u, before);
-        if (to) V::store(to + i, after);
-      }
-    });
-  };
-  in_blocks<V>(
-      n,
-      [&](int64_t at, int64_t vectors) { block(x + at, leaf + at, upstream ? upstream + at : nullptr, vectors, out ? out + at : nullptr); },
-      [&](int64_t at, int rest) {
-        Rest<V> last(out ? out + at : x + at, rest);
-        const Rest<V> us(upstream ? upstream + at : x + at, rest);
-        block(Rest<V>(x + at, rest).x, RestLeaf<V>(leaf + at, rest).x, upstream ? us.x : nullptr, 1, out ? last.x : nullptr);
-        if (out) std::memcpy(out + at, last.x, sizeof(T) * static_cast<size_t>(rest));
-      });
-}
-
-template <typename V>
-void normalize_sweep(const typename V::Scalar* x, const uint8_t* leaf, int64_t n, const NormalizeTask<typename V::Scalar>* task,
-                     typename V::Scalar* out) {
-  using F = typename V::F;
-  for (int l = 0; l < task->levels; ++l) {
-    level_sweep<V>(x, leaf, nullptr, n, out + l * task->pitch, [&](uint8_t c, typename V::M m, F value, F, F before) {
-      return V::select(m, (value - V::set1(task->m.at[l][c])) * V::set1(task->inv.at[l][c]), before);
-    });
-  }
-}
-
-template <typename V>
-void normalize_sums_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
-                          NormalizeTask<typename V::Scalar>* task) {
-  using F = typename V::F;
-  for (int l = 0; l < task->levels; ++l) {
-    level_sweep<V>(x, leaf, upstream + l * task->pitch, n, nullptr, [&](uint8_t c, typename V::M m, F value, F u, F before) {
-      const F z = (value - V::set1(task->m.at[l][c])) * V::set1(task->inv.at[l][c]);
-      task->u_sum.at[l][c] += lane_sum<V>(V::select(m, u, V::zero()));
-      task->z_sum.at[l][c] += lane_sum<V>(V::select(m, u * z, V::zero()));
-      return before;
-    });
-  }
-}
-
-template <typename V>
-void normalize_gradient_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
-                              const NormalizeTask<typename V::Scalar>* task, typename V::Scalar* out) {
-  using F = typename V::F;
-  for (int l = 0; l < task->levels; ++l) {
-    level_sweep<V>(x, leaf, upstream + l * task->pitch, n, out, [&](uint8_t c, typename V::M m, F value, F u, F before) {
-      const F off = value - V::set1(task->m.at[l][c]), nothing = V::zero();
-      const F mad = V::set1(task->mad.at[l][c]), tie = V::set1(task->tie.at[l][c]);
-      F g = before + u * V::set1(task->side.at[l][c]);
-      g = V::sub_if(V::add_if(g, V::lt(nothing, off), mad), V::lt(off, nothing), mad);
-      return V::select(m, V::add_if(g, V::eq(off, nothing), tie), before);
-    });
-  }
-}
-
-// ------------------------------------------------------------------------------------------------ reading through a box
-template <typename V>
-void sample_rows(const PatchTask<typename V::Scalar>* patch, int64_t row, int64_t rows, typename V::Scalar* scratch, typename V::Scalar* out) {
-  using T = typename V::Scalar;
-  using F = typename V::F;
-  const int64_t columns = patch->col_hi - patch->col_lo + 1;
-  for (int64_t r = row; r < row + rows; ++r, out += patch->w) {
-    const int64_t next = patch->row[r] + (patch->row_frac[r] > 0);
-    const T* top = patch->map + patch->row[r] * patch->width + patch->col_lo;
-    const T* bottom = patch->map + next * patch->width + patch->col_lo;
-    const T f = patch->row_frac[r];
-    const F down = V::set1(f), up = V::set1(1 - f), one = V::set1(1);
-    int64_t x = 0;
-    for (; x + V::W <= columns; x += V::W) {
-      V::store(scratch + x, V::load(top + x) * up + V::load(bottom + x) * down);
-    }
-    for (; x < columns; ++x) scratch[x] = top[x] * (1 - f) + bottom[x] * f;
-    scratch[columns] = scratch[columns - 1];
-    int64_t j = 0;
-    for (; j + V::W <= patch->w; j += V::W) {
-      F left, right;
-      V::gather_pair(scratch, patch->col + j, left, right);
-      const F along = V::load(patch->col_frac + j);
-      right = V::select(V::eq(along, V::zero()), left, right);  // a neighbour of weight zero is not read: it may be NaN
-      V::store(out + j, left * (one - along) + right * along);
-    }
-    for (; j < patch->w; ++j) {
-      const T along = patch->col_frac[j], left = scratch[patch->col[j]];
-      out[j] = along == 0 ? left : left * (1 - along) + scratch[patch->col[j] + 1] * along;
-    }
-  }
-}
-
-template <typename V>
-void adjoint_row_sweep(const PatchTask<typename V::Scalar>* patch, const typename V::Scalar* line, typename V::Scalar* out) {
-  using T = typename V::Scalar;
-  using F = typename V::F;
-  const int64_t columns = patch->col_hi - patch->col_lo + 1;
-  int64_t x = 0;
-  for (; x + V::W <= columns; x += V::W) {
-    F sum = V::load(out + x);
-    for (int k = 0; k + 1 < patch->depth; k += 2) {
-      F first, second;
-      V::gather_pair(line + k, patch->first + x, first, second);
-      sum = sum + first * V::load(patch->weight + k * patch->pitch + x);
-      sum = sum + second * V::load(patch->weight + (k + 1) * patch->pitch + x);
-    }
-    V::store(out + x, sum);
-  }
-  for (; x < columns; ++x) {
-    T sum = out[x];
-    for (int k = 0; k < patch->depth; ++k) sum += line[patch->first[x] + k] * patch->weight[k * patch->pitch + x];
-    out[x] = sum;
-  }
-}
-
-template <typename V>
-void add_scaled_sweep(const typename V::Scalar* x, typename V::Scalar scale, int64_t n, typename V::Scalar* out) {
-  const typename V::F s = V::set1(scale);
-  int64_t i = 0;
-  for (; i + V::W <= n; i += V::W) V::store(out + i, V::load(out + i) + V::load(x + i) * s);
-  for (; i < n; ++i) out[i] += x[i] * scale;
-}
-
-template <typename V>
-const Sweeps<typename V::Scalar>* table() {
-  static const Sweeps<typename V::Scalar> sweeps = {
-      V::W,
-      range_sweep<V>,
-      leaves_sweep<V>,
-      select_sweep<V>,
-      count_sweep<V>,
-      loss_sweep<V>,
-      weighted_sums_sweep<V>,
-      gradient_sweep<V>,
-      normalize_sweep<V>,
-      normalize_sums_sweep<V>,
-      normalize_gradient_sweep<V>,
-      filter_sweep<V>,
-      deviation_sweep<V>,
-      sample_rows<V>,
-      adjoint_row_sweep<V>,
-      add_scaled_sweep<V>,
-      residual_sweep<V>,
-      difference_sweep<V>,
-      difference_adjoint_sweep<V>,
-      residual_gradient_sweep<V>,
-  };
-  return &sweeps;
 }
 
 }  // namespace DADKIT_UNIT

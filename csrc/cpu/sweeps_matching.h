@@ -3,7 +3,7 @@
 // A pixel that does not count has the residual NaN: every comparison with it is false, so it drops out of all sums without a mask.
 #pragma once
 
-#include "sweeps.h"
+#include "runs.h"
 
 namespace dadkit {
 namespace DADKIT_UNIT {

@@ -22,14 +22,14 @@ struct RangeTask {
   bool finite;    // whether all of them are
 };
 
-// Order statistics. A pixel strictly inside its bracket is a candidate and is stored; of the others only the number at or under the
-// lower end and the sum of |x - pivot| are kept.
+// Order statistics. A pixel strictly inside its bracket is a candidate and is stored; of all pixels the sum of |x - pivot| is kept, and how
+// many lie under the bracket's upper end.
 template <typename T>
 struct SelectTask {
   int levels;
   Table<T> lo, hi, pivot;
-  Table<double> outside;
-  Table<int64_t> below;
+  Table<double> deviation;
+  Table<int64_t> reached;
   int context[kMaxLevels][kMaxLeaves];
   T* end[kMaxContexts];  // where the next candidate of a context goes
 };
@@ -98,7 +98,8 @@ template <typename T>
 struct Sweeps {
   int lanes;
   void (*range)(const T* x, const uint8_t* mask, int64_t n, RangeTask<T>* out);
-  // leaf = number of edges that d reaches (at_edge: d >= edge; else d > edge); also counts the pixels of every leaf
+  // leaf = number of edges that d reaches (at_edge: d >= edge; else d > edge); also counts the pixels of every leaf,
+  // unless counts is nullptr
   void (*leaves)(const T* d, const uint8_t* mask, int64_t n, const T* edges, int n_edges, bool at_edge, uint8_t* leaf, int64_t* counts);
   void (*select)(const T* x, const uint8_t* leaf, int64_t n, SelectTask<T>* task);
   // among the pixels whose leaf is a member: how many are under, and how many equal to, a value
@@ -111,7 +112,8 @@ struct Sweeps {
   void (*normalize_gradient)(const T* x, const uint8_t* leaf, const T* upstream, int64_t n, const NormalizeTask<T>* task, T* out);
   // plain arrays: keep what lies strictly between lo and hi (in place is allowed), count what is at or under lo
   int64_t (*filter)(const T* x, int64_t n, T lo, T hi, T* out, int64_t* below);
-  void (*deviation)(const T* x, int64_t n, T m, double* sum_abs, int64_t* under, int64_t* equal);
+  // sums of |x - m| and |x - pivot|, and how many are under, and how many equal to, m
+  void (*deviation)(const T* x, int64_t n, T m, T pivot, double* from_m, double* from_pivot, int64_t* under, int64_t* equal);
   // rows [row, row + rows) of a patch; scratch holds one row of the map's columns
   void (*sample)(const PatchTask<T>* patch, int64_t row, int64_t rows, T* scratch, T* out);
   // out[k] += sum over taps of weight * line[first[k] + tap]

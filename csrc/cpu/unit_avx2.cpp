@@ -1,7 +1,7 @@
 // The sweeps for processors with AVX2.
 #define DADKIT_UNIT unit_avx2
 #define DADKIT_AVX2
-#include "sweeps_loss.h"
+#include "sweeps.h"
 
 namespace dadkit {
 

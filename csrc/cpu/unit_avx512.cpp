@@ -1,7 +1,7 @@
 // The sweeps for processors with AVX512.
 #define DADKIT_UNIT unit_avx512
 #define DADKIT_AVX512
-#include "sweeps_loss.h"
+#include "sweeps.h"
 
 namespace dadkit {
 

@@ -1,7 +1,7 @@
 // The sweeps for any processor (SSE2 on x86-64, NEON on ARM).
 #define DADKIT_UNIT unit_plain
 
-#include "sweeps_loss.h"
+#include "sweeps.h"
 
 namespace dadkit {
 

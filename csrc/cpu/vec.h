@@ -52,11 +52,18 @@ struct PortableVec {
   static DADKIT_INLINE M le(F a, F b) { return a <= b; }
   static DADKIT_INLINE M ge(F a, F b) { return a >= b; }
   static DADKIT_INLINE M eq(F a, F b) { return a == b; }
+  static DADKIT_INLINE M lt_in(M m, F a, F b) { return m & (a < b); }
+  static DADKIT_INLINE M differ_in(M m, F a, F b) { return m & ((a < b) | (b < a)); }
   static DADKIT_INLINE M both(M a, M b) { return a & b; }
   static DADKIT_INLINE M without(M a, M b) { return a & ~b; }
   static DADKIT_INLINE M either(M a, M b) { return a | b; }
   static DADKIT_INLINE F select(M m, F a, F b) {
     return reinterpret_cast<F>((m & reinterpret_cast<I>(a)) | (~m & reinterpret_cast<I>(b)));
+  }
+  // a, with its sign turned where e is negative
+  static DADKIT_INLINE F turned(F a, F e) {
+    constexpr Lane kSign = static_cast<Lane>(static_cast<uint64_t>(1) << (8 * sizeof(T) - 1));
+    return reinterpret_cast<F>(reinterpret_cast<I>(a) ^ (reinterpret_cast<I>(e) & kSign));
   }
   static DADKIT_INLINE F keep(M m, F a) { return reinterpret_cast<F>(m & reinterpret_cast<I>(a)); }
   static DADKIT_INLINE F add_if(F acc, M m, F a) { return acc + keep(m, a); }
@@ -78,6 +85,24 @@ struct PortableVec {
     bool same = true;
     for (int k = 0; k < W; ++k) same &= (leaf[k] == c) | (leaf[k] == 255);
     return same;
+  }
+  // the same of four vectors at once
+  static DADKIT_INLINE bool uniform4(const uint8_t* leaf, uint8_t c) {
+    constexpr int kBytesAtOnce = 4 * W < 16 ? 4 * W : 16;
+    typedef uint8_t B __attribute__((vector_size(kBytesAtOnce)));
+    B same = ~B{};
+    for (int k = 0; k < 4 * W; k += kBytesAtOnce) {
+      B v;
+      std::memcpy(&v, leaf + k, sizeof(B));
+      same &= reinterpret_cast<B>(v == c) | reinterpret_cast<B>(v == 255);
+    }
+    uint64_t all = ~static_cast<uint64_t>(0);
+    for (int k = 0; k < kBytesAtOnce; k += 8) {
+      uint64_t word;
+      std::memcpy(&word, reinterpret_cast<const char*>(&same) + k, 8);
+      all &= word;
+    }
+    return all == ~static_cast<uint64_t>(0);
   }
   static DADKIT_INLINE M mask_of(const uint8_t* valid) {
     I v;
@@ -127,6 +152,12 @@ struct FloatVec {
   static DADKIT_INLINE M le(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
   static DADKIT_INLINE M ge(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static DADKIT_INLINE M eq(F a, F b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+  static DADKIT_INLINE M lt_in(M m, F a, F b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_LT_OQ); }
+  static DADKIT_INLINE M differ_in(M m, F a, F b) { return _mm512_mask_cmp_ps_mask(m, a, b, _CMP_NEQ_OQ); }
+  static DADKIT_INLINE F turned(F a, F e) {  // a ^ (e & sign)
+    const I sign = _mm512_set1_epi32(INT32_MIN);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(a), _mm512_castps_si512(e), sign, 0x78));
+  }
   static DADKIT_INLINE M both(M a, M b) { return _kand_mask16(a, b); }
   static DADKIT_INLINE M without(M a, M b) { return _kandn_mask16(b, a); }
   static DADKIT_INLINE M either(M a, M b) { return _kor_mask16(a, b); }
@@ -141,6 +172,11 @@ struct FloatVec {
   }
   static DADKIT_INLINE bool uniform(const uint8_t* leaf, uint8_t c) {
     return (leaf_is(leaf, c) | leaf_is(leaf, 255)) == 0xffff;
+  }
+  static DADKIT_INLINE bool uniform4(const uint8_t* leaf, uint8_t c) {
+    const __m512i v = _mm512_loadu_si512(leaf);
+    const __mmask64 other = _mm512_cmpneq_epi8_mask(v, _mm512_set1_epi8(static_cast<char>(c)));
+    return other == 0 || _mm512_mask_cmpneq_epi8_mask(other, v, _mm512_set1_epi8(-1)) == 0;
   }
   static DADKIT_INLINE M mask_of(const uint8_t* valid) {
     const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(valid));
@@ -199,6 +235,9 @@ struct FloatVec {
   static DADKIT_INLINE M le(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_LE_OQ)); }
   static DADKIT_INLINE M ge(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
   static DADKIT_INLINE M eq(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+  static DADKIT_INLINE M lt_in(M m, F a, F b) { return both(m, lt(a, b)); }
+  static DADKIT_INLINE M differ_in(M m, F a, F b) { return both(m, as_i(_mm256_cmp_ps(a, b, _CMP_NEQ_OQ))); }
+  static DADKIT_INLINE F turned(F a, F e) { return _mm256_xor_ps(a, _mm256_and_ps(e, _mm256_set1_ps(-0.0f))); }
   static DADKIT_INLINE M both(M a, M b) { return _mm256_and_si256(a, b); }
   static DADKIT_INLINE M without(M a, M b) { return _mm256_andnot_si256(b, a); }
   static DADKIT_INLINE M either(M a, M b) { return _mm256_or_si256(a, b); }
@@ -216,6 +255,11 @@ struct FloatVec {
     const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(leaf));
     const __m128i same = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(static_cast<char>(c))), _mm_cmpeq_epi8(v, _mm_set1_epi8(-1)));
     return (_mm_movemask_epi8(same) & 0xff) == 0xff;
+  }
+  static DADKIT_INLINE bool uniform4(const uint8_t* leaf, uint8_t c) {
+    const I v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(leaf));
+    const I same = _mm256_or_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(c))), _mm256_cmpeq_epi8(v, _mm256_set1_epi8(-1)));
+    return _mm256_movemask_epi8(same) == -1;
   }
   static DADKIT_INLINE M mask_of(const uint8_t* valid) { return _mm256_cmpgt_epi32(widen(valid), _mm256_setzero_si256()); }
   static DADKIT_INLINE void store_bytes(uint8_t* out, I v) {

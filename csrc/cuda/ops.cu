@@ -18,14 +18,16 @@ struct CudaBlock {
     f(static_cast<int>(threadIdx.x));
     __syncthreads();
   }
-  // Whether this is the image's last block to arrive: it then sees what all others wrote. The ticket counts from zero.
+  // Whether this is the image's last block to arrive: it then sees what all others wrote. The ticket counts from zero. What a block's other
+  // threads write, and here read, thread 0's fences order too: the barriers, one behind the last step and one below, pass it on.
   DADKIT_DEVICE bool last(uint32_t* ticket) const {
     __shared__ bool is_last;
-    __threadfence();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      is_last = atomicAdd(ticket, 1u) == static_cast<uint32_t>(slices - 1);
+      __threadfence();
+    }
     __syncthreads();
-    if (threadIdx.x == 0) is_last = atomicAdd(ticket, 1u) == static_cast<uint32_t>(slices - 1);
-    __syncthreads();
-    __threadfence();
     return is_last;
   }
 };
@@ -53,12 +55,14 @@ class Cuda {
 
   explicit Cuda(const Tensor& like) : guard_(like.get_device_index()), stream_(current_stream(like.get_device_index())) {}
 
+  void fresh(const Tensor&) const {}
+
   template <typename Kernel>
   void blocks(const Kernel& kernel, int64_t images, int64_t slices) const {
     STD_TORCH_CHECK(images * slices <= 0x7fffffff, "dadkit: these maps need more blocks than a grid has");
+    static_assert(sizeof(typename Kernel::Shared) < 48 * 1024, "a kernel has 48 KiB of static shared memory");
+    static_assert(sizeof(Kernel) < 4000, "a kernel has 4 KiB of arguments");
     run_kernel<<<static_cast<unsigned>(images * slices), device::kThreads, 0, stream_>>>(kernel, slices);
-  }
-  void check() const {
     const cudaError_t error = cudaGetLastError();
     STD_TORCH_CHECK(error == cudaSuccess, "dadkit: a CUDA launch failed: ", cudaGetErrorString(error));
   }

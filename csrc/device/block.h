@@ -2,7 +2,7 @@
 //
 // A kernel is a function object with a type `Shared` and `run(block, shared)`. It is written as a sequence of steps
 // `block.threads([&](int t) { … })`, each for all threads of a block and with a barrier behind it; nothing but `shared` and global memory
-// lives from one step to the next. csrc/cuda/launch.h runs the steps in parallel, csrc/device/emulated.cpp one thread after the other: the
+// lives from one step to the next. csrc/cuda/ops.cu runs the steps in parallel, csrc/device/emulated.cpp one thread after the other: the
 // same code, so that tests of the emulation cover it.
 //
 // Nothing depends on the order of threads or blocks. Counts are integer atomics; sums are kept per thread, added in a fixed order per block
@@ -14,7 +14,6 @@
 #include <cstring>
 
 #include "../common/rules.h"
-#include "../common/segmentation.h"
 
 #if defined(__CUDACC__)
 #define DADKIT_DEVICE __device__ __forceinline__
@@ -29,6 +28,23 @@ namespace device {
 
 constexpr int kThreads = 128;  // of a block, at most; a power of two
 constexpr int kGroup = 4;      // neighbouring pixels of one thread
+
+// ------------------------------------------------------------------------------------------------ steps
+// One step over `count` items, shared among the threads.
+template <typename Block, typename Index, typename F>
+DADKIT_DEVICE void for_each(const Block& block, Index count, const F& f) {
+  block.threads([&](int t) {
+    for (Index k = static_cast<Index>(t); k < count; k += block.size()) f(k);
+  });
+}
+
+// One step of a single thread.
+template <typename Block, typename F>
+DADKIT_DEVICE void once(const Block& block, const F& f) {
+  block.threads([&](int t) {
+    if (t == 0) f();
+  });
+}
 
 // ------------------------------------------------------------------------------------------------ atomics on integers
 DADKIT_DEVICE void add(uint32_t* at, uint32_t value) {
@@ -111,43 +127,6 @@ DADKIT_DEVICE bool is_finite(T x) {
 template <typename T>
 DADKIT_DEVICE T magnitude(T x) {
   return x < 0 ? -x : x;
-}
-
-// ------------------------------------------------------------------------------------------------ sums in a fixed order
-// Private slots of every thread, [slot][thread]: no two threads share one, and a warp's lanes lie in different banks.
-template <typename T>
-struct Slots {
-  static constexpr int kCount = 256 / static_cast<int>(sizeof(T));  // 32 KB
-  T at[kCount][kThreads];
-};
-
-template <typename T, typename Block>
-DADKIT_DEVICE void clear_slots(const Block& block, Slots<T>* slots, int count) {
-  block.threads([&](int t) {
-    for (int v = 0; v < count; ++v) slots->at[v][t] = T(0);
-  });
-}
-
-// out[v] = sum over the threads of slot v
-template <typename T, typename Block>
-DADKIT_DEVICE void sum_slots(const Block& block, const Slots<T>& slots, int count, double* out) {
-  block.threads([&](int t) {
-    for (int v = t; v < count; v += block.size()) {
-      double sum = 0;
-      for (int k = 0; k < block.size(); ++k) sum += static_cast<double>(slots.at[v][(k + t) & (block.size() - 1)]);
-      out[v] = sum;
-    }
-  });
-}
-
-// values[0] becomes the largest over the threads
-template <typename U, typename Block>
-DADKIT_DEVICE void largest_of(const Block& block, U* values) {
-  for (int half = block.size() / 2; half > 0; half /= 2) {
-    block.threads([&](int t) {
-      if (t < half && values[t + half] > values[t]) values[t] = values[t + half];
-    });
-  }
 }
 
 }  // namespace device

@@ -6,11 +6,15 @@
 
 #include <algorithm>
 #include <limits>
+#include <tuple>
 #include <type_traits>
 
 #include "../common/arguments.h"
-#include "loss.h"
+#include "deviation.h"
 #include "patch.h"
+#include "range.h"
+#include "search.h"
+#include "slopes.h"
 
 namespace dadkit {
 namespace device {
@@ -47,6 +51,22 @@ class Arena {
   int64_t size_ = 0;
 };
 
+using LossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Options of what treats a map as one segment.
+inline Options whole_map() { return options_of({1}, kRange, kDadkit, 0, 0, false); }
+
+inline void check_pair(const Tensor& pred, const Tensor& target) {
+  check_map(pred, "pred", 3);
+  check_like(target, pred, "target");
+  check_same_type(target, pred, "target");
+}
+
+template <typename T>
+const T* borders_of(const Maybe& edges, const Options& o) {
+  return edges && o.partition != kGrid ? data<T>(*edges) : nullptr;
+}
+
 struct Memory {
   Tensor zeroed, work;
 };
@@ -54,6 +74,8 @@ struct Memory {
 struct Shape {
   int64_t images, height, width;
 };
+
+inline Shape shape_of(const Tensor& x) { return {x.size(0), x.size(1), x.size(2)}; }
 
 // pred may be nullptr where only the target matters
 template <typename T>
@@ -73,14 +95,16 @@ Call<T> call_of(const T* pred, const T* target, const uint8_t* mask, Shape shape
   auto aligned = [](const void* p, uintptr_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; };
   c.groups = c.n % kGroup == 0 && aligned(pred, 16) && aligned(target, 16) && aligned(mask, kGroup);
   c.options = o;
+  c.finest = o.finest();
   c.seg.build(o, o.variant == kHdn && o.partition == kRange);  // the doubled leaves may stay empty
   return c;
 }
 
-// Memory for everything of `c` that is a state; histograms only where medians are searched; `values` sums an image at least. Keep the answer until the launches are made:
-// it belongs to the stream, so it may then be let go.
-template <typename T>
-Memory allocate(Call<T>* c, const Tensor& like, bool search, int values = 0) {
+// Memory for everything of `c` that is a state; histograms only where medians are searched; `values` sums an image at least. Keep the
+// answer until the launches are made: it belongs to the stream, so it may then be let go. Tickets and counts begin at zero in every call,
+// and in every replay of a graph, since zeroing them is one of its nodes.
+template <typename Launcher, typename T>
+Memory allocate(const Launcher& launch, Call<T>* c, const Tensor& like, bool search, int values = 0) {
   Call<T>& k = *c;
   k.values = std::max(values, k.seg.leaves * 4 * level_capacity<T>(k.seg.levels));
   auto zeroed = [&](Arena& a) {
@@ -109,6 +133,7 @@ Memory allocate(Call<T>* c, const Tensor& like, bool search, int values = 0) {
   };
   Memory memory{make(zeroed), make(work)};
   torch::stable::zero_(memory.zeroed);
+  launch.fresh(memory.work);
   return memory;
 }
 
@@ -128,14 +153,15 @@ void launch_statistics(const Launcher& launch, const Call<T>& c, const T* edges,
   });
 }
 
-// What backward needs again.
-template <typename Launcher, typename T>
-void launch_prepare(const Launcher& launch, const Call<T>& c, const double* stats, const T* total, const T* weight) {
+// What backward needs again. total: the gradient of every image's total, or nullptr where every pixel has its own upstream gradient.
+template <typename Launcher, typename T, typename Upstream>
+void launch_prepare(const Launcher& launch, const Call<T>& c, const double* stats, const T* total, const Upstream& upstream) {
   if (c.boxes) launch.blocks(Taps<T>{c}, c.images, 1);
-  launch.blocks(Prepare<T>{c, stats, weight ? nullptr : total}, c.images, 1);
-  if (!weight) return;
-  by_levels<T>(c.seg.levels,
-               [&](auto levels) { launch.blocks(WeightedSums<T, decltype(levels)::value>{c, weight}, c.images, c.slices); });
+  launch.blocks(Prepare<T>{c, stats, total}, c.images, 1);
+  if (total) return;
+  by_levels<T>(c.seg.levels, [&](auto levels) {
+    launch.blocks(UpstreamSums<T, decltype(levels)::value, Upstream>{c, upstream}, c.images, c.slices);
+  });
 }
 
 }  // namespace device

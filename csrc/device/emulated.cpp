@@ -2,6 +2,8 @@
 // tests show of it here holds there, but for the launches themselves.
 #include <torch/csrc/stable/library.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "../common/schema.h"
@@ -10,29 +12,48 @@
 namespace dadkit {
 namespace {
 
+// A step's threads in any order must do: backwards, or forwards where DADKIT_EMULATED_ORDER says so, finds what relies on one.
 struct SerialBlock {
   int64_t image, slice, slices;
+  bool forwards;
 
   int size() const { return 4; }  // more than one, so that nothing relies on a thread seeing all pixels
   template <typename F>
   void threads(const F& f) const {
-    for (int t = size() - 1; t >= 0; --t) f(t);  // any order will do: backwards finds what relies on one
+    for (int k = 0; k < size(); ++k) f(forwards ? k : size() - 1 - k);
   }
   bool last(uint32_t* ticket) const { return (*ticket)++ == static_cast<uint32_t>(slices - 1); }
 };
 
-struct Emulator {
+class Emulator {
+ public:
   static constexpr int64_t kSlice = 80;
   static constexpr int kTileWidth = 4, kTileHeight = 1;
 
-  explicit Emulator(const Tensor&) {}
+  explicit Emulator(const Tensor&) {
+    const char* order = std::getenv("DADKIT_EMULATED_ORDER");
+    forwards_ = order && std::strcmp(order, "forwards") == 0;
+  }
+
+  // A GPU's memory holds anything at first: here NaN, -1 and huge counts, so that what is read before it is written shows.
+  void fresh(const Tensor& memory) const { spoil(memory.mutable_data_ptr(), static_cast<size_t>(memory.numel())); }
+
   template <typename Kernel>
   void blocks(const Kernel& kernel, int64_t images, int64_t slices) const {
-    const std::unique_ptr<typename Kernel::Shared> shared(new typename Kernel::Shared);
-    for (int64_t b = 0; b < images; ++b)
-      for (int64_t s = slices - 1; s >= 0; --s) kernel.run(SerialBlock{b, s, slices}, *shared);
+    using Shared = typename Kernel::Shared;
+    const std::unique_ptr<Shared> shared(new Shared);
+    for (int64_t b = 0; b < images; ++b) {
+      for (int64_t k = 0; k < slices; ++k) {
+        spoil(shared.get(), sizeof(Shared));
+        kernel.run(SerialBlock{b, forwards_ ? k : slices - 1 - k, slices, forwards_}, *shared);
+      }
+    }
   }
-  void check() const {}
+
+ private:
+  static void spoil(void* memory, size_t size) { std::memset(memory, 0xff, size); }
+
+  bool forwards_;
 };
 
 }  // namespace

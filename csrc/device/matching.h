@@ -1,7 +1,7 @@
-// The gradient matching loss: differences of the residual R = N(p) - N(d) at strides 1, 2, 4, …, and their adjoint.
+// The gradient matching loss: differences of the residual R = N(p) - N(d) at strides 1, 2, 4, …
 #pragma once
 
-#include "statistics.h"
+#include "sums.h"
 
 namespace dadkit {
 namespace device {
@@ -32,6 +32,19 @@ DADKIT_DEVICE double matching_share(const double* r, int k) {  // the map's mean
 
 DADKIT_DEVICE int64_t matching_stride(int k) { return static_cast<int64_t>(1) << k; }
 
+// Whether a pixel lies on scale k's grid; if not, it lies on none of the coarser ones.
+DADKIT_DEVICE bool on_grid(int64_t y, int64_t x, int k) { return ((y | x) & (matching_stride(k) - 1)) == 0; }
+
+// Calls f(i, y, x) for the pixels of thread t in the block's slice.
+template <typename T, typename Block, typename F>
+DADKIT_DEVICE void for_places(const Call<T>& c, const Block& block, int t, const F& f) {
+  const int64_t end = c.slice_end(block.slice);
+  for (int64_t i = block.slice * c.slice + t; i < end; i += block.size()) {
+    const int64_t y = c.row_of(i);
+    f(i, y, i - y * c.width);
+  }
+}
+
 // The head of an image's record, from the statistics of both maps.
 template <typename T>
 struct MatchingHead {
@@ -44,8 +57,7 @@ struct MatchingHead {
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared&) const {
     using namespace matching_record;
-    block.threads([&](int t) {
-      if (t != 0) return;
+    once(block, [&] {
       const Image& m = c.image[block.image];
       double* r = stats + block.image * width;
       for (int64_t k = 0; k < width; ++k) r[k] = 0;
@@ -81,14 +93,14 @@ DADKIT_DEVICE void matching_slopes(const double* r, bool normalize, double to_sc
 template <typename T>
 struct MatchingSums {
   static constexpr int kValues = 3;  // of a scale
-  static constexpr int kScales = Slots<T>::kCount / kValues;
 
   Call<T> c;
-  double* stats;
+  const double* stats;
   int64_t record_width;
   int scales;
   bool normalize;
   const T* weight;    // backward with weights per pixel: only the slopes are wanted
+  double* filled;     // forward: the records themselves
   T *total, *number;  // forward
 
   struct Shared {
@@ -101,31 +113,27 @@ struct MatchingSums {
     const int64_t b = block.image;
     const double* r = stats + b * record_width;
     const bool fine = r[kStatus] == record::kFine && r[kFlatTarget] == 0, some = fine || r[kStatus] == record::kPoisoned;
-    for (int first = 0; some && first < scales; first += kScales) {
-      const int here = scales - first < kScales ? scales - first : kScales;
-      clear_slots(block, &shared.slots, here * kValues);
-      block.threads([&](int t) { sweep(block, shared, t, first, here, fine); });
-      sum_slots(block, shared.slots, here * kValues, c.partial + (b * c.slices + block.slice) * c.values + first * kValues);
-    }
-    if (!block.last(&c.image[b].ticket[kDifferenceTicket])) return;
-    if (some) sum_slices(c, block, scales * kValues);
-    block.threads([&](int t) {
-      if (t == 0) finish(b, stats + b * record_width, some);
+    auto sweep = [&](int t, int first, int here) { add_pairs(block, shared, t, first, here, fine); };
+    if (!sum_image<kValues>(c, block, &shared.slots, some, scales, kMatchingTicket, sweep)) return;
+    once(block, [&] {
+      if (weight) {
+        finish_weighted(b, r, some);
+      } else {
+        finish(b, filled + b * record_width, some);
+      }
     });
   }
 
  private:
   template <typename Block>
-  DADKIT_DEVICE void sweep(const Block& block, Shared& shared, int t, int first, int here, bool fine) const {
-    const int64_t b = block.image, start = block.slice * c.slice, end = start + c.slice < c.n ? start + c.slice : c.n;
+  DADKIT_DEVICE void add_pairs(const Block& block, Shared& shared, int t, int first, int here, bool fine) const {
+    const int64_t b = block.image;
     const Residuals<T> image(c, b, stats + b * record_width);
-    for (int64_t i = start + t; i < end; i += block.size()) {
-      const int64_t y = c.row_of(i), x = i - y * c.width;
-      if (!image.on(y, x)) continue;
+    for_places(c, block, t, [&](int64_t i, int64_t y, int64_t x) {
+      if (!image.on(y, x)) return;
       const T z = fine ? image.normalised(y, x) : T(0), r = fine ? image.at(y, x) : T(0), w = weight ? weight[b * c.n + i] : T(1);
-      for (int k = 0; k < here; ++k) {
+      for (int k = 0; k < here && on_grid(y, x, first + k); ++k) {
         const int64_t s = matching_stride(first + k);
-        if ((y | x) & (s - 1)) break;  // nor is it on the coarser grids
         T sum_abs = 0, sum_z = 0;
         for (int axis = 0; fine && axis < 2; ++axis) {
           const int64_t yy = y + (axis ? s : 0), xx = x + (axis ? 0 : s);
@@ -138,25 +146,24 @@ struct MatchingSums {
         shared.slots.at[k * kValues + 1][t] += sum_z;
         shared.slots.at[k * kValues + 2][t] += T(1);
       }
-    }
+    });
   }
 
   DADKIT_DEVICE void finish(int64_t b, double* r, bool some) const {
     using namespace matching_record;
     const double* sums = c.sums + b * c.values;
-    double to_scale = 0;
     for (int k = 0; k < scales; ++k) {
-      const double sum_abs = some ? sums[k * kValues] : 0, sum_z = some ? sums[k * kValues + 1] : 0, pixels = some ? sums[k * kValues + 2] : 0;
-      if (weight) {
-        to_scale += matching_share(r, k) * sum_z;
-        continue;
-      }
-      r[kHead + 2 * k] = pixels;
-      r[kHead + 2 * k + 1] = sum_z;
-      total[b * scales + k] = r[kStatus] == record::kPoisoned ? static_cast<T>(NAN) : static_cast<T>(sum_abs);
-      number[b * scales + k] = static_cast<T>(pixels);
+      r[kHead + 2 * k] = some ? sums[k * kValues + 2] : 0;
+      r[kHead + 2 * k + 1] = some ? sums[k * kValues + 1] : 0;
+      total[b * scales + k] = r[kStatus] == record::kPoisoned ? static_cast<T>(NAN) : static_cast<T>(some ? sums[k * kValues] : 0);
+      number[b * scales + k] = static_cast<T>(r[kHead + 2 * k]);
     }
-    if (weight) matching_slopes<T>(r, normalize, to_scale, &c.at(b, 0));
+  }
+
+  DADKIT_DEVICE void finish_weighted(int64_t b, const double* r, bool some) const {
+    double to_scale = 0;
+    for (int k = 0; some && k < scales; ++k) to_scale += matching_share(r, k) * c.sums[b * c.values + k * kValues + 1];
+    matching_slopes<T>(r, normalize, to_scale, &c.at(b, 0));
   }
 };
 
@@ -174,18 +181,16 @@ struct MatchingMap {
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared&) const {
     using namespace matching_record;
-    const int64_t b = block.image, start = block.slice * c.slice, end = start + c.slice < c.n ? start + c.slice : c.n;
+    const int64_t b = block.image;
     const double* record_of = stats + b * record_width;
     const bool poisoned = record_of[kStatus] == record::kPoisoned, fine = record_of[kStatus] == record::kFine && record_of[kFlatTarget] == 0;
     block.threads([&](int t) {
       const Residuals<T> image(c, b, record_of);
-      for (int64_t i = start + t; i < end; i += block.size()) {
-        const int64_t y = c.row_of(i), x = i - y * c.width;
+      for_places(c, block, t, [&](int64_t i, int64_t y, int64_t x) {
         const bool on = image.on(y, x) && (fine || poisoned);
         T loss = on && poisoned ? static_cast<T>(NAN) : T(0);
-        for (int k = 0; on && fine && k < scales; ++k) {
+        for (int k = 0; on && fine && k < scales && on_grid(y, x, k); ++k) {
           const int64_t s = matching_stride(k);
-          if ((y | x) & (s - 1)) break;
           T step = 0;
           if (image.on(y, x + s)) step += magnitude(image.at(y, x + s) - image.at(y, x));
           if (image.on(y + s, x)) step += magnitude(image.at(y + s, x) - image.at(y, x));
@@ -193,87 +198,8 @@ struct MatchingMap {
         }
         map[b * c.n + i] = loss;
         counted[b * c.n + i] = on;
-      }
+      });
     });
-  }
-};
-
-// Slopes from the totals' gradients.
-template <typename T>
-struct MatchingPrepare {
-  Call<T> c;
-  const double* stats;
-  int64_t record_width;
-  int scales;
-  bool normalize;
-  const T* upstream;
-  struct Shared {};
-
-  template <typename Block>
-  DADKIT_DEVICE void run(const Block& block, Shared&) const {
-    block.threads([&](int t) {
-      if (t != 0) return;
-      const double* r = stats + block.image * record_width;
-      double to_scale = 0;
-      for (int k = 0; k < scales; ++k) to_scale += static_cast<double>(upstream[block.image * scales + k]) * r[matching_record::kHead + 2 * k + 1];
-      matching_slopes<T>(r, normalize, to_scale, &c.at(block.image, 0));
-    });
-  }
-};
-
-template <typename T>
-struct MatchingGradient {
-  Call<T> c;
-  const double* stats;
-  int64_t record_width;
-  int scales;
-  const T *upstream, *weight;  // of every scale's total, or of every pixel's loss
-  T* gradient;
-  struct Shared {};
-
-  template <typename Block>
-  DADKIT_DEVICE void run(const Block& block, Shared&) const {
-    using namespace matching_record;
-    const int64_t b = block.image, start = block.slice * c.slice, end = start + c.slice < c.n ? start + c.slice : c.n;
-    const double* r = stats + b * record_width;
-    const bool poisoned = r[kStatus] == record::kPoisoned, some = r[kStatus] == record::kFine && r[kFlatTarget] == 0 && r[kFlatPred] == 0;
-    block.threads([&](int t) {
-      const Residuals<T> image(c, b, r);
-      const Context& slopes = c.at(b, 0);
-      const T mad = static_cast<T>(slopes.mad_slope), tie = static_cast<T>(slopes.tie_slope);
-      for (int64_t i = start + t; i < end; i += block.size()) {
-        const int64_t y = c.row_of(i), x = i - y * c.width;
-        const bool on = image.on(y, x);
-        T g = on && poisoned ? static_cast<T>(NAN) : T(0);
-        if (on && some) {
-          const T off = image.pred[i] - image.m_p;
-          g = adjoint(image, r, b, y, x) * image.inv_p + (off > 0 ? mad : (off < 0 ? -mad : tie));
-        }
-        gradient[b * c.n + i] = g;
-      }
-    });
-  }
-
- private:
-  DADKIT_DEVICE T adjoint(const Residuals<T>& image, const double* record_of, int64_t b, int64_t y, int64_t x) const {
-    const T here = image.at(y, x);
-    T v = 0;
-    for (int k = 0; k < scales; ++k) {
-      const int64_t s = matching_stride(k);
-      if ((y | x) & (s - 1)) break;
-      const T scale = weight ? static_cast<T>(matching_share(record_of, k)) : upstream[b * scales + k];
-      auto pair = [&](int64_t yy, int64_t xx, int64_t at) {  // with the other pixel of a pair; `at` is its left or upper one
-        if (!image.on(yy, xx)) return;
-        const T e = here - image.at(yy, xx), by = weight ? weight[b * c.n + at] * scale : scale;
-        v += e > 0 ? by : (e < 0 ? -by : T(0));
-      };
-      const int64_t i = y * c.width + x;
-      pair(y, x - s, i - s);
-      pair(y - s, x, i - s * c.width);
-      pair(y, x + s, i);
-      pair(y + s, x, i);
-    }
-    return v;
   }
 };
 

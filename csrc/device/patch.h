@@ -1,7 +1,7 @@
 // Patches that read the student's map through boxes: where they read it, and the gradient gathered back. No crop is ever stored.
 #pragma once
 
-#include "loss.h"
+#include "gradient.h"
 
 namespace dadkit {
 namespace device {
@@ -19,15 +19,11 @@ struct Taps {
     const T* box = c.boxes + 4 * b;
     const bool present = c.present(b);
     Tap<T>*rows = c.row_tap + b * c.height, *cols = c.col_tap + b * c.width;
-    block.threads([&](int t) {
-      for (int64_t j = t; j < c.height; j += block.size()) rows[j] = present ? tap(j, box[1], box[3], c.height, c.map_height) : Tap<T>{};
-      for (int64_t j = t; j < c.width; j += block.size()) cols[j] = present ? tap(j, box[0], box[2], c.width, c.map_width) : Tap<T>{};
-    });
+    for_each(block, c.height, [&](int64_t j) { rows[j] = present ? tap(j, box[1], box[3], c.height, c.map_height) : Tap<T>{}; });
+    for_each(block, c.width, [&](int64_t j) { cols[j] = present ? tap(j, box[0], box[2], c.width, c.map_width) : Tap<T>{}; });
     int32_t *row_start = c.row_start + b * (c.map_height + 2), *col_start = c.col_start + b * (c.map_width + 2);
-    block.threads([&](int t) {
-      for (int64_t y = t; y < c.map_height + 2; y += block.size()) row_start[y] = below(rows, c.height, y);
-      for (int64_t x = t; x < c.map_width + 2; x += block.size()) col_start[x] = below(cols, c.width, x);
-    });
+    for_each(block, c.map_height + 2, [&](int64_t y) { row_start[y] = below(rows, c.height, y); });
+    for_each(block, c.map_width + 2, [&](int64_t x) { col_start[x] = below(cols, c.width, x); });
   }
 
  private:
@@ -61,7 +57,7 @@ struct PatchGradient {
   static constexpr int kTerms = 128;
 
   Call<T> c;
-  const T* weight;  // of every pixel of the patches, or nullptr
+  LossUpstream<T> upstream;
   T* gradient;
   int tile_width, tile_height;
 
@@ -87,41 +83,30 @@ struct PatchGradient {
  private:
   template <typename Block>
   DADKIT_DEVICE void add_patch(const Block& block, Shared& shared, int64_t k, int64_t y0, int64_t x0) const {
-    const Image& m = c.image[k];
-    if (m.status == record::kEmpty || m.flat[kPred] || m.valid == 0) return;
+    const int entries = c.seg.leaves * c.seg.levels;
+    const Terms<T>* terms = entries <= kTerms ? shared.terms : c.terms + k * entries;
+    const PixelGradient<T, LossUpstream<T>> slope(c, shared.rule, terms, upstream, k);
+    if (!slope.some && !slope.poisoned) return;
     const int32_t *row_start = c.row_start + k * (c.map_height + 2), *col_start = c.col_start + k * (c.map_width + 2);
     const int64_t y1 = y0 + tile_height < c.map_height ? y0 + tile_height : c.map_height;
     const int64_t x1 = x0 + tile_width < c.map_width ? x0 + tile_width : c.map_width;
     const int64_t row_lo = row_start[y0 > 0 ? y0 - 1 : 0], row_hi = row_start[y1];
     const int64_t col_lo = col_start[x0 > 0 ? x0 - 1 : 0], col_hi = col_start[x1];
     if (row_lo >= row_hi || col_lo >= col_hi) return;
-    const int entries = c.seg.leaves * c.seg.levels;
-    shared.rule.load(m, block);
-    block.threads([&](int t) {
-      for (int j = t; j < entries && entries <= kTerms; j += block.size()) shared.terms[j] = c.terms[k * entries + j];
-    });
-    const Terms<T>* terms = entries <= kTerms ? shared.terms : c.terms + k * entries;
+    shared.rule.load(c.image[k], block);
+    if (slope.some && entries <= kTerms) for_each(block, entries, [&](int j) { shared.terms[j] = c.terms[k * entries + j]; });
     for (int64_t row = row_lo; row < row_hi; row += kPieceRows) {
       for (int64_t col = col_lo; col < col_hi; col += kPieceCols) {
         const int64_t rows = row_hi - row < kPieceRows ? row_hi - row : kPieceRows, cols = col_hi - col < kPieceCols ? col_hi - col : kPieceCols;
-        block.threads([&](int t) {
-          for (int64_t j = t; j < rows * cols; j += block.size()) {
-            const int64_t r = j / cols, q = j % cols;
-            shared.slope[r][q] = slope(shared.rule, terms, m, k, (row + r) * c.width + col + q);
-          }
+        for_each(block, static_cast<int>(rows * cols), [&](int j) {
+          const int r = j / static_cast<int>(cols), q = j % static_cast<int>(cols);
+          const int64_t i = (row + r) * c.width + col + q;
+          const bool on = c.valid(k, i), read = on && slope.some;
+          shared.slope[r][q] = slope(i, on, read ? c.target[k * c.n + i] : T(0), read ? c.prediction(k, i) : T(0));
         });
         block.threads([&](int t) { gather(shared, t, k, y0, x0, row, rows, col, cols); });
       }
     }
-  }
-
-  DADKIT_DEVICE T slope(const Rule<T>& rule, const Terms<T>* terms, const Image& m, int64_t k, int64_t i) const {
-    if (!c.valid(k, i)) return T(0);
-    if (m.status == record::kPoisoned) return static_cast<T>(NAN);
-    const T d = c.target[k * c.n + i];
-    const int leaf = rule.leaf(c, i, d);
-    if (leaf < 0) return T(0);
-    return slope_at(terms + leaf * c.seg.levels, c.seg.levels, weight ? weight[k * c.n + i] : T(1), c.prediction(k, i), d);
   }
 
   DADKIT_DEVICE void gather(Shared& shared, int t, int64_t k, int64_t y0, int64_t x0, int64_t row, int64_t rows, int64_t col, int64_t cols) const {

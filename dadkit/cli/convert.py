@@ -16,11 +16,17 @@ def convert(
         ),
     ],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="A file or a folder, as the layout wants it.")],
-    to: Annotated[str, typer.Option("--to", help="Layout: hf (transformers) or dav2 (official .pth or .safetensors), …")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="Layout: encoder (that part alone), hf (transformers), dav2 (official .pth or .safetensors), …"
+        ),
+    ],
 ) -> None:
     """Write a trained model in another program's layout, with a card that names the licences of all its weights.
 
-    Which layouts there are is up to the model: Depth Anything students have `dav2` and `hf`.
+    Which layouts there are is up to the model: Depth Anything students have `dav2` and `hf`. Every student has `encoder`: the
+    weights of its encoder, for other tasks.
 
     Example: dadkit convert runs/mine depth-hf --to hf
     """

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from dadkit._version import __version__
 from dadkit.cli.output import print_facts, print_json, print_table
+from dadkit.plugin.targets import installed_version
 
 __all__ = ["doctor"]
 
@@ -34,7 +35,7 @@ def doctor(
     report: dict[str, Any] = {
         "dadkit": {"version": __version__, "location": str(Path(__file__).parents[1])},
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
-        "packages": {name: _version(name) or "not installed" for name in _PACKAGES},
+        "packages": {name: installed_version(name) or "not installed" for name in _PACKAGES},
         "torch": _torch(problems),
         "losses": _losses(problems),
         "plugins": _plugins(load, problems),
@@ -46,13 +47,6 @@ def doctor(
         _print(report)
     if problems:
         raise typer.Exit(1)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _torch(problems: list[str]) -> dict[str, Any]:
@@ -78,18 +72,18 @@ def _torch(problems: list[str]) -> dict[str, Any]:
 
 def _torchvision(torch_version: str, problems: list[str]) -> str:
     """Import it, since its compiled operators load only beside the torch build they were made for; versions do not tell."""
-    if _version("torchvision") is None:
+    if installed_version("torchvision") is None:
         problems.append(f"torchvision is not installed, timm needs it: `pip install torchvision` beside torch {torch_version}")
         return "not installed"
     try:
         import_module("torchvision")
     except Exception as error:  # RuntimeError for missing operators, OSError for missing libraries, …
         problems.append(
-            f"torchvision {_version('torchvision')} does not fit torch {torch_version}: {_line(error)}; "
+            f"torchvision {installed_version('torchvision')} does not fit torch {torch_version}: {_line(error)}; "
             "install both from the same index, in builds for the same CUDA (or both for the CPU)"
         )
-        return f"{_version('torchvision')} does not fit"
-    return f"{_version('torchvision')} fits"
+        return f"{installed_version('torchvision')} does not fit"
+    return f"{installed_version('torchvision')} fits"
 
 
 def _losses(problems: list[str]) -> dict[str, Any]:

@@ -51,13 +51,20 @@ def _images(stage: StagePlan) -> str:
 
 def _say_memory(stage: StagePlan, say: Callable[..., None]) -> None:
     memory = stage.memory
-    known = "unknown" if memory.activations is None else _bytes(memory.activations)
+    student, teachers = ("unknown" if peak is None else _bytes(peak) for peak in (memory.student, memory.teachers))
+    beside = f" or a teacher's {teachers}, one after the other" if memory.teachers != 0 else ""
     say(
         f"  memory     about {_bytes(memory.total)}: models {_bytes(memory.models)}, gradients and optimiser "
-        f"{_bytes(memory.optimiser)}, the student's activations {known}; the teachers' passing results come on top"
+        f"{_bytes(memory.optimiser)}, the student's passes {student}{beside}; losses and libraries come on top"
     )
+    if memory.spread and memory.processes > 1:
+        say(f"             of frozen models' {_bytes(memory.spread)}, each of {memory.processes} processes keeps a part")
+    elif memory.spread:
+        say(
+            f"             {_bytes(memory.spread)} of it are spread over the processes of torchrun; here they are counted whole"
+        )
     if memory.reason:
-        say(f"             activations are unknown, since the student cannot be run without memory: {memory.reason}", "yellow")
+        say(f"             unknown is what cannot be run without values: {memory.reason}", "yellow")
 
 
 def _bytes(number: float) -> str:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dadkit.cli.together import together
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
-    from dadkit.training.sweep import Row
+    from dadkit.training.sweep import Row, Variant
 
 
 def sweep(
@@ -34,7 +37,7 @@ def sweep(
 
     The runs are called NAME-VALUES-sSEED; what is finished is not trained again, so a sweep that was stopped goes on, and one
     with more seeds adds to it. The table at the end shows mean and sample standard deviation over seeds; OUTPUT/NAME-sweep.json
-    holds every number.
+    holds every number. Under torchrun all processes train each run together.
 
     Example: dadkit sweep configs/quickstart.yaml --axis "losses.shared.normalizer.name=[hybrid, global]" --seeds 3
     """
@@ -46,41 +49,56 @@ def sweep(
     from dadkit.config.schema import RunConfig
     from dadkit.errors import DadkitError
     from dadkit.training.run import RunResult, train
-    from dadkit.training.sweep import SweepError, plan, rows, write
+    from dadkit.training.sweep import SweepError, plan
 
-    files, overrides = split_arguments(arguments)
-    if not files:
-        raise SweepError("nothing to sweep: give a YAML file, for instance `dadkit sweep configs/quickstart.yaml`")
-    variants = plan(files, overrides, axis or [], _seeds(seeds))
-    console = Console()
-    count = sum(len(variant.runs) for variant in variants)
-    console.print(f"{len(variants)} variants, {count} runs", highlight=False)
-    codes: list[int] = []
+    with together() as (main, several, reports):
+        files, overrides = split_arguments(arguments)
+        if not files:
+            raise SweepError("nothing to sweep: give a YAML file, for instance `dadkit sweep configs/quickstart.yaml`")
+        variants = plan(files, overrides, axis or [], _seeds(seeds))
+        console = Console(quiet=not main)
+        count = sum(len(variant.runs) for variant in variants)
+        console.print(f"{_several(len(variants), 'variant')}, {_several(count, 'run')}", highlight=False)
+        codes: list[int] = []
 
-    def run_one(run: RunConfig) -> RunResult | None:
-        if INTERRUPTED in codes:  # the user wants to stop
-            return None
-        console.rule(run.name, align="left")
-        try:
-            return train(run, fresh=fresh, console=console)
-        except DadkitError as error:
-            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
-            codes.append(error.exit_code)
-            return None
+        def run_one(run: RunConfig) -> RunResult | None:
+            if INTERRUPTED in codes or (several and codes):  # the user wants to stop; processes are no longer at the same place
+                return None
+            console.rule(run.name, align="left")
+            try:
+                return train(run, fresh=fresh, console=console)
+            except DadkitError as error:
+                if reports(error):
+                    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+                    typer.echo(str(error), err=True)
+                codes.append(error.exit_code)
+                return None
 
-    trained = [variant.train(run_one) for variant in variants]
-    table = rows(trained)
+        _conclude([variant.train(run_one) for variant in variants], console, failed=bool(codes))
+    if codes:
+        raise typer.Exit(INTERRUPTED if INTERRUPTED in codes else codes[0])
+
+
+def _conclude(variants: Sequence[Variant], console: Console, *, failed: bool) -> None:
+    """Show the table and write it; processes that do not evaluate have none."""
+    from dadkit.training.sweep import rows, write
+
+    table = rows(variants)
     if table:
         console.print(_table(table))
         first = next(iter(variants[0].runs.values()))
         path = Path(first.output).expanduser() / f"{variants[0].base}-sweep.json"
-        write(path, trained)
+        write(path, variants)
         console.print(f"written: {path}", highlight=False, soft_wrap=True)
-    elif not codes:
+    missing = [run.name for variant in variants for seed, run in variant.runs.items() if seed not in variant.results]
+    if failed:
+        console.print(f"without a result: {', '.join(missing)}", highlight=False, soft_wrap=True)
+    elif not table:
         console.print("no run has an evaluation, so there is nothing to compare", highlight=False)
-    if codes:
-        raise typer.Exit(INTERRUPTED if INTERRUPTED in codes else codes[0])
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _seeds(text: str) -> list[int] | int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dadkit.cli.local_plugin import PluginFile
+from dadkit.cli.together import together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def train(
     files = [text for text in arguments if text not in overrides]
     if not files:
         raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
-    with _together() as (main, several, reports):
+    with together() as (main, several, reports):
         console = Console(quiet=not main)
         runs, failures = _load(files, overrides, reports)
         results: list[RunResult] = []
@@ -71,20 +71,6 @@ def train(
     if failures:
         codes = list(failures.values())
         raise typer.Exit(INTERRUPTED if INTERRUPTED in codes else codes[0])
-
-
-@contextmanager
-def _together() -> Iterator[tuple[bool, bool, Callable[[Exception], bool]]]:
-    """Whether this is the process that writes, whether there are several (``torchrun``), and what tells whether this one shall
-    report an error. Without torch, which takes its time to import, where a process is alone.
-    """
-    if os.environ.get("WORLD_SIZE", "1") == "1":
-        yield True, False, lambda _: True
-        return
-    from dadkit.training.distributed import join
-
-    with join() as ranks:
-        yield ranks.main, ranks.several, ranks.reports
 
 
 def _load(

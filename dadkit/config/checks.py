@@ -6,45 +6,16 @@ where a part it needs is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
 
 from dadkit.config.problems import Problem, did_you_mean
-from dadkit.config.schema import ReferenceConfig, StageFields
-from dadkit.config.tree import KeyPath, Node
-from dadkit.spaces import Space, SpaceError, check_conversion
+from dadkit.config.schema import ReferenceConfig
+from dadkit.config.stage_spaces import result_space, share_a_range, speaks_one_space
+from dadkit.config.stage_view import Lookup, StageView
+from dadkit.config.tree import KeyPath
+from dadkit.spaces import Space
 
-if TYPE_CHECKING:
-    from dadkit.plugin import Component
-
-__all__ = ["Lookup", "StageView", "check_stages"]
-
-Lookup = Callable[[str, str], "Component | None"]
-"""(kind, name) -> the registered component, or None where there is no such thing (which is reported elsewhere)."""
-
-
-@dataclass(frozen=True)
-class StageView:
-    """A stage as far as it is valid.
-
-    Attributes:
-        name: its name, or None where that is broken.
-        node: as it was written, defaults merged in.
-        fields: its values; those named in ``broken`` are the schema's defaults instead.
-        broken: keys whose values are not valid.
-    """
-
-    name: str | None
-    node: Node
-    fields: StageFields
-    broken: frozenset[str]
-
-    def problem(self, path: KeyPath, message: str) -> Problem:
-        """A problem at ``path``, or at its nearest ancestor that was written down."""
-        node = self.node.nearest(path)
-        existing = next(count for count in range(len(path), -1, -1) if self.node.find(path[:count]) is not None)
-        return Problem(node.place, ".".join(str(part) for part in (*node.path, *path[existing:])), message)
+__all__ = ["check_stages"]
 
 
 def check_stages(stages: Sequence[StageView], lookup: Lookup, *, has_evaluation: bool) -> list[Problem]:
@@ -182,7 +153,7 @@ def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) ->
             "choose hybrid, global or local, or set allow_unsound: true for an ablation"
         )
         yield stage.problem(("losses", "local_global", "normalizer", "name"), message)
-    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and not _share_a_range(stage, earlier, lookup):
+    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and not share_a_range(stage, earlier, lookup):
         message = (
             "without normalisation the student would follow the teachers' different ranges by turns; "
             "choose hybrid, global or local, use one teacher, or set allow_unsound: true for an ablation"
@@ -196,16 +167,9 @@ def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) ->
         yield stage.problem(("selection",), message)
 
 
-def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
-    """One teacher, or metres from all of them; whether other spaces share their range is not known before they are built."""
-    count = len(stage.fields.teachers)
-    spaces = [space for path, _, space in _sources(stage, earlier, lookup) if path[0] == "teachers"]
-    return count < 2 or (len(spaces) == count and set(spaces) == {Space.METRIC})
-
-
 def _teaches_metres(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     losses = stage.fields.losses
-    if stage.fields.allow_unsound or _result_space(stage, earlier, lookup) != Space.METRIC:
+    if stage.fields.allow_unsound or result_space(stage, earlier, lookup) != Space.METRIC:
         return
     maps = (losses.shared, losses.local_global, losses.labelled)
     if not losses.extra and not any(term.weight > 0 and term.normalizer.name == "none" for term in maps):
@@ -224,7 +188,7 @@ _FEATURES_ONLY = {
 
 
 def _compares_what_can_be_compared(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    space = _result_space(stage, earlier, lookup)
+    space = result_space(stage, earlier, lookup)
     for index, extra in enumerate(stage.fields.losses.extra):
         path = ("losses", "extra", index, "name")
         if extra.name in _FEATURES_ONLY:
@@ -254,58 +218,6 @@ def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup)
         yield stage.problem(("perturb", "cutmix", "probability"), message)
 
 
-def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    """Teachers and true depth must be convertible to the student's space, where registrations say which they are."""
-    space = _result_space(stage, earlier, lookup)
-    if space is None:
-        return
-    for path, what, source in _sources(stage, earlier, lookup):
-        try:
-            check_conversion(source, space, what=what)
-        except SpaceError as error:
-            yield stage.problem(path, str(error))
-
-
-def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[tuple[KeyPath, str, Space]]:
-    """(path, what it is, its space) of everything that the student learns from and whose space is known."""
-    for index, teacher in enumerate(stage.fields.teachers):
-        if teacher.name is not None:
-            known = _space(lookup("teacher", teacher.name), teacher.options)
-            if known is not None:
-                yield ("teachers", index, "name"), f"teacher '{teacher.name}'", known
-        elif teacher.stage is not None:
-            known = _space_of_stage(teacher.stage, earlier, lookup)
-            if known is not None:
-                yield ("teachers", index, "stage"), f"stage '{teacher.stage}'", known
-    for index, dataset in enumerate(stage.fields.data.labelled):
-        known = _space(lookup("dataset", dataset.name), dataset.options)
-        if known is not None:
-            yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", known
-
-
-def _space(component: Component | None, options: Mapping[str, Any]) -> Space | None:
-    """What a component's option ``space`` says, if it has one, else its registration."""
-    said = options.get("space", component.space if component is not None else None)
-    return Space(said) if said in list(Space) else None
-
-
-def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Space | None:
-    """The space of a stage's result, if it is registered."""
-    student = stage.fields.student
-    if student is None or "student" in stage.broken:
-        return None
-    if student.stage is not None:
-        return _space_of_stage(student.stage, earlier, lookup)
-    return _space(lookup("student", student.name or ""), student.options)
-
-
-def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> Space | None:
-    for index, stage in enumerate(stages):
-        if stage.name == name:
-            return _result_space(stage, stages[:index], lookup)
-    return None
-
-
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], Lookup], Iterator[Problem]]], ...] = (
     ((), _has_a_name_of_its_own),
     (("student",), _is_complete),
@@ -320,6 +232,6 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     (("student", "losses", "allow_unsound"), _teaches_metres),
     (("student", "losses"), _compares_what_can_be_compared),
     (("perturb", "data", "batch_size"), _mixes_pairs),
-    (("student", "teachers", "data"), _speaks_one_space),
+    (("student", "teachers", "data"), speaks_one_space),
 )
 """(keys that a check needs, the check)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from dadkit.config.checks import StageView, check_stages
+from dadkit.config.checks import check_stages
 from dadkit.config.extends import extend
 from dadkit.config.lookup import Components
 from dadkit.config.messages import translate
@@ -23,6 +23,7 @@ from dadkit.config.reader import read_document, read_file
 from dadkit.config.required import missing_values
 from dadkit.config.schema import INCOMPLETE_STAGE, RunConfig, RunFields, RunFile, StageFields
 from dadkit.config.slots import models_in
+from dadkit.config.stage_view import StageView
 from dadkit.config.stages import Resolved, resolve_stages
 from dadkit.config.tree import KeyPath, Node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -66,7 +67,7 @@ class Components:
             tree = Node({}, at_name.place, (*run.nearest(slot.path).path, "options"))
         arguments, problems = check_options(model, tree)
         if problems:
-            return problems
+            return [replace(problem, message=problem.message + _whose(slot, at_name, tree, run)) for problem in problems]
         if component.kind in _LIGHT:
             try:
                 self._registry.load(component)(**{**arguments, **component.arguments})
@@ -99,3 +100,11 @@ class Components:
             except PluginError as error:
                 self._models[kinds, name] = error
         return self._models[kinds, name]
+
+
+def _whose(slot: Slot, name: Node, options: Node, run: Node) -> str:
+    """What to say of wrong options that the file meant for another component than an override names."""
+    if not name.place.order or options.place.order:
+        return ""
+    whole = f"{run.nearest(slot.path).dotted}={{name: {name.value}}}"
+    return f" (the file gives these options to another component; the override '{whole}' takes this one without them)"

@@ -103,6 +103,8 @@ class StageFields(Section):
     """Where images come from."""
     teacher_cache: TeacherCacheConfig | None = None
     """Keep the teachers' answers on disk; only for contexts that are not random (``whole``). null = ask every time."""
+    shard_teachers: bool = False
+    """Under torchrun, each process keeps a part of the teachers' (and the feature reference's) weights: FSDP2."""
     contexts: Annotated[ComponentConfig, Kind("context")] = Field(default_factory=lambda: ComponentConfig(name="local-global"))
     """Where student and teacher look: ``local-global``, ``shared``, ``whole``, or a plugin's sampler."""
     perturb: PerturbConfig | None = None

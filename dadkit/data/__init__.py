@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dadkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from dadkit.data.build import Streams, build_streams
-    from dadkit.data.loader import Member, Stream
+    from dadkit.data.loader import Stream
     from dadkit.data.pairs import DepthPairs
     from dadkit.data.procedural import ProceduralScenes
+    from dadkit.data.reading import Member
     from dadkit.data.sample import Batch, Dataset, Sample, SampleError
     from dadkit.data.unlabelled import Images
 
@@ -27,27 +29,16 @@ __all__ = [
     "build_streams",
 ]
 
-# Resolved when first used, so that a dataset's author who needs Sample does not import the renderer.
-_LAZY = {
-    "Batch": "dadkit.data.sample",
-    "Dataset": "dadkit.data.sample",
-    "DepthPairs": "dadkit.data.pairs",
-    "Images": "dadkit.data.unlabelled",
-    "Member": "dadkit.data.reading",
-    "ProceduralScenes": "dadkit.data.procedural",
-    "Sample": "dadkit.data.sample",
-    "SampleError": "dadkit.data.sample",
-    "Stream": "dadkit.data.loader",
-    "Streams": "dadkit.data.build",
-    "build_streams": "dadkit.data.build",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'dadkit.data' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# So that a dataset's author who needs Sample does not import the renderer.
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "dadkit.data.build": ("Streams", "build_streams"),
+        "dadkit.data.loader": ("Stream",),
+        "dadkit.data.pairs": ("DepthPairs",),
+        "dadkit.data.procedural": ("ProceduralScenes",),
+        "dadkit.data.reading": ("Member",),
+        "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),
+        "dadkit.data.unlabelled": ("Images",),
+    },
+)

@@ -69,7 +69,10 @@ class Batch:
         depth: (B, 1, v, v) float32 in ``space``, or None for unlabelled batches.
         valid: (B, 1, v, v) bool, or None with ``depth``.
         space: the space of ``depth``.
-        intrinsics: (B, 3, 3) float32 camera matrices in pixels of the view, or None.
+        intrinsics: (B, 3, 3) float32 camera matrices in pixels of the view; NaN where an image's camera is not known, None if
+            none is.
+        frames: (B, 3, 3) float32: from places in the whole image (its centre 0, its longer side from -1 to 1) to pixels of the
+            view, so that a field of view assumed of images means the same in every crop; None if nobody knows them.
         pasted: (B, 4) int64: the rectangle x0, y0, x1, y1 of ``student_images`` that is another image's (see
             :mod:`dadkit.data.cutmix`), without area where there is none; None if the batch is not mixed.
     """
@@ -84,6 +87,7 @@ class Batch:
     space: Space | None = None
     intrinsics: Tensor | None = None
     pasted: Tensor | None = None
+    frames: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keys)

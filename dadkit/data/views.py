@@ -34,6 +34,7 @@ class View:
     valid: Tensor | None = None  # (1, h, w) bool
     space: Space | None = None
     intrinsics: Tensor | None = None  # (3, 3) float32
+    frame: Tensor | None = None  # (3, 3) float32
 
 
 def cut(
@@ -54,7 +55,7 @@ def cut(
     Args:
         sample: image, perhaps with depth.
         contexts: boxes; fractional ones are allowed.
-        flip: mirror everything left to right: pixels, boxes, depth, intrinsics.
+        flip: mirror everything left to right: pixels, boxes, depth, cameras.
         space: convert depth to this space; None leaves it.
         perturb: makes the student's view from the clean one.
         generator: randomness for ``perturb``.
@@ -74,6 +75,7 @@ def cut(
         student_image=image,
         patches=torch.stack(patches) if patches else image.new_zeros(0, 3, *contexts.patch_size),
         boxes=contexts.boxes_in_view(),
+        frame=_camera(_frame(sample.image), contexts),
     )
     if sample.depth is not None:
         view = _with_depth(view, sample, contexts, space)
@@ -141,6 +143,13 @@ def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | N
     return replace(view, depth=depth, valid=valid, space=space or sample.space)
 
 
+def _frame(image: Tensor) -> Tensor:
+    """From places in an image (its centre 0, its longer side from -1 to 1) to its pixels: a camera 90 degrees wide."""
+    height, width = image.shape[-2:]
+    half = max(height, width) / 2
+    return torch.tensor([[half, 0, width / 2], [0, half, height / 2], [0, 0, 1]])
+
+
 def _camera(intrinsics: Tensor, contexts: Contexts) -> Tensor:
     """The camera matrix in pixels of the view."""
     x0, y0, x1, y1 = contexts.region.tolist()
@@ -159,10 +168,6 @@ def _flipped(view: View) -> View:
     """The view in a mirror. The order of the patches stays."""
     width = view.image.shape[-1]
     x0, y0, x1, y1 = view.boxes.unbind(-1)
-    intrinsics = view.intrinsics
-    if intrinsics is not None:
-        intrinsics = intrinsics.clone()
-        intrinsics[0, 2] = width - intrinsics[0, 2]
     image = view.image.flip(-1)
     return replace(
         view,
@@ -172,12 +177,21 @@ def _flipped(view: View) -> View:
         boxes=torch.stack([width - x1, y0, width - x0, y1], dim=-1),
         depth=None if view.depth is None else view.depth.flip(-1),
         valid=None if view.valid is None else view.valid.flip(-1),
-        intrinsics=intrinsics,
+        intrinsics=_mirrored(view.intrinsics, width),
+        frame=_mirrored(view.frame, width),
     )
 
 
+def _mirrored(camera: Tensor | None, width: int) -> Tensor | None:
+    if camera is None:
+        return None
+    camera = camera.clone()
+    camera[0, 2] = width - camera[0, 2]
+    return camera
+
+
 def stack(views: Sequence[View]) -> Batch:
-    """Stack views into a batch; depth, intrinsics only if every view has them.
+    """Stack views into a batch; depth only if every view has it. Where only some cameras are known, the others are NaN.
 
     Raises:
         ValueError: the views differ in size, in the number of patches, in having depth or in its space.
@@ -200,8 +214,16 @@ def stack(views: Sequence[View]) -> Batch:
         depth=_stacked([v.depth for v in views]),
         valid=_stacked([v.valid for v in views]),
         space=views[0].space,
-        intrinsics=_stacked([v.intrinsics for v in views]),
+        intrinsics=_stacked(_cameras([v.intrinsics for v in views])),
+        frames=_stacked([v.frame for v in views]),
     )
+
+
+def _cameras(known: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """NaN for what is not known, where something is: a camera must not be lost because a neighbour has none."""
+    if all(camera is None for camera in known):
+        return known
+    return [torch.full((3, 3), torch.nan) if camera is None else camera for camera in known]
 
 
 def _stacked(tensors: Sequence[Tensor | None]) -> Tensor | None:

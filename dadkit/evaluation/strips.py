@@ -24,7 +24,9 @@ __all__ = ["find_samples", "picks", "strip", "write_strips"]
 STUDENT = "student"
 STRIPS = 6
 MAX_SIDE = 480
-"""Pictures are made smaller for the grid; ETH3D's have 24 megapixels."""
+"""Larger pictures are made smaller for the grid; ETH3D's have 24 megapixels."""
+MIN_SIDE = 120
+"""Smaller pictures are enlarged, so that a column has room for its title."""
 
 
 def write_strips(
@@ -70,7 +72,7 @@ def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) 
         scores = protocol.score(prediction, sample.depth[None].to(device), valid[None].to(device))
         row.append(pictures.colorize(scores.depth[0], space=Space.METRIC, limits=limits))
         row.append(pictures.error_map(scores.depth[0], sample.depth, scores.valid[0]))
-    return _smaller(row)
+    return _fitted(row)
 
 
 def find_samples(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
@@ -87,6 +89,10 @@ def find_samples(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
     return found
 
 
-def _smaller(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
-    step = -(-max(row[0].shape[:2]) // MAX_SIDE)
-    return [np.ascontiguousarray(picture[::step, ::step]) for picture in row]
+def _fitted(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
+    """The pictures, by whole steps smaller or larger."""
+    sides = row[0].shape[:2]
+    step, zoom = -(-max(sides) // MAX_SIDE), max(1, -(-MIN_SIDE // min(sides)))
+    if step > 1:
+        return [np.ascontiguousarray(picture[::step, ::step]) for picture in row]
+    return [picture.repeat(zoom, axis=0).repeat(zoom, axis=1) for picture in row]

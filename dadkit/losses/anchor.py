@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dadkit.losses.inputs import check_reduction, whole_maps
 from dadkit.losses.scale import ScaleMeter, scale_of
 from dadkit.ops.reference import Reduction
+from dadkit.ops.reference.reduction import over_images
 
 __all__ = ["ScaleAnchorLoss", "scale_anchor_loss"]
 
@@ -152,10 +153,8 @@ def _measure(pred: Tensor, target: Tensor, mask: Tensor | None) -> _Pair:
 
 def _reduce(pair: _Pair, wanted: Tensor, reduction: Reduction, shape: torch.Size) -> Tensor:
     image = torch.where(pair.usable, (pair.log_pred - wanted).abs(), 0)
-    if reduction == "image":
-        return image
-    if reduction == "mean":
-        return image.sum() / max(len(image), 1)
+    if reduction in ("mean", "image"):
+        return over_images(image, reduction)
     pixels = torch.where(pair.valid, image[:, None, None], 0)
     if reduction == "none":
         return pixels.view(shape)

@@ -8,15 +8,16 @@ What a training loop can ask such a loss, besides calling it:
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dadkit.losses.distributions import Divergence, channel_wise_loss, check_tau, spatial_loss
+from dadkit.losses.base import Configured
+from dadkit.losses.distributions import Divergence, channel_wise_loss, check_divergence, check_tau, spatial_loss
 from dadkit.losses.geometric import Compare, check_inverse, check_sampling, geometric_loss
 from dadkit.losses.inputs import check_reduction, check_trim
-from dadkit.losses.pairwise import pairwise_loss
+from dadkit.losses.pairwise import check_pairwise, pairwise_loss
 from dadkit.losses.pointnet import PointNet
 from dadkit.losses.values import check_silog, mse_loss, silog_loss
 from dadkit.ops.reference import Reduction
@@ -24,18 +25,7 @@ from dadkit.ops.reference import Reduction
 __all__ = ["ChannelWiseLoss", "GeometricLoss", "MSELoss", "PairwiseLoss", "SILogLoss", "SpatialLoss"]
 
 
-class _Options(nn.Module):
-    """Keeps a functional's keywords, and shows them."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.options = options
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-
-
-class MSELoss(_Options):
+class MSELoss(Configured):
     """:func:`dadkit.losses.mse_loss`: squared error, no normalisation."""
 
     def __init__(self, *, trim: float = 0.0, reduction: Reduction = "mean") -> None:
@@ -48,7 +38,7 @@ class MSELoss(_Options):
         return mse_loss(pred, target, mask, **self.options)
 
 
-class SILogLoss(_Options):
+class SILogLoss(Configured):
     """:func:`dadkit.losses.silog_loss`: the loss of metric fine-tuning. Logs call it ``silog-LAM``.
 
     Args:
@@ -87,14 +77,13 @@ class SILogLoss(_Options):
         return silog_loss(pred, target, mask, **self.options)
 
 
-class ChannelWiseLoss(_Options):
+class ChannelWiseLoss(Configured):
     """:func:`dadkit.losses.channel_wise_loss`: each channel as a distribution over pixels."""
 
     def __init__(self, *, tau: float = 1.0, divergence: Divergence = "kl", reduction: Reduction = "mean") -> None:
         check_tau(tau)
         check_reduction(reduction)
-        if divergence not in ("kl", "mse"):
-            raise ValueError(f"divergence must be 'kl' or 'mse', got {divergence!r}")
+        check_divergence(divergence)
         super().__init__(tau=tau, divergence=divergence, reduction=reduction)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -102,7 +91,7 @@ class ChannelWiseLoss(_Options):
         return channel_wise_loss(pred, target, mask, **self.options)
 
 
-class SpatialLoss(_Options):
+class SpatialLoss(Configured):
     """:func:`dadkit.losses.spatial_loss`: each pixel's channels as a distribution; features only."""
 
     def __init__(self, *, tau: float = 1.0, reduction: Reduction = "mean") -> None:
@@ -115,12 +104,11 @@ class SpatialLoss(_Options):
         return spatial_loss(pred, target, mask, **self.options)
 
 
-class PairwiseLoss(_Options):
+class PairwiseLoss(Configured):
     """:func:`dadkit.losses.pairwise_loss`: how alike the places of an image are to each other; features only."""
 
     def __init__(self, *, grid: int | None = 16, reduction: Literal["mean", "image"] = "mean") -> None:
-        if grid is not None and grid < 1:
-            raise ValueError(f"grid must be at least 1, got {grid}")
+        check_pairwise(grid, reduction)
         super().__init__(grid=grid, reduction=reduction)
 
     def forward(self, student: Tensor, reference: Tensor) -> Tensor:
@@ -128,13 +116,13 @@ class PairwiseLoss(_Options):
         return pairwise_loss(student, reference, **self.options)
 
 
-class GeometricLoss(_Options):
+class GeometricLoss(Configured):
     """:func:`dadkit.losses.geometric_loss` with a frozen PointNet of its own.
 
     Args:
         seed: of PointNet's random weights (not from the paper).
         points: pixels per map (not from the paper).
-        fov: assumed field of view of the longer side in degrees, where a call gives no intrinsics (not from the paper).
+        fov: assumed field of view of the image's longer side in degrees, where its camera is not known (not from the paper).
         near: least teacher's Z, in deviations of the map (not from the paper).
         compare: ``clouds``: transformed points and features; ``matrices``: the transforms themselves.
         assume_inverse: for disparity maps, the assumption ``{scale: a, shift: b}`` with Z = 1 / (a d + b).
@@ -169,10 +157,19 @@ class GeometricLoss(_Options):
         mask: Tensor | None = None,
         *,
         intrinsics: Tensor | None = None,
+        frames: Tensor | None = None,
         space: str = "depth",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The loss of ``pred`` against ``target``, both in ``space``, where ``mask`` is True; ``intrinsics`` (B, 3, 3)."""
+        """The loss of ``pred`` against ``target``, both in ``space``, where ``mask`` is True; cameras as in the functional."""
         return geometric_loss(
-            pred, target, intrinsics, mask, encoder=self.encoder, space=space, generator=generator, **self.options
+            pred,
+            target,
+            intrinsics,
+            mask,
+            frames=frames,
+            encoder=self.encoder,
+            space=space,
+            generator=generator,
+            **self.options,
         )

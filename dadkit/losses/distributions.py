@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dadkit.losses.inputs import check_reduction, compute_dtype
 from dadkit.ops.reference import Reduction
-from dadkit.ops.reference.reduction import poison_of, reduce
+from dadkit.ops.reference.reduction import average, over_images, poison_of, reduce
 
 __all__ = ["Divergence", "channel_wise_loss", "spatial_loss"]
 
@@ -59,8 +59,7 @@ def channel_wise_loss(
     p, d, valid = _stacks(pred, target, mask)
     check_tau(tau)
     check_reduction(reduction)
-    if divergence not in ("kl", "mse"):
-        raise ValueError(f"divergence must be 'kl' or 'mse', got {divergence!r}")
+    check_divergence(divergence)
     poison = poison_of(valid, *(x[:, k] for x in (p, d) for k in range(x.shape[1])))
     log_p, log_d = (_log_distribution(x, valid, tau) for x in (p, d))
     phi = log_d.exp()
@@ -71,11 +70,9 @@ def channel_wise_loss(
         scaled = each * number[:, None, None, None] * poison[:, None, None, None]
         return torch.where(valid[:, None], scaled, 0).view(pred.shape)
     image = each.flatten(2).sum(2).mean(1) * poison
-    if reduction == "image":
-        return image
     if reduction == "pixel":
-        return (image * number).sum() / number.sum().clamp(min=1)
-    return image.sum() / max(len(image), 1)
+        return average((image * number).sum(), number.sum())
+    return over_images(image, reduction)
 
 
 def spatial_loss(
@@ -121,6 +118,12 @@ def check_tau(tau: float) -> None:
     """ValueError unless ``tau`` is a temperature."""
     if not tau > 0:
         raise ValueError(f"tau must be above 0, got {tau}")
+
+
+def check_divergence(divergence: str) -> None:
+    """ValueError unless ``divergence`` has a name that is known here."""
+    if divergence not in ("kl", "mse"):
+        raise ValueError(f"divergence must be 'kl' or 'mse', got {divergence!r}")
 
 
 def _log_distribution(x: Tensor, valid: Tensor, tau: float) -> Tensor:

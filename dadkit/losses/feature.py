@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dadkit.losses.inputs import check_reduction, compute_dtype
 from dadkit.ops.reference import Reduction
+from dadkit.ops.reference.reduction import reduce_sums
 
 __all__ = ["feature_alignment_loss"]
 
@@ -45,8 +46,7 @@ def feature_alignment_loss(
         )
     if not (student_tokens.is_floating_point() and reference_tokens.is_floating_point()):
         raise ValueError(f"tokens must be floating point, got {student_tokens.dtype} and {reference_tokens.dtype}")
-    if not -1 <= cos_threshold <= 1:
-        raise ValueError(f"cos_threshold must lie in [-1, 1], got {cos_threshold}")
+    check_threshold(cos_threshold)
     check_reduction(reduction)
     dtype = compute_dtype(student_tokens, reference_tokens)
     cos = (_directions(student_tokens.to(dtype)) * _directions(reference_tokens.detach().to(dtype))).sum(-1)
@@ -54,11 +54,13 @@ def feature_alignment_loss(
     loss = torch.where(kept, 1 - cos, 0)
     if reduction == "none":
         return loss
-    total, number = loss.sum(1), kept.sum(1)
-    if reduction == "pixel":
-        return total.sum() / number.sum().clamp(min=1)
-    image = total / number.clamp(min=1)
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
+    return reduce_sums(loss.sum(1), kept.sum(1), reduction)
+
+
+def check_threshold(cos_threshold: float) -> None:
+    """ValueError unless ``cos_threshold`` is a cosine."""
+    if not -1 <= cos_threshold <= 1:
+        raise ValueError(f"cos_threshold must lie in [-1, 1], got {cos_threshold}")
 
 
 def _directions(tokens: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dadkit.losses.inputs import whole_maps
 from dadkit.losses.pointnet import PointNet
 from dadkit.ops import operator
 from dadkit.ops.reference.hybrid import is_flat
-from dadkit.ops.reference.reduction import sanitize
+from dadkit.ops.reference.reduction import over_images, sanitize
 
 __all__ = ["Compare", "assumed_intrinsics", "check_inverse", "geometric_loss", "unproject"]
 
@@ -26,6 +26,7 @@ def geometric_loss(
     intrinsics: Tensor | None = None,
     mask: Tensor | None = None,
     *,
+    frames: Tensor | None = None,
     encoder: PointNet,
     space: str = "depth",
     fov: float = 60.0,
@@ -48,11 +49,14 @@ def geometric_loss(
     Args:
         pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
         target: same shape; gets no gradient.
-        intrinsics: (B, 3, 3) camera matrices in pixels of the maps, pixel centres at half integers; None assumes ``fov``.
+        intrinsics: (B, 3, 3) camera matrices in pixels of the maps, pixel centres at half integers; None, and for an image NaN,
+            assumes ``fov``.
         mask: bool of the maps' shape, True = valid; None = all valid.
+        frames: (B, 3, 3): where the maps are crops, from places in the whole image (its centre 0, its longer side from -1 to 1)
+            to pixels of the map, so that ``fov`` is the whole image's; None: the maps are whole.
         encoder: a :class:`PointNet`.
         space: of both maps: ``"depth"``, ``"metric"`` or ``"disparity"``.
-        fov: assumed field of view of the longer side, in degrees (not from the paper).
+        fov: assumed field of view of the image's longer side, in degrees (not from the paper).
         points: pixels per map, drawn with repetition (not from the paper).
         near: least teacher's Z in ``depth`` space, in deviations of the map (not from the paper).
         compare: ``"clouds"``: transformed points and features; ``"matrices"``: the transforms themselves. The poster's
@@ -78,9 +82,7 @@ def geometric_loss(
         raise ValueError(f"reduction must be 'mean' or 'image', got {reduction!r}: the loss is no sum over pixels")
     p, d, m = whole_maps(pred, target, mask)
     p, d, valid, poison = sanitize(p, d, m)
-    camera = assumed_intrinsics(p.shape, fov, p) if intrinsics is None else intrinsics.to(p.dtype)
-    if camera.shape != (len(p), 3, 3):
-        raise ValueError(f"intrinsics must be (B, 3, 3) with B = {len(p)}, got {tuple(camera.shape)}")
+    camera = _cameras(p, intrinsics, frames, fov)
     own, other, usable = _depths(p, d, valid, space, near, assume_inverse)
     pixels = _sample(valid, points, generator)
     with torch.no_grad():
@@ -89,7 +91,7 @@ def geometric_loss(
     pairs = (0, 1) if compare == "clouds" else (2, 3)
     image = sum(((seen[k] - wanted[k]).square().mean((1, 2)) for k in pairs), torch.zeros_like(poison))
     image = torch.where(usable, image, 0) * poison
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
+    return over_images(image, reduction)
 
 
 def unproject(depth: Tensor, intrinsics: Tensor, pixels: Tensor) -> Tensor:
@@ -98,6 +100,21 @@ def unproject(depth: Tensor, intrinsics: Tensor, pixels: Tensor) -> Tensor:
     u, v = (pixels % depth.shape[2]) + 0.5, (pixels // depth.shape[2]) + 0.5
     fx, fy, u0, v0 = (intrinsics[:, i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     return torch.stack([(u - u0) * z / fx, (v - v0) * z / fy, z], dim=1)
+
+
+def _cameras(maps: Tensor, intrinsics: Tensor | None, frames: Tensor | None, fov: float) -> Tensor:
+    """(B, 3, 3): the known cameras, and where there is none an assumed one."""
+    for name, given in (("intrinsics", intrinsics), ("frames", frames)):
+        if given is not None and given.shape != (len(maps), 3, 3):
+            raise ValueError(f"{name} must be (B, 3, 3) with B = {len(maps)}, got {tuple(given.shape)}")
+    assumed = assumed_intrinsics(maps.shape, fov, maps)
+    if frames is not None:
+        wide = math.tan(math.radians(fov) / 2)
+        assumed = frames.to(maps.dtype) / frames.new_tensor([wide, wide, 1]).to(maps.dtype)
+    if intrinsics is None:
+        return assumed
+    known = intrinsics.isfinite().all(2).all(1)[:, None, None]
+    return torch.where(known, intrinsics.to(maps.dtype), assumed)
 
 
 def assumed_intrinsics(shape: torch.Size, fov: float, like: Tensor) -> Tensor:

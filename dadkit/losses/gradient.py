@@ -58,7 +58,12 @@ def gradient_matching_loss(
     """
     p, d, m = whole_maps(pred, target, mask)
     check_reduction(reduction)
-    if scales < 1:
-        raise ValueError(f"scales must be at least 1, got {scales}")
+    check_scales(scales)
     loss = operator("gradient_matching_loss", backend, p, d)(p, d, m, scales=scales, normalize=normalize, reduction=reduction)
     return loss.view(pred.shape) if reduction == "none" else loss
+
+
+def check_scales(scales: int) -> None:
+    """ValueError unless there is a scale."""
+    if scales < 1:
+        raise ValueError(f"scales must be at least 1, got {scales}")

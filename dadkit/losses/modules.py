@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from dadkit.losses.feature import feature_alignment_loss
-from dadkit.losses.gradient import gradient_matching_loss
+from dadkit.losses.base import Configured
+from dadkit.losses.feature import check_threshold, feature_alignment_loss
+from dadkit.losses.gradient import check_scales, gradient_matching_loss
 from dadkit.losses.inputs import check_options, check_reduction, check_trim
 from dadkit.losses.local_global import local_global_loss
 from dadkit.losses.normalization import hybrid_norm_loss, l1_loss
@@ -25,18 +24,7 @@ __all__ = [
 ]
 
 
-class _Options(nn.Module):
-    """Keeps a functional's keywords, and shows them."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.options = options
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
-
-
-class HybridNormLoss(_Options):
+class HybridNormLoss(Configured):
     """:func:`dadkit.losses.hybrid_norm_loss` with its options fixed; the options are documented there."""
 
     def __init__(
@@ -141,7 +129,7 @@ class LocalGlobalLoss(HybridNormLoss):
         return local_global_loss(pred, target, boxes, mask, pred_mask=pred_mask, target_stats=target_stats, **self.options)
 
 
-class L1Loss(_Options):
+class L1Loss(Configured):
     """:func:`dadkit.losses.l1_loss`: no normalisation."""
 
     def __init__(self, *, trim: float = 0.0, reduction: Reduction = "mean", backend: Backend = "auto") -> None:
@@ -154,14 +142,13 @@ class L1Loss(_Options):
         return l1_loss(pred, target, mask, **self.options)
 
 
-class GradientMatchingLoss(_Options):
+class GradientMatchingLoss(Configured):
     """:func:`dadkit.losses.gradient_matching_loss` with its options fixed."""
 
     def __init__(
         self, *, scales: int = 4, normalize: bool = True, reduction: Reduction = "mean", backend: Backend = "auto"
     ) -> None:
-        if scales < 1:
-            raise ValueError(f"scales must be at least 1, got {scales}")
+        check_scales(scales)
         check_reduction(reduction)
         super().__init__(scales=scales, normalize=normalize, reduction=reduction, backend=backend)
 
@@ -170,7 +157,7 @@ class GradientMatchingLoss(_Options):
         return gradient_matching_loss(pred, target, mask, **self.options)
 
 
-class FeatureAlignmentLoss(_Options):
+class FeatureAlignmentLoss(Configured):
     """:func:`dadkit.losses.feature_alignment_loss`, with a linear adapter on the student's side where the widths differ.
 
     Args:
@@ -194,8 +181,7 @@ class FeatureAlignmentLoss(_Options):
         reduction: Reduction = "mean",
     ) -> None:
         check_reduction(reduction)
-        if not -1 <= cos_threshold <= 1:
-            raise ValueError(f"cos_threshold must lie in [-1, 1], got {cos_threshold}")
+        check_threshold(cos_threshold)
         super().__init__(cos_threshold=cos_threshold, reduction=reduction)
         self.adapter: nn.Linear | None = None
         if student_width != reference_width:

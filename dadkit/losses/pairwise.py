@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit.losses.inputs import compute_dtype
+from dadkit.ops.reference.reduction import over_images
 
 __all__ = ["pairwise_loss"]
 
@@ -55,14 +56,19 @@ def pairwise_loss(
             f"without pooling (grid=None) both grids must agree, got {tuple(student.shape[2:])} and "
             f"{tuple(reference.shape[2:])}"
         )
+    check_pairwise(grid, reduction)
+    dtype = compute_dtype(student, reference)
+    own, other = _similarities(student.to(dtype), grid), _similarities(reference.detach().to(dtype), grid)
+    image = (own - other).square().mean((1, 2))
+    return over_images(image, reduction)
+
+
+def check_pairwise(grid: int | None, reduction: str) -> None:
+    """ValueError unless the options have legal values."""
     if grid is not None and grid < 1:
         raise ValueError(f"grid must be at least 1, got {grid}")
     if reduction not in ("mean", "image"):
         raise ValueError(f"reduction must be 'mean' or 'image', got {reduction!r}")
-    dtype = compute_dtype(student, reference)
-    own, other = _similarities(student.to(dtype), grid), _similarities(reference.detach().to(dtype), grid)
-    image = (own - other).square().mean((1, 2))
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
 
 
 def _similarities(features: Tensor, grid: int | None) -> Tensor:

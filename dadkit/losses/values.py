@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dadkit.losses.inputs import check_reduction, check_trim, whole_maps
 from dadkit.ops.reference import Reduction
-from dadkit.ops.reference.reduction import poison_of, reduce, sanitize
+from dadkit.ops.reference.reduction import over_images, poison_of, reduce, sanitize
 
 __all__ = ["mse_loss", "silog_loss"]
 
@@ -100,9 +100,7 @@ def silog_loss(
     variance = square - lam * mean.square()
     positive = variance > 0
     image = torch.where(positive, torch.where(positive, variance, 1).sqrt(), 0) * poison
-    if reduction == "image":
-        return image
-    return image.sum() / max(len(image), 1)
+    return over_images(image, reduction)
 
 
 def check_silog(lam: float, min_depth: float, max_depth: float | None, floor: float, reduction: str) -> None:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from dadkit.ops.autograd import GradientMatching, Hybrid, LocalGlobal, MedianMad, Normalize
 from dadkit.ops.library import devices, load_error, operators
-from dadkit.ops.reference.local_global import all_touched, reduce_patches
+from dadkit.ops.reference.gradient import reduce_scales
+from dadkit.ops.reference.local_global import all_touched, reduce_patch_sums, reduce_patches
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
 from dadkit.ops.reference.order import share_of
-from dadkit.ops.reference.reduction import average, reduce
+from dadkit.ops.reference.reduction import reduce, reduce_sums
 
 __all__ = [
     "DEVICES",
@@ -132,10 +133,7 @@ def hybrid_norm_loss(
     total, number, losses, counted, _ = Hybrid.apply(pred, target, mask, *given, *_arguments(options), per_pixel)
     if per_pixel:
         return reduce(losses, counted, _poison(total), reduction=reduction, trim=trim)
-    if reduction == "pixel":
-        return average(total.sum(), number.sum())
-    image = average(total, number)
-    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+    return reduce_sums(total, number, reduction)
 
 
 def local_global_loss(
@@ -173,10 +171,7 @@ def local_global_loss(
     if per_pixel:
         poison = _poison(total).flatten()
         return reduce_patches(losses.flatten(0, 1), counted.flatten(0, 1), poison, present, reduction=reduction, trim=trim)
-    if reduction == "pixel":
-        return average(total.sum(), number.sum())
-    image = average(average(total, number).sum(1), present.sum(1))
-    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+    return reduce_patch_sums(total, number, present, reduction)
 
 
 def gradient_matching_loss(
@@ -194,10 +189,7 @@ def gradient_matching_loss(
     total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)
     if per_pixel:
         return losses
-    if reduction == "pixel":
-        return average(total.sum(0), number.sum(0)).sum()
-    image = average(total, number).sum(1)
-    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+    return reduce_scales(total.t(), number.t(), reduction)
 
 
 def _contiguous(mask: Tensor | None) -> Tensor | None:

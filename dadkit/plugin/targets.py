@@ -12,7 +12,7 @@ from dadkit.plugin.host import describe
 from dadkit.plugin.messages import did_you_mean
 from dadkit.plugin.records import Component, PluginError
 
-__all__ = ["import_config", "import_target"]
+__all__ = ["import_config", "import_target", "installed_version"]
 
 
 def import_target(component: Component) -> Callable[..., Any]:
@@ -60,16 +60,17 @@ def _import(component: Component, path: str) -> Any:
 
 
 def _check_requirements(component: Component) -> None:
-    unmet = unmet_requirements(component.requires, _installed_version, _requirements_of)
+    unmet = unmet_requirements(component.requires, installed_version, _requirements_of)
     if unmet:
         # What an extra stands for says more than the distribution that has it, which is there.
-        brought = [unmet_requirements(extra_requirements(text, _requirements_of), _installed_version) for text in unmet]
+        brought = [unmet_requirements(extra_requirements(text, _requirements_of), installed_version) for text in unmet]
         names = [leading_name(text) for outer, inner in zip(unmet, brought, strict=True) for text in inner or [outer]]
-        have = ", ".join(f"{name} {_installed_version(name) or 'is not installed'}" for name in names)
+        have = ", ".join(f"{name} {installed_version(name) or 'is not installed'}" for name in names)
         raise PluginError(f"{component.title} needs {' and '.join(unmet)} ({have}): `pip install {shlex.join(unmet)}`")
 
 
-def _installed_version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The version of an installed distribution; None if there is none of that name."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

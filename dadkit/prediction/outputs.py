@@ -13,12 +13,13 @@ from torch import Tensor
 
 from dadkit import pictures
 from dadkit.files import atomic_path
+from dadkit.interfaces import Prediction
 from dadkit.prediction.camera import Lens, metres, unproject
 from dadkit.prediction.cloud import write_glb, write_ply
 from dadkit.prediction.float_files import write_exr, write_npz, write_pfm
 from dadkit.spaces import Space
 
-__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "read_png16", "write_prediction"]
+__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "read_png16", "write_one", "write_prediction"]
 
 FORMATS = {
     "npy": ".npy",
@@ -93,6 +94,30 @@ def write_prediction(
                     (write_ply if name == "ply" else write_glb)(temporary, points, pictures.to_uint8(image))
         written.append(path)
     return written
+
+
+def write_one(
+    stem: Path,
+    image: Tensor,
+    prediction: Prediction,
+    index: int,
+    *,
+    formats: Iterable[str],
+    model: str,
+    lens: Lens | None = None,
+) -> list[Path]:
+    """:func:`write_prediction` of the ``index``-th map of a batch."""
+    return write_prediction(
+        stem,
+        image,
+        prediction.depth[index],
+        space=prediction.space,
+        valid=None if prediction.valid is None else prediction.valid[index],
+        formats=formats,
+        model=model,
+        lens=lens,
+        intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
+    )
 
 
 def read_png16(path: str | Path) -> tuple[NDArray[np.float32], Space]:

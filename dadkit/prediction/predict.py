@@ -15,7 +15,7 @@ from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 from dadkit.interfaces import DepthModel
 from dadkit.prediction.camera import Lens, check_cloud
-from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_prediction
+from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 
 __all__ = ["Failure", "find_images", "predict_files"]
 
@@ -95,17 +95,7 @@ def predict_files(
     for batch in _batches(jobs, batch_size, failures):
         prediction = model.predict([image.float() / 255 for _, image in batch], batch_size=batch_size)
         for index, (place, image) in enumerate(batch):
-            written += write_prediction(
-                output / place,
-                image,
-                prediction.depth[index],
-                space=prediction.space,
-                valid=None if prediction.valid is None else prediction.valid[index],
-                formats=formats,
-                model=name,
-                lens=lens,
-                intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
-            )
+            written += write_one(output / place, image, prediction, index, formats=formats, model=name, lens=lens)
         if progress is not None:
             progress(len(written) // max(1, len(formats)) + len(failures), len(jobs))
     return written, failures

@@ -18,7 +18,7 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud
-from dadkit.prediction.outputs import CLOUDS, write_prediction
+from dadkit.prediction.outputs import CLOUDS, write_one
 
 __all__ = ["VIDEOS", "predict_video"]
 
@@ -85,7 +85,8 @@ def predict_video(
                 for kind, writer in writers.items():
                     writer.add(colored if kind == "color" else np.concatenate([pictures.to_uint8(frame), colored], axis=1))
                 if still:
-                    _write_still(output / path.stem / f"{done:06d}", frame, prediction, index, still, name, lens)
+                    stem = output / path.stem / f"{done:06d}"
+                    write_one(stem, frame, prediction, index, formats=still, model=name, lens=lens)
                 done += 1
             if progress is not None:
                 progress(done, total)
@@ -181,19 +182,3 @@ def _limits(av: ModuleType, model: DepthModel, path: Path, total: int | None, si
         raise DataError(f"{path} has no frame that can be decoded")
     low, high = np.median(np.array(found), axis=0)
     return float(low), float(high)
-
-
-def _write_still(
-    stem: Path, frame: Tensor, prediction: Prediction, index: int, formats: Sequence[str], name: str, lens: Lens | None
-) -> None:
-    write_prediction(
-        stem,
-        frame,
-        prediction.depth[index],
-        space=prediction.space,
-        valid=None if prediction.valid is None else prediction.valid[index],
-        formats=formats,
-        model=name,
-        lens=lens,
-        intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
-    )

@@ -15,8 +15,9 @@ from the command line, without pytest: ``dadkit plugins check acme``; and as pla
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dadkit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from dadkit.testing.check import CONFORMANCE_VERSION, Check, CheckFailedError, Outcome, Result, checks_of
@@ -42,33 +43,6 @@ if TYPE_CHECKING:
         check_student,
         check_teacher,
     )
-
-_MODULES = {
-    "check": ("CONFORMANCE_VERSION", "Check", "CheckFailedError", "Outcome", "Result", "checks_of"),
-    "conformance": (
-        "ContextSamplerConformance",
-        "DatasetConformance",
-        "EncoderConformance",
-        "LossConformance",
-        "NormalizerConformance",
-        "PluginConformance",
-        "StudentConformance",
-        "TeacherConformance",
-    ),
-    "farm": ("PluginFarm", "isolated_plugins"),
-    "run": (
-        "check_component",
-        "check_context",
-        "check_dataset",
-        "check_encoder",
-        "check_loss",
-        "check_normalizer",
-        "check_plugin",
-        "check_student",
-        "check_teacher",
-    ),
-}
-_LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "CONFORMANCE_VERSION",
@@ -98,12 +72,31 @@ __all__ = [
     "isolated_plugins",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(f"dadkit.testing.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'dadkit.testing' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "dadkit.testing.check": ("CONFORMANCE_VERSION", "Check", "CheckFailedError", "Outcome", "Result", "checks_of"),
+        "dadkit.testing.conformance": (
+            "ContextSamplerConformance",
+            "DatasetConformance",
+            "EncoderConformance",
+            "LossConformance",
+            "NormalizerConformance",
+            "PluginConformance",
+            "StudentConformance",
+            "TeacherConformance",
+        ),
+        "dadkit.testing.farm": ("PluginFarm", "isolated_plugins"),
+        "dadkit.testing.run": (
+            "check_component",
+            "check_context",
+            "check_dataset",
+            "check_encoder",
+            "check_loss",
+            "check_normalizer",
+            "check_plugin",
+            "check_student",
+            "check_teacher",
+        ),
+    },
+)

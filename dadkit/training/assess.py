@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from dadkit.config.components import build
 from dadkit.config.schema import EvaluationConfig, RunConfig, StageConfig
+from dadkit.errors import DadkitError
 from dadkit.evaluation import Evaluation, evaluate, evaluate_run, load_protocol
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_result
@@ -41,31 +43,41 @@ def evaluate_at_end(
     """Evaluate the last stage's teachers and student, and stages that neither is, beside each other; [] without ``evaluation``.
 
     Rows: the teachers, results of other earlier stages, the student, and (``evaluation.trivial``) the student before training
-    and the trivial answers.
+    and the trivial answers. A teacher that cannot be loaded any more leaves out its row, which a finished run does not need;
+    the results that lie there, which may have it, then stay as they are.
     """
     if run.evaluation is None:
         return []
-    models = {name: model.to(device) for name, model in _models(run, results).items()}
+    lost: dict[str, str] = {}
+    models = {name: model.to(device) for name, model in _models(run, results, lost).items()}
+    kept = bool(lost) and (folder / "evaluation.json").is_file()
+    for name, reason in lost.items():
+        text = f"{name} is not evaluated: {reason}{'. The evaluation.json of before stays' if kept else ''}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     labelled = next((stage.data.labelled[0] for stage in run.stages if stage.data.labelled), None)
     training_data = None if labelled is None else build("dataset", labelled.name, labelled.options)
-    with console.status("evaluating") as status:
+    with console.status("evaluating") as status, tempfile.TemporaryDirectory() as aside:
         return evaluate_run(
             run.evaluation,
-            folder,
+            Path(aside) if kept else folder,
             models,
             training_data=training_data,
             progress=lambda name, done: status.update(f"evaluating {name}: {done} images"),
         )
 
 
-def _models(run: RunConfig, results: Mapping[str, Path]) -> dict[str, DepthModel]:
+def _models(run: RunConfig, results: Mapping[str, Path], lost: dict[str, str]) -> dict[str, DepthModel]:
+    """Row name -> model; ``lost`` gets the rows, with the reason, of teachers whose files are gone."""
     last = run.stages[-1]
     assert run.evaluation is not None
     names = teacher_names(last.teachers)
     label = {name: "teacher" if len(names) == 1 else f"teacher {name}" for name in names}
-    models: dict[str, DepthModel] = {
-        label[name]: build_teacher(teacher, results) for name, teacher in zip(names, last.teachers, strict=True)
-    }
+    models: dict[str, DepthModel] = {}
+    for name, teacher in zip(names, last.teachers, strict=True):
+        try:
+            models[label[name]] = build_teacher(teacher, results)
+        except DadkitError as error:
+            lost[label[name]] = str(error)
     shown = {teacher.stage for teacher in last.teachers} | {last.name}
     space = load_protocol(run.evaluation.protocol, run.evaluation.data.name).space
     others = {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,8 +29,10 @@ from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, Ima
 from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.spaces import Space
 from dadkit.training.data import StageData
+from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.label_cache import CachedTeacher, are_fixed
 from dadkit.training.seeds import seed_everything
+from dadkit.training.shard import Rounds, ShardedEncoder, ShardedTeacher
 from dadkit.training.soundness import StageError, check_space, check_stage, unsound
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep, Labeller
@@ -43,9 +47,7 @@ trained yet: it is built with its initial weights, which is enough to plan with.
 _PROBE = 4096  # side of an image larger than any region, to ask a context sampler how many patches it gives
 
 
-def build_stage(
-    run: RunConfig, config: StageConfig, results: Results, device: torch.device, share: tuple[int, int] = (0, 1)
-) -> Stage:
+def build_stage(run: RunConfig, config: StageConfig, results: Results, device: torch.device, ranks: Ranks = ALONE) -> Stage:
     """Build one stage.
 
     Args:
@@ -53,22 +55,26 @@ def build_stage(
         config: the stage.
         results: name of each earlier stage -> its ``model.safetensors``, or a card of what it will be (see :data:`Results`).
         device: where the models go; on ``meta`` they have shapes and no memory.
-        share: (rank, count): which part of each batch this process reads.
+        ranks: the processes that train; this one reads its share of each batch.
 
     Raises:
         StageError: the parts do not fit together.
         dadkit.plugin.PluginError, dadkit.config.ConfigError, dadkit.errors.DataError: a part cannot be built.
     """
     assert config.student is not None
+    rounds = Rounds(ranks, device) if config.shard_teachers and device.type != "meta" else None
+    load = _build if rounds is None else rounds.load
     seed_everything(run.seed, config.name, "init")  # nothing may draw before the initial weights
     with torch.device("meta") if device.type == "meta" else nullcontext():
         student = build_student(config.student, results)
-        teachers = _labellers(config.teachers, results)
+        teachers = _labellers(config.teachers, results, load)
         named = config.losses.feature.reference
         follows = config.losses.feature.weight > 0 and isinstance(named, ReferenceConfig)
-        reference = build_reference(named, results) if follows else None
+        reference = load(lambda: build_reference(named, results)) if follows else None
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
+    if rounds is not None and (teachers or reference):
+        rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
     check_stage(
         terms,
@@ -85,10 +91,14 @@ def build_stage(
     if config.teacher_cache is not None:
         _check_cache(config, contexts, follows_teacher=terms.feature is not None and reference is None)
         teachers = [
-            _cached(teacher, source, config, share[1]) for teacher, source in zip(teachers, config.teachers, strict=True)
+            _cached(teacher, source, config, ranks.count) for teacher, source in zip(teachers, config.teachers, strict=True)
         ]
-    data = StageData(_streams(run, config, contexts, student.spec.space, device), workers=config.data.workers, share=share)
+    data = StageData(
+        _streams(run, config, contexts, student.spec.space, device), workers=config.data.workers, share=ranks.share
+    )
     for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
+        if isinstance(model, ShardedTeacher | ShardedEncoder):
+            continue  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
         model.to(device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -110,6 +120,7 @@ def build_stage(
         student_is_trained=config.student.stage is not None or student.head_is_trained,
         licenses=_licenses(config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])]),
         unsound=doubts,
+        rounds=rounds,
     )
 
 
@@ -147,14 +158,20 @@ def _card(result: Path | ModelCard) -> ModelCard:
     return result if isinstance(result, ModelCard) else read_card(result)
 
 
-def _labellers(configs: Sequence[TeacherConfig], results: Results) -> list[Labeller]:
+def _build(model: Callable[[], Any]) -> Any:
+    return model()
+
+
+def _labellers(configs: Sequence[TeacherConfig], results: Results, load: Callable[[Callable[[], Any]], Any]) -> list[Labeller]:
     """The teachers, each under a name of its own."""
     named = zip(teacher_names(configs), configs, strict=True)
-    return [Labeller(name, build_teacher(config, results), config.probability) for name, config in named]
+    return [Labeller(name, load(partial(build_teacher, config, results)), config.probability) for name, config in named]
 
 
 def _check_cache(config: StageConfig, contexts: ContextSampler, *, follows_teacher: bool) -> None:
     """Refuse to keep answers that would never be asked for again, or would not be complete."""
+    if config.shard_teachers:
+        raise StageError(f"stage '{config.name}': teacher_cache and shard_teachers exclude each other; leave one of them out")
     if not are_fixed(contexts):
         raise StageError(
             f"stage '{config.name}': teacher_cache is of no use with contexts '{config.contexts.name}', which show the teacher "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 
@@ -64,11 +65,14 @@ def calibrate_together(stage: Stage, batches: Iterator[Iteration], ranks: Ranks)
     if not ranks.several:
         return calibrate(stage, batches, parts=parts)
 
-    def measure() -> SourceScales:
+    scales: SourceScales | None = None
+    if ranks.main:
         with closing(stage.data.whole()) as data:
-            return calibrate(stage, data.iterations(0), parts=parts)[0]
-
-    return ranks.from_main(measure), batches
+            scales = calibrate(stage, data.iterations(0), parts=parts)[0]
+    stage.finish_asking()
+    found = ranks.from_main(lambda: scales)
+    assert found is not None
+    return found, batches
 
 
 def _take(batches: Iterator[Iteration], maps: int) -> list[Iteration]:
@@ -98,6 +102,7 @@ def _student_scale(
     was_training = student.training
     student.eval()
     for batch in batches:
-        meter.observe(step.predict(student, [batch.to(device)])[0].depth)
+        clean = replace(batch, student_images=batch.images)  # the maps that the teachers were measured on
+        meter.observe(step.predict(student, [clean.to(device)])[0].depth)
     student.train(was_training)
     return measured(meter, "the student")

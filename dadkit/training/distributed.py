@@ -82,7 +82,10 @@ class Ranks:
                 f"process {self.local} of this machine finds {torch.cuda.device_count()} GPUs; start no more processes than "
                 "that (--nproc-per-node), or train on the CPU with device=cpu"
             )
-        return torch.device(kind.type, self.local)
+        device = torch.device(kind.type, self.local)
+        if kind.type == "cuda":
+            torch.cuda.set_device(device)  # also where somebody else made the process group
+        return device
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank."""
@@ -192,6 +195,8 @@ def _connect() -> Ranks:
         if torch.cuda.is_available():
             backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        # No device_id: it would connect NCCL at once, which a run with device: cpu does not want, nor more processes than GPUs,
+        # who are to get a message of ours. Every collective here has tensors, which say the device; there is no barrier.
         with lost_peers():
             dist.init_process_group(backend)
     if dist.get_world_size() == 1:

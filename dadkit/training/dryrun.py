@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dadkit.config.schema import RunConfig, StageConfig
+from dadkit.config.schema_models import ReferenceConfig, StudentConfig
 from dadkit.loading import ModelCard, rebuild_options
 from dadkit.training.build import build_stage
+from dadkit.training.memory import Memory, estimate_memory
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.pairs import to_float
 from dadkit.training.stage import Stage
 
 __all__ = ["Memory", "ModelSize", "StagePlan", "plan_run"]
@@ -35,29 +36,6 @@ class ModelSize:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """An estimate, in bytes, of what a stage keeps on its device.
-
-    Attributes:
-        models: weights of student, teachers and reference.
-        optimiser: gradients, Adam's two moments, and the averaged weights if there are some.
-        activations: what the student's forward pass of one micro-batch keeps for the backward pass; None if the model cannot
-            be run without memory. Not counted are passing results, the teachers' own, and the losses'.
-        reason: why ``activations`` is None.
-    """
-
-    models: int
-    optimiser: int
-    activations: int | None
-    reason: str = ""
-
-    @property
-    def total(self) -> int:
-        """Everything known."""
-        return self.models + self.optimiser + (self.activations or 0)
-
-
-@dataclass(frozen=True)
 class StagePlan:
     """What a stage would do.
 
@@ -66,7 +44,7 @@ class StagePlan:
         iterations: optimiser steps.
         models: student first.
         terms: name -> weight of every term that is on.
-        shapes: name of each tensor of the first iteration -> its shape.
+        shapes: name of each tensor of the first iteration that is not empty -> its shape.
         images: unlabelled and labelled images of an iteration.
         micro: images of the largest micro-batch.
         seconds: reading of each of the first iterations, in this process.
@@ -102,11 +80,11 @@ def plan_run(run: RunConfig) -> Iterator[StagePlan]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*meta parameter.*no-op")  # weights are read, and have nowhere to go
             stage = build_stage(run, here, cards, _META)
-        yield _plan(stage)
+        yield _plan(run, stage)
         cards[config.name] = _card(config, stage, cards)
 
 
-def _plan(stage: Stage) -> StagePlan:
+def _plan(run: RunConfig, stage: Stage) -> StagePlan:
     batches, seconds = stage.data.iterations(0), list[float]()
     first: Iteration | None = None
     for _ in range(BATCHES):
@@ -115,23 +93,35 @@ def _plan(stage: Stage) -> StagePlan:
         seconds.append(time.monotonic() - begun)
         first = first or read
     assert first is not None
+    models = _models(stage)
     parts = list(micro_batches(first, stage.config.optim.accumulate))
     largest = max(parts, key=lambda part: sum(part.here))
     kinds = (("unlabelled", first.unlabelled), ("labelled", first.labelled))
     return StagePlan(
         name=stage.name,
         iterations=stage.iterations,
-        models=_models(stage),
+        models=models,
         terms=_terms(stage, first),
-        shapes={f"{kind}.{name}": tuple(t.shape) for kind, batch in kinds if batch is not None for name, t in batch.tensors()},
+        shapes={
+            f"{kind}.{name}": tuple(t.shape)
+            for kind, batch in kinds
+            if batch is not None
+            for name, t in batch.tensors()
+            if t.numel()
+        },
         images=first.counts,
         micro=sum(largest.here),
         seconds=seconds,
         unreadable=stage.data.unreadable,
-        memory=_memory(stage, largest),
+        memory=estimate_memory(stage, largest, _device(run.device), trained=models[0].trained),
         licenses=list(stage.licenses),
         unsound=list(stage.unsound),
     )
+
+
+def _device(name: str) -> torch.device:
+    """The kind of device whose rules the estimate follows. The machine that plans need not have it."""
+    return torch.device("cuda" if name.startswith("cuda") or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def _card(config: StageConfig, stage: Stage, cards: Mapping[str, ModelCard]) -> ModelCard:
@@ -151,12 +141,21 @@ def _models(stage: Stage) -> list[ModelSize]:
     if stage.config.optim.encoder_lr == 0:
         trained -= {id(p) for group in student.param_groups() if group["name"] == "encoder" for p in group["params"]}
     number = sum(p.numel() for p in student.parameters() if id(p) in trained)
-    found = [ModelSize("student", student.spec.name, str(student.spec.space), _count(student), number)]
+    config = stage.config
+    found = [ModelSize("student", _called(config.student), str(student.spec.space), _count(student), number)]
     found += [ModelSize("teacher", t.name, str(t.model.spec.space), _count(t.model)) for t in stage.step.teachers]
     reference = stage.step.reference
     if reference is not None:
-        found.append(ModelSize("reference", reference.spec.name, "features", _count(reference)))
+        follows = config.losses.feature.reference
+        called = reference.spec.name if isinstance(follows, str) else _called(follows)
+        found.append(ModelSize("reference", called, "features", _count(reference)))
     return found
+
+
+def _called(config: StudentConfig | ReferenceConfig | None) -> str:
+    """As the configuration calls a model: its registered name, or the stage that it comes from."""
+    assert config is not None
+    return config.name or f"stage:{config.stage}"
 
 
 def _count(model: nn.Module) -> int:
@@ -179,39 +178,3 @@ def _terms(stage: Stage, data: Iteration) -> dict[str, float]:
     for extra in terms.extra:
         on[f"extra/{extra.name}"] = extra.on == "both" or (labels if extra.on == "labels" else teachers)
     return {name: terms.weight(name) for name, there in on.items() if there}
-
-
-def _memory(stage: Stage, part: Iteration) -> Memory:
-    models: list[nn.Module] = [stage.student, *(teacher.model for teacher in stage.step.teachers)]
-    if stage.step.reference is not None:
-        models.append(stage.step.reference)
-    weights = sum(t.numel() * t.element_size() for m in models for t in [*m.parameters(), *m.buffers()])
-    trained = _models(stage)[0].trained
-    averaged = 4 * _count(stage.student) if stage.config.ema is not None else 0
-    try:
-        activations, reason = _activations(stage, part), ""
-    except (RuntimeError, NotImplementedError) as error:  # an operation that needs values
-        activations, reason = None, str(error).splitlines()[0]
-    return Memory(weights, 12 * trained + averaged, activations, reason)
-
-
-def _activations(stage: Stage, part: Iteration) -> int:
-    """Bytes that the student's forward pass keeps for the backward pass; half of them under bf16, about."""
-    own = {t.untyped_storage()._cdata for t in [*stage.student.parameters(), *stage.student.buffers()]}
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        alive.append(tensor)  # a storage that is freed may lend its address to another one
-        return tensor
-
-    alive: list[Tensor] = []
-    views = torch.cat([batch.student_images for batch in (part.unlabelled, part.labelled) if batch is not None])
-    images = to_float(views.to(_META))
-    stage.student.train()
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        stage.student(images)
-    total = sum(kept.values())
-    return total // 2 if stage.config.precision == "bf16" else total

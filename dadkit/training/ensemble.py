@@ -91,7 +91,7 @@ def label_with(
     if isinstance(drawn, int):
         return ask(drawn, everyone, rows)
     if drawn is None:
-        return average([ask(index, everyone, rows) for index in range(len(teachers))])
+        return average([ask(index, everyone, rows) for index in range(len(teachers))], space)
     if len(set(drawn)) == 1:
         return ask(drawn[0], everyone, rows)
     parts = []
@@ -105,7 +105,7 @@ def label_with(
 def drawn_scale(teachers: Sequence[Labeller], drawn: Drawn, scales: SourceScales) -> float | Tensor:
     """What brings the labels to the student's magnitude: a number, or (B,) where each image has its own teacher."""
     if drawn is None:
-        return scales.student  # averaged maps have a deviation of about 1
+        return scales.student  # averaged maps have a deviation of about 1; metric ones, which are not scaled, their own
     if isinstance(drawn, int):
         return scales.factor(teachers[drawn].name)
     return tensor([scales.factor(teachers[index].name) for index in drawn])

@@ -40,8 +40,9 @@ def are_fixed(contexts: ContextSampler) -> bool:
 class CachedTeacher(Teacher):
     """A teacher that is asked once about the same pixels. Feature taps are not kept, nor answered.
 
-    A batch of which one answer is missing is asked as a whole, since the last bits of an answer may depend on the size of the
-    batch; so a run that goes on after a kill gets the answers that it would have got.
+    The last bits of an answer may depend on the size of the batch. So a batch of which one answer is missing is asked as a
+    whole, as it would be without a cache, and what was kept of the others is answered all the same: a run that goes on after a
+    kill finds more files than it would have found, and must get the same answers.
 
     Args:
         model: the teacher.
@@ -69,16 +70,18 @@ class CachedTeacher(Teacher):
             self._prefix = self._describe()
             self._room = self._max_bytes - sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
         paths = self._paths(images)
-        kept = _read(paths)
-        if kept is not None:
+        kept = [_read(path) for path in paths]
+        answer = None
+        if any(one is None for one in kept):
+            self.misses += len(paths)
+            answer = self.model(images)
+            self._write(paths, answer)
+        else:
             self.hits += len(paths)
-            depth, valid = (torch.stack(maps).to(images.device) if maps else None for maps in kept)
-            assert depth is not None
-            return Prediction(depth, self.spec.space, valid)
-        self.misses += len(paths)
-        answer = self.model(images)
-        self._write(paths, answer)
-        return Prediction(answer.depth, answer.space, answer.valid)
+        given = (None, None) if answer is None else (answer.depth, answer.valid)
+        depth = _joined(kept, given[0], "depth", images)
+        assert depth is not None
+        return Prediction(depth, self.spec.space, _joined(kept, given[1], "valid", depth))
 
     def _describe(self) -> bytes:
         """Hash of everything but the pixels."""
@@ -112,18 +115,27 @@ class CachedTeacher(Teacher):
             self._room -= size
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[Tensor], list[Tensor]] | None:
-    """The kept maps and masks (none if everything is valid), or None if one is missing or damaged."""
-    found: list[dict[str, Tensor]] = []
-    for path in paths:
-        try:
-            found.append(load_file(path))
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError):
-            path.unlink(missing_ok=True)
-            return None
-    if not all("depth" in answer for answer in found):
+def _read(path: Path) -> Mapping[str, Tensor] | None:
+    """What was kept of one image: ``depth``, and ``valid`` unless all of it is; None if it is missing or damaged."""
+    try:
+        found: Mapping[str, Tensor] = load_file(path)
+    except FileNotFoundError:
         return None
-    valid = [answer["valid"] for answer in found if "valid" in answer]
-    return [answer["depth"] for answer in found], (valid if len(valid) == len(found) else [])
+    except (OSError, SafetensorError):
+        path.unlink(missing_ok=True)
+        return None
+    return found if "depth" in found else None
+
+
+def _joined(kept: Sequence[Mapping[str, Tensor] | None], fresh: Tensor | None, name: str, like: Tensor) -> Tensor | None:
+    """The maps called ``name`` (B, 1, H, W), an image's kept one before its fresh one; None where nobody gives any.
+
+    Who gives no ``valid`` says that every pixel of ``like`` is.
+    """
+    if fresh is None and not any(one is not None and name in one for one in kept):
+        return None
+    rows = []
+    for index, one in enumerate(kept):
+        row = one.get(name) if one is not None else None if fresh is None else fresh[index]
+        rows.append(torch.ones_like(like[index], dtype=torch.bool) if row is None else row.to(like.device))
+    return torch.stack(rows)

@@ -81,12 +81,13 @@ def gather(parts: Sequence[tuple[PseudoLabels, Sequence[int], Sequence[int]]]) -
     )
 
 
-def average(labels: Sequence[PseudoLabels]) -> PseudoLabels:
+def average(labels: Sequence[PseudoLabels], space: Space) -> PseudoLabels:
     """The mean of several teachers' labels, for ablations: Distill Any Depth (Table 4) shows that it fails.
 
     Every map is normalised by its median and deviation, and at each pixel teacher T weighs exp(-mean |N_T - N_T'|) over the
     other teachers T', so that who disagrees with the others counts less (for two teachers: the plain mean). The paper does not
-    give its rule. A pixel counts where all teachers' masks agree.
+    give its rule. The mean is one of normalised maps, except in metric space: metres need no common scale, and must not lose
+    theirs. A pixel counts where all teachers' masks agree.
     """
 
     def mean(values: Sequence[Tensor | None], masks: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
@@ -96,10 +97,11 @@ def average(labels: Sequence[PseudoLabels]) -> PseudoLabels:
             return None, None
         valid = torch.stack(given).all(0)
         flat = valid.flatten(0, 1)
-        normal = torch.stack([normalize(value.flatten(0, 1), flat)[:, 0] for value in maps])  # (T, M, h, w)
+        stacked = torch.stack([value.flatten(0, 1) for value in maps])  # (T, M, h, w)
+        normal = torch.stack([normalize(value, flat)[:, 0] for value in stacked])
         apart = (normal[:, None] - normal[None]).abs().sum(1) / max(1, len(maps) - 1)
         weight = torch.exp(-apart)
-        combined = (weight * normal).sum(0) / weight.sum(0)
+        combined = (weight * (stacked if space is Space.METRIC else normal)).sum(0) / weight.sum(0)
         return combined.where(flat, 0).view_as(maps[0]), valid
 
     return PseudoLabels(

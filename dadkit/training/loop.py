@@ -18,6 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from dadkit.interfaces import DepthModel, Student
+from dadkit.training.batch_norm import explained_batch_norm
 from dadkit.training.calibration import calibrate_together
 from dadkit.training.checkpoint import Checkpoints, contiguous_state
 from dadkit.training.distributed import ALONE, Ranks
@@ -134,26 +135,30 @@ class Trainer:
 
     def _backward(self, index: int, data: Iteration, drawn: Drawn) -> dict[str, Tensor]:
         """Gradients of this process's share of an iteration, in as many micro-batches as are accumulated."""
-        values: dict[str, Tensor] = {}
+        stage, values = self.stage, dict[str, Tensor]()
         parts = list(micro_batches(data, self.config.optim.accumulate))
         before = self.ranks.rank * self.config.optim.accumulate
         for number, part in enumerate(parts):
             # What dropout and drop-path draw from.
-            seed_everything(self.stage.seed, self.stage.name, "step", index, before + number)
-            part = part.to(self.stage.device)
-            result = self.step(
-                self.forward,
-                part.unlabelled,
-                part.labelled,
-                teacher=drawn[part.first : part.first + part.here[0]] if isinstance(drawn, tuple) else drawn,
-                images=data.counts,
-                with_stats=self._due(index + 1, self.config.log_every),
-            )
+            seed_everything(stage.seed, stage.name, "step", index, before + number)
+            part = part.to(stage.device)
+            with explained_batch_norm(part, self.config, self.ranks.count):
+                result = self.step(
+                    self.forward,
+                    part.unlabelled,
+                    part.labelled,
+                    teacher=drawn[part.first : part.first + part.here[0]] if isinstance(drawn, tuple) else drawn,
+                    images=data.counts,
+                    with_stats=self._due(index + 1, self.config.log_every),
+                )
             if number == len(parts) - 1:
+                stage.finish_asking()
                 self.exchange.expect()
             result.total.backward()
             for name, value in result.named().items():
                 values[name] = values[name] + value if name in values else value
+        if not parts:
+            stage.finish_asking()
         return values
 
     def _after(self, done: int) -> None:
@@ -161,15 +166,21 @@ class Trainer:
         self.log.advance(done)
         if self._due(done, self.config.log_every):
             self._write(done)
-        if self.ranks.main and self._due(done, self.config.sample_every):
-            picture = draw_samples(self.step, self._model, self.stage.data.preview(), self.stage.device)
-            if picture is not None:
-                self.log.picture(done, picture)
+        if self._due(done, self.config.sample_every):
+            self._draw(done)
         validated = self.validate is not None and self._due(done, self.config.validate_every)
         if validated or self._due(done, self.config.checkpoint_every):
             self._save(done)
         if validated:
             self._validate(done)
+
+    def _draw(self, done: int) -> None:
+        """The sample grid, by rank 0."""
+        stage = self.stage
+        picture = draw_samples(self.step, self._model, stage.data.preview(), stage.device) if self.ranks.main else None
+        stage.finish_asking()
+        if picture is not None:
+            self.log.picture(done, picture)
 
     def _due(self, done: int, every: int | None) -> bool:
         return every is not None and (done % every == 0 or done == self.stage.iterations)

@@ -28,7 +28,7 @@ class MapPair:
         scale: what brings the target to the student's magnitude: gamma / c of its source (see ``scale.py``); (R,) where rows
             have sources of their own.
         weights: (R,) the rows' shares of their images, where those are cut into regions (see ``regions.py``).
-        intrinsics: (R, 3, 3) of the targets' cameras in pixels of the map, where the data know them.
+        intrinsics, frames: (R, 3, 3) of the targets' images, where the data know them; as in ``Batch``.
         labelled: the target is true depth.
         raw: the main term compares values, not normalised ones; gradients are then matched raw too, and no anchor is needed.
         slopes: gradients are matched on this pair.
@@ -42,6 +42,7 @@ class MapPair:
     scale: float | Tensor = 1.0
     weights: Tensor | None = None
     intrinsics: Tensor | None = None
+    frames: Tensor | None = None
     labelled: bool = False
     raw: bool = False
     slopes: bool = True

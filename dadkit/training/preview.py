@@ -39,14 +39,17 @@ def draw_samples(step: DistillationStep, model: Student, data: Iteration, device
     assert target is not None
     assert mask is not None
     boxes: Sequence[Tensor] | Tensor = first.boxes
+    clean = first.images
     if first.pasted is not None:  # what each pixel of a mixed view is compared with, and the border of what was pasted
         target, mask = paste(target, first.pasted), paste(mask, first.pasted)
+        clean = paste(clean, first.pasted)
         boxes = _drawn_boxes(first.boxes, first.pasted)
     was_training = model.training
     model.eval()
     student = step.predict(model, [first])[0].depth
     model.train(was_training)
-    return sample_grid(first.student_images, boxes, target, mask, student, space=step.space, source=source)
+    perturbed = clean if not torch.equal(clean, first.student_images) else None
+    return sample_grid(first.student_images, boxes, target, mask, student, space=step.space, source=source, clean=perturbed)
 
 
 def _drawn_boxes(boxes: Tensor, pasted: Tensor) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """What a stage was begun with and how it ended, on disk: the reason why a rerun goes on, skips, or refuses.
 
-``stage.json`` is written before the first iteration: the part of the configuration that the result depends on, and its hash.
-Running again with the same goes on or skips; another one is refused, since the stage's files would then tell two stories.
+``stage.json`` is written before the first iteration: the part of the configuration that the result depends on, what was in the
+weight files that its models were built from, and a hash of both. Running again with the same goes on or skips; another
+configuration, or a file whose content changed, is refused, since the stage's files would then tell two stories.
 ``done.json`` is written after everything else.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from dadkit.errors import DadkitError
 from dadkit.files import write_text
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.folder import RunFolder, StageFolder
+from dadkit.training.weight_files import Notes, changes, describe, look_again, named_files
 
-__all__ = ["ConfigChangedError", "StageRecord", "begin", "check_begun", "fingerprint", "finish", "read_done"]
+__all__ = ["ConfigChangedError", "StageRecord", "begin", "check_begun", "fingerprint", "finish", "note_weights", "read_done"]
 
-WITHOUT_EFFECT = frozenset({"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite", "teacher_cache"})
+WITHOUT_EFFECT = frozenset(
+    {"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite", "teacher_cache", "shard_teachers"}
+)
 """Keys of a stage that may change between two sessions: the weights do not depend on them."""
 
 DATA_WITHOUT_EFFECT = frozenset({"workers", "max_error_rate"})
@@ -108,22 +112,67 @@ def _builds_on(config: StageConfig) -> list[str]:
 def begin(folder: StageFolder, found: Mapping[str, Any]) -> str:
     """Note what the stage is trained with, or check that it is what the stage was begun with. Returns its hash.
 
+    Weight files that were noted (:func:`note_weights`) are looked at again; those that are gone are no obstacle.
+
     Raises:
         ConfigChangedError: it is not; the message lists the differences and says what to do.
     """
-    if folder.begun.is_file() and (folder.done.is_file() or any(folder.checkpoints.glob("step-*"))):
-        before = json.loads(folder.begun.read_text())["trained_with"]
-        changes = list(_differences(before, dict(found)))
-        if changes:
-            shown = "\n  ".join(f"{path}: {_short(old)} -> {_short(new)}" for path, old, new in changes)
-            raise ConfigChangedError(
-                f"stage '{folder.path.name}' in {folder.path.parent.parent} was begun with another configuration:\n  {shown}\n"
-                "Take the change back to go on with it, give the run another name (name=…), train this stage again by removing "
-                f"{folder.path}, or the whole run with --fresh"
-            )
-    else:  # never begun, or it failed before its first checkpoint
-        write_text(folder.begun, json.dumps({"hash": _hash(found), "trained_with": found}, indent=2) + "\n")
-    return _hash(found)
+    if not (folder.begun.is_file() and _has_weights(folder)):  # never begun, or it failed before its first checkpoint
+        return _write(folder, found)
+    before = json.loads(folder.begun.read_text())
+    noted: Notes = before.get("weights", {})
+    now = look_again(noted)
+    differing = [(path, _short(old), _short(new)) for path, old, new in _differences(before["trained_with"], dict(found))]
+    _refuse(folder, [*differing, *changes(noted, now)])
+    if now != noted:  # the same content, copied or touched: next time it need not be read
+        return _write(folder, before["trained_with"], now)
+    return str(before["hash"])
+
+
+def note_weights(folder: StageFolder, config: StageConfig, files: Mapping[str, Path], results: Mapping[str, Path]) -> str:
+    """Note what is in the files that the stage's models were built from, or check that it is what it was. Returns the hash.
+
+    Args:
+        folder: the stage's, in which :func:`begin` was called.
+        config: the stage's.
+        files: name -> path of all that were read.
+        results: earlier stages' results, which :func:`fingerprint` has among them already.
+
+    Raises:
+        ConfigChangedError: it has changed since the last checkpoint.
+    """
+    own = {path.resolve() for path in results.values()}
+    used = {name: file for name, file in {**named_files(config), **files}.items() if file.resolve() not in own}
+    before = json.loads(folder.begun.read_text())
+    noted: Notes | None = before.get("weights")
+    now = describe(used, noted)
+    if noted is not None and _has_weights(folder):
+        _refuse(folder, list(changes(noted, now)))
+    return _write(folder, before["trained_with"], now)
+
+
+def _has_weights(folder: StageFolder) -> bool:
+    """Whether there is anything that was trained."""
+    return folder.done.is_file() or any(folder.checkpoints.glob("step-*"))
+
+
+def _refuse(folder: StageFolder, differing: Sequence[tuple[str, str, str]]) -> None:
+    if not differing:
+        return
+    shown = "\n  ".join(f"{what}: {old} -> {new}" for what, old, new in differing)
+    raise ConfigChangedError(
+        f"stage '{folder.path.name}' in {folder.path.parent.parent} was begun with another configuration:\n  {shown}\n"
+        "Take the change back to go on with it, give the run another name (name=…), train this stage again by removing "
+        f"{folder.path}, or the whole run with --fresh"
+    )
+
+
+def _write(folder: StageFolder, found: Mapping[str, Any], weights: Notes | None = None) -> str:
+    contents = {name: note["sha256"] for name, note in (weights or {}).items()}
+    digest = _hash({**found, "weights": contents} if contents else found)
+    noted = {} if weights is None else {"weights": weights}
+    write_text(folder.begun, json.dumps({"hash": digest, "trained_with": found, **noted}, indent=2) + "\n")
+    return digest
 
 
 def read_done(folder: StageFolder, digest: str) -> StageRecord | None:

@@ -30,10 +30,11 @@ from dadkit.training.lock import lock
 from dadkit.training.log.progress import duration
 from dadkit.training.loop import Trainer
 from dadkit.training.provenance import component_versions, describe_run, run_components
-from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, read_done
+from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, note_weights, read_done
 from dadkit.training.result import make_card, write_result
 from dadkit.training.soundness import StageError, advice, check_space
 from dadkit.training.stage import Outcome, Stage
+from dadkit.weights.used import noted_files
 
 __all__ = ["RunResult", "train"]
 
@@ -145,11 +146,13 @@ class _Runner:
 
     def _stage(self, index: int, config: StageConfig) -> StageRecord:
         files = self.folder.stage(config.name)
-        digest, record = self.ranks.from_main(lambda: self._look(files, config))
+        record = self.ranks.from_main(lambda: self._look(files, config))
         if record is not None:
             self._say(f"{config.name}: finished before, in {duration(record.seconds)}")
             return record
-        stage = build_stage(self.run, config, self.results, self.device, self.ranks.share)
+        with noted_files() as used:
+            stage = build_stage(self.run, config, self.results, self.device, self.ranks)
+        digest = self.ranks.from_main(lambda: note_weights(files, config, used, self.results))
         if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
             protocol = load_protocol(self.run.evaluation.protocol, self.run.evaluation.data.name)
             what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
@@ -162,10 +165,9 @@ class _Runner:
         outcome = Trainer(stage, self.folder, self.console, validate, self.ranks).train()
         return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
 
-    def _look(self, files: StageFolder, config: StageConfig) -> tuple[str, StageRecord | None]:
-        """The hash of what the stage is trained with; its record if it is finished."""
-        digest = begin(files, fingerprint(self.run, config, self.results))
-        return digest, read_done(files, digest)
+    def _look(self, files: StageFolder, config: StageConfig) -> StageRecord | None:
+        """The stage's record if it is finished with this configuration."""
+        return read_done(files, begin(files, fingerprint(self.run, config, self.results)))
 
     def _finish(self, index: int, digest: str, stage: Stage, outcome: Outcome) -> StageRecord:
         """Write the stage's result."""
@@ -226,6 +228,11 @@ def _check(run: RunConfig, ranks: Ranks) -> None:
             raise StageError(
                 f"stage '{stage.name}': batch_size {stage.batch_size} leaves some of the {ranks.count} processes without an "
                 "image; it counts the images of all processes together"
+            )
+        if stage.shard_teachers and not ranks.several:
+            raise StageError(
+                f"stage '{stage.name}': shard_teachers spreads the teachers over several processes, and there is one; start "
+                "them with torchrun --nproc-per-node=…, or leave it out (shard_teachers=false)"
             )
         if stage.validate_every is not None and run.evaluation is None:
             raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")

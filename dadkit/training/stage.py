@@ -12,6 +12,7 @@ from dadkit.config.schema import StageConfig
 from dadkit.interfaces import Student
 from dadkit.spaces import Space
 from dadkit.training.data import StageData
+from dadkit.training.shard import Rounds
 from dadkit.training.step import DistillationStep
 
 __all__ = ["Outcome", "Stage"]
@@ -32,6 +33,7 @@ class Stage:
         student_is_trained: its head came with trained weights, so the anchor keeps the student's own magnitude.
         licenses: of all weights that go into the result.
         unsound: combinations that ``allow_unsound`` permits.
+        rounds: how the processes ask teachers that are spread over them; None if there are none.
     """
 
     config: StageConfig
@@ -44,11 +46,17 @@ class Stage:
     student_is_trained: bool = False
     licenses: Sequence[str] = ()
     unsound: Sequence[str] = ()
+    rounds: Rounds | None = None
 
     @property
     def needs_scales(self) -> bool:
         """Whether the sources' typical magnitudes must be measured before the first step; metric students have theirs."""
         return self.step.terms.needs_scales and self.step.space is not Space.METRIC
+
+    def finish_asking(self) -> None:
+        """Wait until no process asks a teacher any more, where teachers are spread over them; before all go on together."""
+        if self.rounds is not None:
+            self.rounds.close()
 
     @property
     def name(self) -> str:

@@ -114,11 +114,13 @@ class DistillationStep(nn.Module):
         """
         batches = [batch for batch in (unlabelled, labelled) if batch is not None]
         per_kind = images or (len(unlabelled or ()), len(labelled or ()))
+        # Before the student, whose forward pass keeps much in memory: the teachers' passing results then do not lie beside it.
+        seen = self._asked(unlabelled, teacher)
         predictions = self.predict(student, batches)
         values: dict[str, Tensor] = {}
         pairs: list[MapPair] = []
         if unlabelled is not None:
-            pairs += self._unlabelled(values, predictions[0], unlabelled, teacher, len(unlabelled) / per_kind[0])
+            pairs += self._unlabelled(values, predictions[0], unlabelled, teacher, seen, len(unlabelled) / per_kind[0])
         if labelled is not None:
             pairs.append(self._labelled(values, predictions[-1], labelled, len(labelled) / per_kind[1]))
         for pair in pairs:
@@ -171,16 +173,26 @@ class DistillationStep(nn.Module):
             prediction = student(to_float(views))
         return split_prediction(prediction, [len(batch) for batch in batches])
 
+    def _asked(self, batch: Batch | None, teacher: Drawn) -> PseudoLabels:
+        """All labels that the terms want of the unlabelled images."""
+        if batch is None or not self.teachers:
+            return PseudoLabels()
+        return self.label(batch, teacher, rows=mixed_rows(batch.pasted, len(batch))[0])
+
     def _unlabelled(
-        self, values: dict[str, Tensor], student: Prediction, batch: Batch, teacher: Drawn, share: float
+        self,
+        values: dict[str, Tensor],
+        student: Prediction,
+        batch: Batch,
+        teacher: Drawn,
+        seen: PseudoLabels,
+        share: float,
     ) -> list[MapPair]:
         """L_sc, L_lg and L_feat. Returns the pairs that the other terms take: the regions, the patches, or both."""
         terms = self.terms
         unmixed, mixed = mixed_rows(batch.pasted, len(batch))
-        seen = PseudoLabels()
         scale: float | Tensor = 1.0
         if self.teachers:
-            seen = self.label(batch, teacher, rows=unmixed)
             scale = drawn_scale(self.teachers, teacher, self.scales)
             scale = scale.to(batch.images.device) if isinstance(scale, Tensor) else scale
         pairs: list[MapPair] = []
@@ -196,6 +208,7 @@ class DistillationStep(nn.Module):
                 len(batch),
                 scale,
                 intrinsics=batch.intrinsics,
+                frames=batch.frames,
                 raw=terms.shared is not None and terms.shared.raw,
                 slopes=not terms.gradient_on_patches,
             )
@@ -222,6 +235,7 @@ class DistillationStep(nn.Module):
             len(batch),
             self.scales.factor(LABELS),
             intrinsics=batch.intrinsics,
+            frames=batch.frames,
             labelled=True,
             raw=term is not None and term.raw,
         )
@@ -283,4 +297,5 @@ def _by_region(pair: MapPair, batch: Batch, mixed: Sequence[int]) -> MapPair:
         scale=pair.scale[regions.source] if isinstance(pair.scale, Tensor) else pair.scale,
         weights=regions.weight,
         intrinsics=None if pair.intrinsics is None else pair.intrinsics[regions.source],
+        frames=None if pair.frames is None else pair.frames[regions.source],
     )

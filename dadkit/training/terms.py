@@ -88,11 +88,21 @@ class FeatureTerm:
     adapter: nn.Linear | None = None
 
     def compare(self, student: Mapping[str, Tensor], reference: Mapping[str, Tensor], view: tuple[int, int]) -> Tensor:
-        """The loss of the student's features against the reference's, seen on views of (height, width)."""
+        """The loss of the student's features against the reference's, seen on views of (height, width).
+
+        Raises:
+            StageError: the loss compares places, and the reference's features have only one.
+        """
         tokens = align_features(student[self.student_tap], reference[self.reference_tap], view, self.adapter)
         if self.loss == "cosine":
             return feature_alignment_loss(*tokens, cos_threshold=self.cos_threshold)
         own, wanted = (to_grid(part, view) for part in tokens)
+        if self.loss != "spatial-kl" and own.shape[-2:].numel() == 1:
+            raise StageError(
+                f"losses.feature.loss: {self.loss} compares the places of a feature map, but the tap '{self.reference_tap}' of "
+                f"the reference has a single one on views of {view[0]} x {view[1]} pixels, so the loss would always be 0; name "
+                "a finer tap (losses.feature.student_tap, reference_tap), take larger views, or loss: spatial-kl or cosine"
+            )
         match self.loss:
             case "channel-kl" | "channel-mse":
                 divergence: Divergence = "kl" if self.loss == "channel-kl" else "mse"
@@ -110,7 +120,7 @@ class ExtraTerm:
     Attributes:
         name: the registered name, or what the loss calls itself by its attribute ``label``.
         weight: factor in the total.
-        loss: it may also take the keywords ``intrinsics``, (B, 3, 3) or None, and ``space``.
+        loss: it may also take the keywords ``intrinsics`` and ``frames``, (B, 3, 3) or None as in ``Batch``, and ``space``.
         on: ``teachers``: pseudo-labels only, ``labels``: true depth only, ``both``.
     """
 
@@ -130,7 +140,8 @@ class ExtraTerm:
         return losses[0] if pair.weights is None else (pair.weights * torch.stack(losses)).sum() / pair.images
 
     def _call(self, pair: MapPair, rows: slice, space: Space) -> Tensor:
-        known = {"intrinsics": None if pair.intrinsics is None else pair.intrinsics[rows], "space": str(space)}
+        cameras = {"intrinsics": pair.intrinsics, "frames": pair.frames}
+        known = {"space": str(space), **{name: None if x is None else x[rows] for name, x in cameras.items()}}
         wanted = _keywords(self.loss)
         maps = (pair.pred[rows], pair.scaled_target[rows], pair.mask[rows])
         return self.loss(*maps, **{name: value for name, value in known.items() if name in wanted})

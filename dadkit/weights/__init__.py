@@ -1,4 +1,4 @@
-"""Reading weight files, and loading them whole or not at all. For the authors of model plugins.
+"""Reading weight files, renaming what is in them, and loading them whole or not at all. For the authors of model plugins.
 
 A checkpoint that fits only partly is the most expensive mistake of this field: the model runs, and its numbers are wrong.
 So there is no ``strict=False`` here: what may be missing is named by the caller, and everything else is an error.
@@ -8,15 +8,23 @@ from dadkit.weights.checksums import checksum_problem
 from dadkit.weights.errors import WeightsError
 from dadkit.weights.families import Family, recognise
 from dadkit.weights.reading import read_config, read_weights
+from dadkit.weights.renaming import Place, Rule, assemble, compile_rules, locate
 from dadkit.weights.sources import find_file
 from dadkit.weights.strict import load_strict
+from dadkit.weights.used import note_file
 
 __all__ = [
     "Family",
+    "Place",
+    "Rule",
     "WeightsError",
+    "assemble",
     "checksum_problem",
+    "compile_rules",
     "find_file",
     "load_strict",
+    "locate",
+    "note_file",
     "read_config",
     "read_weights",
     "recognise",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dadkit.weights.errors import WeightsError
+from dadkit.weights.errors import WeightsError, first_line
 
-__all__ = ["Address", "download", "parse"]
+__all__ = ["Address", "cached", "commit_of", "download", "name_of", "parse"]
 
 # One slash too, since a Path swallows the other.
 _SCHEME = re.compile(r"hf:/{1,2}(?!/)")
@@ -73,6 +73,32 @@ def download(address: Address, names: Sequence[str]) -> Path:
     raise WeightsError(_explain(address, wanted, failures)) from failures[-1]
 
 
+def cached(address: Address) -> Path | None:
+    """The file that the cache holds under an address that names one, or None. Asks nobody."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(address.repo, address.file or "", revision=address.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def name_of(address: Address, file: Path) -> str:
+    """The whole address of a downloaded file, whether or not ``address`` named it."""
+    if address.file:
+        return str(address)
+    return str(Address(address.repo, "/".join(_in_snapshot(file)[1:]) or file.name, address.revision))
+
+
+def commit_of(file: Path) -> str | None:
+    """The commit that a file of the cache is from; None for any other file."""
+    return next(iter(_in_snapshot(file)), None)
+
+
+def _in_snapshot(file: Path) -> tuple[str, ...]:
+    """(commit, …, name) of a file of the cache, which lies in ``snapshots/COMMIT``; empty for any other."""
+    parts = file.parts
+    return parts[parts.index("snapshots") + 1 :] if "snapshots" in parts else ()
+
+
 def _fetch(address: Address, name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
@@ -108,8 +134,8 @@ def _explain(address: Address, wanted: Sequence[str], failures: Sequence[Excepti
     if isinstance(last, errors.RepositoryNotFoundError):
         return f"{address}: no such repository, or a private one; check the name at {page}, or log in with `hf auth login`"
     if isinstance(last, errors.HFValidationError):
-        return f"{address}: '{address.repo}' cannot be the name of a repository: {_first_line(last)}"
-    return f"{address}: the download failed: {type(last).__name__}: {_first_line(last)}"
+        return f"{address}: '{address.repo}' cannot be the name of a repository: {first_line(last)}"
+    return f"{address}: the download failed: {type(last).__name__}: {first_line(last)}"
 
 
 def _listing(address: Address) -> str:
@@ -122,7 +148,3 @@ def _listing(address: Address) -> str:
         return ""
     weights = [name for name in files if name.endswith((".safetensors", ".pth", ".pt", ".bin", ".ckpt"))]
     return ", ".join(weights[:8]) + (f", … and {len(weights) - 8} more" if len(weights) > 8 else "")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dadkit.weights import hub
 from dadkit.weights.checksums import checksum_problem
-from dadkit.weights.errors import WeightsError
+from dadkit.weights.errors import WeightsError, first_line
 from dadkit.weights.sources import WEIGHT_NAMES, find_file
 
 __all__ = ["read_config", "read_weights", "some"]
@@ -108,14 +108,10 @@ def _open(file: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{file} holds more than tensors, or is no torch.save file; dadkit runs no code from weight files. If you trust "
-            f"it, read it once with torch.load(…, weights_only=False) and save its state dict alone. ({_first_line(error)})"
+            f"it, read it once with torch.load(…, weights_only=False) and save its state dict alone. ({first_line(error)})"
         ) from error
     except Exception as error:  # damaged files raise whatever their reader stumbles over: zip, EOF, key, JSON errors
-        raise WeightsError(f"cannot read {file}: {type(error).__name__}: {_first_line(error)}") from error
+        raise WeightsError(f"cannot read {file}: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{file} holds a {type(state).__name__}, not a state dict")
     return state
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]

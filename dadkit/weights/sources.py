@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dadkit.weights import hub
 from dadkit.weights.errors import WeightsError
+from dadkit.weights.used import note_file
 
 __all__ = ["WEIGHT_NAMES", "find_file"]
 
@@ -30,15 +31,18 @@ def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
     """
     address = hub.parse(source)
     if address is not None:
-        return hub.download(address, names)
+        file = hub.download(address, names)
+        note_file(hub.name_of(address, file), file)
+        return file
     path = Path(source).expanduser()
     if path.is_dir():
-        return _in_folder(path, names)
-    if not path.is_file():
+        path = _in_folder(path, names)
+    elif not path.is_file():
         raise WeightsError(
             f"no weight file at {path}; give the path of a .safetensors or .pth file, a folder that holds one, "
             "hf://ORG/NAME, or `none` for random weights"
         )
+    note_file(path, path)
     return path
 
 

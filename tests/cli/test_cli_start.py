@@ -21,20 +21,6 @@ PLUGINS = {"dadkit_dav2", "dadkit_topformer"}
 
 
 @pytest.fixture
-def dadkit(capsys, monkeypatch):
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
 def command(monkeypatch):
     """Put a function into the table as the command ``trial``."""
 

@@ -47,6 +47,17 @@ def test_a_default_leaves_a_stage_with_its_own_value_alone(load: Load) -> None:
     assert [stage.optim.lr for stage in run.stages] == [0.5, 1e-3]
 
 
+def test_options_of_the_component_that_a_name_replaced_are_explained(load: Load, problems: Problems, small: str) -> None:
+    file = small + "losses: {shared: {normalizer: {name: hybrid, options: {segments: [1, 2]}}}}\n"
+    (problem,) = problems(file, "losses.shared.normalizer.name=global")
+    assert "unknown key" in problem
+    assert problem.endswith("the override 'losses.shared.normalizer={name: global}' takes this one without them)")
+    run = load(file, "losses.shared.normalizer={name: global}")
+    assert run.stages[0].losses.shared.normalizer.name == "global"
+    (own,) = problems(small, "losses.shared.normalizer={name: global, options: {segments: [1]}}")
+    assert "another component" not in own
+
+
 def test_an_override_that_changes_nothing_is_an_error(load: Load, problems: Problems) -> None:
     text = TWO.replace("- name: first\n", "- name: first\n    optim: {lr: 1e-2}\n")
     assert problems(text, "optim.lr=0.5") == [

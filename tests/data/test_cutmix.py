@@ -105,6 +105,7 @@ def test_a_stream_is_mixed_the_same_way_however_it_is_read():
         straight = [next(here) for _ in range(3)]
         read = [next(there) for _ in range(3)]
         assert any(batch.pasted.any() for batch in straight)
+        assert not torch.equal(straight[0].pasted, straight[1].pasted), "every batch has rectangles of its own"
         for a, b in zip(straight, read, strict=True):
             assert all(torch.equal(x, y) for (_, x), (_, y) in zip(a.tensors(), b.tensors(), strict=True))
         with stream(0) as resumed:

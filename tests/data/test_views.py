@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,26 @@ def test_the_camera_of_the_view_projects_to_the_same_pixels(flip: bool) -> None:
     x = (u / w - 7) * 48 / 60
     assert found[0] / found[2] == pytest.approx(float(48 - x if flip else x), rel=1e-5)
     assert found[1] / found[2] == pytest.approx(float((v / w - 9) * 35 / 70), rel=1e-5)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_frame_says_where_the_whole_image_lies(flip: bool) -> None:
+    sample = noise(80, 120)
+    view = cut(sample, contexts((20, 10, 80, 70), view=(30, 60)), flip=flip)
+    for u, v, x, y in ((-1, -80 / 120, 0, 0), (1, 80 / 120, 120, 80), (0, 0, 60, 40)):  # corners and centre
+        found = view.frame @ torch.tensor([-u if flip else u, v, 1.0])  # in the mirror
+        wanted_x, wanted_y = (x - 20) * 60 / 60, (y - 10) * 30 / 60
+        assert found.tolist() == pytest.approx([60 - wanted_x if flip else wanted_x, wanted_y, 1], abs=1e-4)
+
+
+def test_a_known_camera_is_kept_beside_an_unknown_one() -> None:
+    known, unknown = (cut(noise(labelled=labelled), contexts((7, 9, 67, 79), view=(35, 48))) for labelled in (True, False))
+    assert unknown.intrinsics is None
+    batch = stack([replace(known, depth=None, valid=None, space=None), unknown])
+    assert torch.equal(batch.intrinsics[0], known.intrinsics)
+    assert batch.intrinsics[1].isnan().all()
+    assert batch.frames.shape == (2, 3, 3)
+    assert stack([unknown]).intrinsics is None
 
 
 def test_flipping_is_cutting_the_mirrored_sample() -> None:

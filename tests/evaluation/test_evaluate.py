@@ -13,6 +13,7 @@ from dadkit.errors import DataError
 from dadkit.evaluation import evaluate, load_protocol, write_results
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
 from dadkit.evaluation.run import evaluate_run, write_strips
+from dadkit.evaluation.strips import MIN_SIDE, strip
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.spaces import Space
 
@@ -106,6 +107,16 @@ def test_strips_are_drawn(tmp_path):
     evaluation = evaluate(Darker(), Scenes(), protocol, name="darker")
     write_strips(tmp_path / "evaluation.jpg", {"darker": Darker()}, [evaluation], Scenes(), protocol)
     assert (tmp_path / "evaluation.jpg").stat().st_size > 1000
+
+
+def test_small_pictures_are_enlarged_in_strips():
+    sample = Scenes()[0]
+    row = strip(sample, {"darker": Darker()}, load_protocol("affine-depth"))
+    side = min(sample.image.shape[1:])
+    zoom = min(row[0].shape[:2]) // side
+    assert zoom * side >= MIN_SIDE > (zoom - 1) * side
+    assert (row[0][::zoom, ::zoom] == sample.image.permute(1, 2, 0).numpy()).all()
+    assert {picture.shape for picture in row} == {row[0].shape}
 
 
 def test_the_mean_map_beats_the_ramp_on_data_that_it_was_made_of():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 
 from dadkit.ops import dispatch
@@ -32,11 +31,8 @@ def rounding() -> float:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _reference_on_one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # rooms are tested side by side
+def _on_the_reference():
     with pytest.MonkeyPatch.context() as patch:
         if ON_THE_REFERENCE:
             patch.setattr(dispatch, "fused", None)
         yield
-    torch.set_num_threads(before)

@@ -65,6 +65,23 @@ def test_pointnet_is_seeded_frozen_and_blind_to_order(encoder):
     assert (views.input_matrix - torch.eye(3, dtype=torch.float64)).norm() < 3
 
 
+@pytest.mark.parametrize(("compare", "views"), [("clouds", (0, 1)), ("matrices", (2, 3))])
+def test_equals_its_definition(encoder, compare, views):
+    """Both maps in deviations from their medians, both shifted by what brings the *teacher's* nearest pixel to ``near``."""
+    p, d = smooth(count=1)[0] * 3 + 1, smooth(1, count=1)[0]
+
+    def normal(x):
+        values = x.flatten().sort().values
+        return (x - values[(len(values) - 1) // 2]) / (x - values[(len(values) - 1) // 2]).abs().mean()
+
+    shift = 0.7 - normal(d).min()
+    pixels = torch.multinomial(torch.ones(1, 192), 64, replacement=True, generator=torch.Generator().manual_seed(0))
+    camera = assumed_intrinsics(torch.Size((1, 12, 16)), 60.0, p)
+    clouds = [encoder(unproject((normal(x) + shift)[None], camera, pixels)) for x in (p, d)]
+    expected = sum((clouds[0][view] - clouds[1][view]).square().mean() for view in views)
+    torch.testing.assert_close(loss(p[None], d[None], encoder, compare=compare, near=0.7), expected)
+
+
 @pytest.mark.parametrize("compare", ["clouds", "matrices"])
 def test_scale_and_shift_of_either_map_do_not_matter(encoder, compare):
     p, d = smooth(), smooth(1)
@@ -86,6 +103,29 @@ def test_the_camera_matters(encoder):
     wide = assumed_intrinsics(p.shape, 100.0, p)
     torch.testing.assert_close(loss(p, d, encoder, wide), loss(p, d, encoder, fov=100.0))
     assert not torch.isclose(loss(p, d, encoder, wide), loss(p, d, encoder))
+
+
+def test_the_field_of_view_is_assumed_of_the_whole_image_not_of_its_crop(encoder):
+    """Columns 4 to 12 and rows 2 to 10 of a 16 x 12 image, seen at 16 x 16: the points are those of the whole image."""
+    whole = assumed_intrinsics(torch.Size((1, 12, 16)), 70.0, rand(1))
+    to_view = torch.tensor([[2.0, 0, -8], [0, 2, -4], [0, 0, 1]], dtype=torch.float64)
+    frames = to_view @ torch.tensor([[[8.0, 0, 8], [0, 8, 6], [0, 0, 1]]], dtype=torch.float64)
+    p, d = (smooth(seed, (16, 16), 1) for seed in (0, 1))
+    known = loss(p, d, encoder, to_view @ whole, None)
+    torch.testing.assert_close(loss(p, d, encoder, None, None, frames=frames, fov=70.0), known)
+    assert not torch.isclose(loss(p, d, encoder, fov=70.0), known)
+    with pytest.raises(ValueError, match=r"frames must be \(B, 3, 3\)"):
+        loss(p, d, encoder, frames=frames[0])
+
+
+def test_an_unknown_camera_among_known_ones_is_assumed(encoder):
+    p, d = smooth(), smooth(1)
+    cameras = assumed_intrinsics(p.shape, 100.0, p).clone()
+    cameras[1] = torch.nan
+    found, known, assumed = (
+        loss(p, d, encoder, *given, reduction="image") for given in ([cameras], [cameras[:1].expand(2, 3, 3)], [])
+    )
+    assert found.tolist() == [known[0].item(), assumed[1].item()]
 
 
 def test_only_valid_pixels_are_looked_at(encoder):

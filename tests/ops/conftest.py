@@ -20,6 +20,7 @@ from dadkit.ops.library import load_error
 
 KINDS = ("smooth", "noise", "quantised", "sky", "ramp", "offset", "outlier", "constant")
 OPERATOR_TESTS = {
+    "test_emulation",
     "test_fused_values",
     "test_fused_degenerate",
     "test_fused_local_global",

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import venv
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from dadkit.ops import build_info, dispatch, library
 
 built = pytest.mark.skipif(library.library_path() is None, reason="the fused operators are not built into this installation")
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
 elf = pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed, or this is no ELF platform")
 
 
@@ -96,38 +102,81 @@ def test_a_source_tree_without_a_compiler_builds_and_says_so(tmp_path):
     assert "cannot be built" in forced.stderr
 
 
+def link_closure(names: list[str], site: Path) -> None:
+    """Makes distributions of the running environment, and all they require, importable in another one."""
+    pending, seen = list(names), set()
+    while pending:
+        name = canonicalize_name(pending.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # of another platform, or bundled with its user
+            continue
+        for file in found.files or ():
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not (site / top).exists():
+                (site / top).symlink_to(Path(found.locate_file(top)).resolve())
+        for text in found.requires or ():
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                pending.append(needed.name)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel as a user gets it, built from the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    ignored = shutil.ignore_patterns(".git", "*.so", "build", "__pycache__", "*.egg-info", "runs")
+    shutil.copytree(Path(__file__).parents[2], folder / "tree", ignore=ignored)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(folder)]
+    environment = {**os.environ, "DADKIT_KERNELS": "1", "DADKIT_CUDA": "0", "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*PIP, "wheel", str(folder / "tree"), *options], capture_output=True, text=True, env=environment, timeout=600
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = folder.glob("dadkit-*.whl")
+    return file
+
+
 @built
 @elf
 @pytest.mark.slow
-def test_a_built_wheel_works_in_a_fresh_environment(tmp_path):
-    """The wheel as a user gets it: built from the sources, installed beside torch, nothing of this checkout in sight."""
-    root = Path(__file__).parents[2]
-    tree = tmp_path / "tree"
-    ignored = shutil.ignore_patterns(".git", "*.so", "build", "__pycache__", "*.egg-info", "runs")
-    shutil.copytree(root, tree, ignore=ignored)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    wheel = [*pip, "wheel", str(tree), "--no-deps", "--no-build-isolation", "--no-index", "-q", "-w", str(tmp_path / "wheels")]
-    environment = {**os.environ, "DADKIT_KERNELS": "1", "DADKIT_CUDA": "0", "PYTHONPATH": ""}
-    built_wheel = subprocess.run(wheel, capture_output=True, text=True, env=environment, timeout=600)
-    assert built_wheel.returncode == 0, built_wheel.stdout + built_wheel.stderr
-    (file,) = (tmp_path / "wheels").glob("dadkit-*.whl")
-    site = tmp_path / "site"
+def test_a_built_wheel_works_in_a_fresh_environment(wheel, tmp_path):
+    """Installed beside torch alone: the losses; with what the wheel says it requires: the commands. No checkout in sight."""
+    venv.EnvBuilder(with_pip=False, symlinks=True).create(tmp_path / "environment")
+    python = tmp_path / "environment" / "bin" / "python"
+    (site,) = (tmp_path / "environment").glob("lib/python*/site-packages")
+    link_closure(["torch"], site)
     subprocess.run(
-        [*pip, "install", "-q", "--no-deps", "--no-index", "--target", str(site), str(file)], check=True, timeout=120
+        [*PIP, "--python", str(python), "install", "-q", "--no-deps", "--no-index", str(wheel)], check=True, timeout=120
     )
-    library_file = site / "dadkit" / "ops" / "_kernels.so"
-    dynamic = subprocess.run(["readelf", "-d", library_file], capture_output=True, text=True, check=True).stdout
-    assert "[libtorch.so]" in dynamic
+
+    def run(*command: str) -> str:
+        names = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        variables = {k: v for k, v in os.environ.items() if k not in names} | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    dynamic = subprocess.run(["readelf", "-d", site / "dadkit/ops/_kernels.so"], capture_output=True, text=True, check=True)
+    assert "[libtorch.so]" in dynamic.stdout
     code = (
-        "import dadkit, torch, dadkit.losses as L, dadkit.ops.build_info as info\n"
+        "import sys, importlib.util, torch, dadkit.losses as L, dadkit.ops.build_info as info\n"
         "p, t = torch.rand(2, 1, 40, 50, requires_grad=True), torch.rand(2, 1, 40, 50)\n"
         "values = [L.hybrid_norm_loss(p, t, backend=b) for b in ('fused', 'reference')]\n"
         "values[0].backward()\n"
         "torch.testing.assert_close(*values)\n"
-        "print(dadkit.__file__, info.describe()['fused operators'], bool(p.grad.abs().sum() > 0))\n"
+        "print(L.__file__, info.describe()['fused operators'], bool(p.grad.abs().sum() > 0))\n"
+        "print([name for name in ('pydantic', 'pluggy', 'timm', 'typer') if importlib.util.find_spec(name)])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(site / "dadkit" / "__init__.py"), "active", "True"]
+    first, second = run(str(python), "-c", code).splitlines()
+    assert first.split() == [str(site / "dadkit" / "losses" / "__init__.py"), "active", "True"]
+    assert second == "[]", "this environment was to hold torch alone"
+
+    (info,) = site.glob("dadkit-*.dist-info")
+    link_closure([Requirement(text).name for text in metadata.PathDistribution(info).requires or ()], site)
+    report = json.loads(run(str(python.parent / "dadkit"), "doctor", "--json"))
+    assert report["dadkit"]["location"] == str(site / "dadkit")
+    assert report["losses"]["fused operators"] == "active"

@@ -162,6 +162,12 @@ def test_compile_on_the_device(pair):
     assert torch.equal(got[1], expected[1])
 
 
+def test_maps_on_two_devices_are_refused(pair):
+    pred, target = pair((2, 20, 30), "smooth")
+    with pytest.raises(RuntimeError, match="device"):
+        fused.hybrid_norm_loss(pred.cuda(), target)
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
 @every
 def test_a_device_that_is_not_current(loss):

@@ -7,6 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dadkit.ops import fused as fused_operators
 from dadkit.ops import reference
 
 KINDS = ("smooth", "noise", "quantised", "sky", "ramp", "offset", "outlier", "constant")
@@ -165,6 +166,15 @@ def test_every_instruction_set_at_sizes_that_need_brackets(fused, pair, isa, dty
         got, expected = fused.target_statistics(target, m), reference.target_statistics(target, m)
         assert torch.equal(got.count, expected.count)  # membership
         assert torch.equal(got.median, expected.median)  # order statistics are exact
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_deviations_keep_their_digits_at_sizes_that_need_brackets(pair, kind):
+    """They come out of sums about a pivot: an offset or an outlier must not cancel them."""
+    pred, _ = pair((2, 211, 307), kind, torch.float32)
+    median, mad = fused_operators.median_mad(pred)
+    exact = (pred.double() - median.double()[:, None, None]).abs().mean((1, 2))
+    torch.testing.assert_close(mad.double(), exact, rtol=2e-6, atol=0)
 
 
 @pytest.mark.parametrize("partition", ["range", "quantile", "grid"])

@@ -3,26 +3,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from dadkit.testing import PluginFarm
-
-
-@pytest.fixture
-def plugin_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginFarm]:
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    before = set(sys.modules)
-    yield PluginFarm(tmp_path)
-    # A module left behind would let the next test pass without importing anything.
-    for name in set(sys.modules) - before:
-        if name.startswith("farm_"):
-            del sys.modules[name]
 
 
 class Environment:

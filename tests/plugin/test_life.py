@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from dadkit.cli import main
 from dadkit.plugin import PluginError, PluginState, PluginVersionWarning, Registry, use_registry, warn_of_other_versions
 from dadkit.plugin.known import known_plugins
 from dadkit.plugin.switches import disabled_file, switched_off
@@ -42,17 +41,6 @@ def home(tmp_path, monkeypatch):
     for name in ("DADKIT_DISABLE_PLUGINS", "DADKIT_STRICT_PLUGINS", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "settings"
-
-
-@pytest.fixture
-def dadkit(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def from_site(farm, **keywords):

@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-from dadkit.cli import main
 from dadkit.plugin import PluginState
 
 
@@ -22,17 +21,6 @@ def farm(plugin_farm, monkeypatch):
     registry = plugin_farm.registry()
     monkeypatch.setattr("dadkit.plugin.get_registry", lambda: registry)
     return plugin_farm
-
-
-@pytest.fixture
-def dadkit(capsys):
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return caught.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def test_listing_plugins_imports_none(farm, dadkit):

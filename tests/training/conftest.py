@@ -24,8 +24,6 @@ from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep, Labeller
 from dadkit.training.terms import Terms
 
-torch.set_num_threads(1)
-
 
 class ToyStudent(Student):
     """Two convolutions and a softplus; offers ``tokens`` of width 6 on a grid of 4-pixel cells."""

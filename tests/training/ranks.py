@@ -16,13 +16,19 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch.distributed.tensor import DTensor
+from typer.testing import CliRunner
 
+from dadkit.cli import app
 from dadkit.config import parse_run
 from dadkit.contexts import LocalGlobal
 from dadkit.data import Member, build_streams
 from dadkit.data.cutmix import CutMix
 from dadkit.data.sample import Sample
 from dadkit.errors import DadkitError, DataError
+from dadkit.files import write_text
+from dadkit.interfaces import Teacher
+from dadkit.loading import load_teacher
 from dadkit.normalizers import Global, Hybrid
 from dadkit.spaces import Space
 from dadkit.training.data import StageData
@@ -30,6 +36,7 @@ from dadkit.training.distributed import ALONE, Ranks, join
 from dadkit.training.folder import RunFolder
 from dadkit.training.loop import Trainer
 from dadkit.training.run import train as train_run
+from dadkit.training.shard import Rounds
 from dadkit.training.stage import Stage
 from dadkit.training.step import Labeller
 from dadkit.training.terms import FeatureTerm, MapTerm, Terms
@@ -59,6 +66,23 @@ iterations: 10
 report: false
 evaluation: {data: {name: procedural, options: {count: 2, size: [40, 48], split: test}}}
 """
+
+
+SPREAD = [
+    "teachers=[{name: dav2/tiny, options: {weights: none}, probability: 7},"
+    " {name: dav2/tiny, options: {weights: none}, probability: 3}]",
+    "selection=sample",
+    "contexts={name: local-global, options: {view_size: 32, crop_min: 36, patch_size: 28, overlap: 4, n: 2}}",
+    "perturb={}",
+    "losses.local_global.weight=0.5",
+    "losses.feature={weight: 0.5, reference: {name: dinov2/tiny, options: {weights: none}}}",
+    "batch_size=6",
+    "optim.accumulate=2",
+    "iterations=4",
+    "sample_every=2",
+    "evaluation=null",
+]
+"""Draws per image, images mixed by CutMix, whose patches nobody asks about, two micro-batches, pictures that rank 0 draws."""
 
 
 class Student64(toys.ToyStudent):
@@ -204,6 +228,48 @@ def whole_run(folder: Path, ranks: Ranks) -> dict[str, Any]:
     return {"stages": [stage.plain() for stage in result.stages], "evaluated": len(result.evaluations)}
 
 
+def swept(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """`dadkit sweep` over two seeds, as each process calls it."""
+    file = folder / "toy.yaml"
+    ranks.from_main(lambda: write_text(file, RUN))
+    short = [f"output={folder}", "iterations=2", "data.workers=0"]
+    result = CliRunner().invoke(app, ["sweep", str(file), *short, "--seeds", "0,1"], env={"COLUMNS": "200"})
+    return {"code": result.exit_code, "output": result.output}
+
+
+def spread(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """A teacher whose weights are spread, beside the same one whole. First rank 1 asks alone."""
+
+    def build() -> Teacher:
+        torch.manual_seed(5)
+        return load_teacher("dav2/tiny", weights="none")
+
+    whole, rounds = build(), Rounds(ranks, torch.device("cpu"))
+    parted = rounds.load(build)
+    own = sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in parted.parameters())
+    torch.manual_seed(ranks.rank)
+    images = torch.rand(1 + ranks.rank, 3, 28, 42)
+    equal = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=False):
+        if ranks.rank == 1:
+            equal.append(torch.equal(parted(images).depth, whole(images).depth))
+        rounds.close()
+        equal.append(torch.equal(parted(images).depth, whole(images).depth))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        equal.append(torch.equal(parted(images).depth, whole(images).depth))
+    rounds.close()
+    return {"equal": equal, "own": own, "all": sum(p.numel() for p in whole.parameters())}
+
+
+def spread_run(folder: Path, ranks: Ranks) -> dict[str, Any]:
+    """A run whose processes ask the teachers at different times, with these spread and whole."""
+    hashes = []
+    for where in ("spread", "whole"):
+        keys = [f"output={folder / where}", f"shard_teachers={str(where == 'spread').lower()}", *SPREAD]
+        hashes.append([stage.sha256 for stage in train_run(parse_run(RUN, keys), console=Console(file=io.StringIO())).stages])
+    return {"hashes": hashes}
+
+
 def failed(folder: Path, ranks: Ranks) -> dict[str, Any]:
     """Rank 1 cannot go on. Last, since the processes lose each other."""
 
@@ -222,7 +288,7 @@ def main(folder: Path) -> None:
     with join() as ranks:
         assert ranks.several
         results: dict[str, Any] = {}
-        for scenario in (same_weights, stopped, poisoned, few_images, whole_run, failed):
+        for scenario in (same_weights, stopped, poisoned, few_images, spread, spread_run, whole_run, swept, failed):
             results[scenario.__name__] = scenario(folder / scenario.__name__, ranks)
         torch.save(results, folder / f"rank-{ranks.rank}.pt")
 

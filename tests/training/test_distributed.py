@@ -125,6 +125,21 @@ def test_a_rank_may_have_no_image_of_a_kind(pair, scenarios, tmp_path):
     assert distance(parameters(scenarios, scenarios.state(one)), two) < 1e-5
 
 
+def test_a_teacher_that_is_spread_answers_as_if_it_were_whole(pair):
+    _, first, second = pair
+    assert first["spread"]["equal"] == [True, True]
+    assert second["spread"]["equal"] == [True, True, True]
+    for rank in (first, second):
+        assert rank["spread"]["own"] == pytest.approx(rank["spread"]["all"] / 2, rel=0.02)
+
+
+def test_a_run_with_spread_teachers_ends_with_the_same_file(pair):
+    _, first, second = pair
+    spread, whole = first["spread_run"]["hashes"]
+    assert spread == whole
+    assert first["spread_run"] == second["spread_run"]
+
+
 def test_an_error_on_one_rank_ends_all_with_one_message(pair):
     _, first, second = pair
     assert second["failed"] == {"error": "rank 1 finds no data", "kind": "DataError", "reports": True}
@@ -195,6 +210,18 @@ def test_rank_0_evaluates_while_the_others_wait(pair):
     assert first["whole_run"]["evaluated"] == 2
     assert second["whole_run"]["evaluated"] == 0
     assert len(json.loads((folder / "whole_run/small/run.json").read_text())["stages"]) == 1
+
+
+def test_a_sweep_is_trained_by_all_and_told_by_one(pair):
+    folder, first, second = pair
+    assert (first["swept"]["code"], second["swept"]["code"]) == (0, 0), first["swept"]["output"]
+    assert "1 variant, 2 runs" in first["swept"]["output"]
+    assert second["swept"]["output"] == ""
+    for name in ("small-s0", "small-s1"):
+        assert json.loads((folder / "swept" / name / "run.json").read_text())["environment"]["processes"] == 2
+    rows = json.loads((folder / "swept/small-sweep.json").read_text())
+    assert [(row["model"], len(row["seeds"])) for row in rows] == [("teacher", 2), ("student", 2)]
+    assert rows[1]["spread"]["abs_rel"] > 0
 
 
 @pytest.mark.parametrize(("shared", "restarts", "told"), [("True", "3", True), ("False", "3", False), ("True", "0", False)])

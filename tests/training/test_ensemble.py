@@ -83,7 +83,8 @@ def test_the_average_of_two_is_their_mean_after_normalisation():
         return (x - median) / (x - median).abs().mean()
 
     both = average(
-        [PseudoLabels(region=50 * maps[0] + 3, region_mask=mask[0]), PseudoLabels(region=maps[1], region_mask=mask[1])]
+        [PseudoLabels(region=50 * maps[0] + 3, region_mask=mask[0]), PseudoLabels(region=maps[1], region_mask=mask[1])],
+        Space.DISPARITY,
     )
     assert torch.equal(both.region_mask, mask.all(0))
     for index in range(3):
@@ -96,10 +97,21 @@ def test_the_average_of_two_is_their_mean_after_normalisation():
 def test_who_disagrees_with_two_others_counts_less():
     base = torch.rand(1, 1, 9, 9)
     labels = [PseudoLabels(region=x, region_mask=torch.ones_like(base, dtype=torch.bool)) for x in (base, base + 1e-4, -base)]
-    found = average(labels).region
-    normal = average(labels[:1]).region
+    found = average(labels, Space.DISPARITY).region
+    normal = average(labels[:1], Space.DISPARITY).region
     assert ((found - normal).abs() < (normal / 3 - normal).abs() + 1e-4).all()  # nearer than the plain mean, normal / 3
     assert (found - normal).abs().mean() < 0.9 * (normal / 3 - normal).abs().mean()
+
+
+def test_averaged_metres_are_metres(toys):
+    """Two metric teachers, 2 m apart, and a student that compares metres as they are."""
+    teachers = (Labeller("a", toys.Teacher(Space.METRIC)), Labeller("b", toys.Teacher(Space.METRIC, shift=3.0)))
+    batch, student = toys.batch(), toys.Student(Space.METRIC)
+    step = DistillationStep(Terms(shared=MapTerm(1.0, Identity())), space=Space.METRIC, teachers=teachers)
+    found = step.label(batch, None)
+    torch.testing.assert_close(found.region, 5 * to_float(batch.images).mean(1, keepdim=True) + 2)
+    expected = (student(to_float(batch.images)).depth - found.region).abs().mean()
+    torch.testing.assert_close(step(student, batch, teacher=None).total, expected)
 
 
 def test_averaging_trains_and_is_unsound(toys):

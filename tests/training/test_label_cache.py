@@ -81,6 +81,27 @@ def test_a_batch_with_one_unknown_image_is_asked_as_a_whole(cached, toys):
     assert [shape[0] for shape in teacher.model.calls] == [4]
 
 
+def test_what_was_kept_is_answered_whatever_it_is_asked_with(cached, toys):
+    """Else a resumed run, which finds more files than the one that wrote them, would go on with other last bits."""
+
+    class LastBits(toys.Teacher):
+        def forward(self, images):
+            answer = super().forward(images)
+            sides = answer.depth > answer.depth.median()
+            return Prediction(answer.depth + 1e-3 * len(images), answer.space, sides)
+
+    images = toys.batch(3).images / 255
+    teacher = cached(LastBits())
+    alone = teacher(images[:1])
+    mixed = teacher(images)  # one kept, two fresh
+    again = cached(LastBits())(images)
+    assert torch.equal(mixed.depth[:1], alone.depth)
+    assert torch.equal(mixed.valid[:1], alone.valid)
+    assert torch.equal(mixed.depth[1:], LastBits()(images).depth[1:])
+    assert torch.equal(again.depth, mixed.depth)
+    assert torch.equal(again.valid, mixed.valid)
+
+
 def test_the_folder_is_bounded_and_damaged_files_are_made_anew(cached, toys, tmp_path):
     images = toys.batch(4).images / 255
     teacher = cached(max_bytes=2.5 * images[0, 0].nbytes)

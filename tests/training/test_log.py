@@ -110,6 +110,17 @@ def test_the_sample_grid_has_a_row_per_image(space, tmp_path):
     assert Image.open(tmp_path / "deep" / "step-1.jpg").size == picture.shape[1::-1]
 
 
+def test_a_perturbed_view_has_the_clean_one_beside_it():
+    clean = torch.full((1, 3, 160, 160), 200, dtype=torch.uint8)
+    maps = torch.rand(1, 1, 160, 160)
+    given = (torch.zeros(1, 0, 4), maps, maps > -1, maps)
+    picture = sample_grid(clean // 4, *given, space=Space.DISPARITY, source="teacher", clean=clean)
+    plain = sample_grid(clean // 4, *given, space=Space.DISPARITY, source="teacher")
+    assert picture.shape[1] == plain.shape[1] + 164
+    row = picture.shape[0] - 80
+    assert [int(picture[row, 4 + 80, 0]), int(picture[row, 4 + 164 + 80, 0])] == [50, 200]
+
+
 def test_the_student_is_shown_at_the_targets_scale():
     target = torch.rand(2, 1, 8, 8) * 7
     mask = torch.ones_like(target, dtype=torch.bool)

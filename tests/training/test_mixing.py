@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from dadkit.losses import (
     mse_loss,
     scale_anchor_loss,
 )
-from dadkit.normalizers import Hybrid
+from dadkit.normalizers import Hybrid, Identity
 from dadkit.spaces import Space
 from dadkit.training.ensemble import Labeller
 from dadkit.training.features import align_features
@@ -94,6 +96,58 @@ def test_every_map_term_is_taken_by_region_and_weighted_by_area(toys, mixed):
     assert teacher.calls[0][0] == 4 + 2
 
 
+def test_a_region_has_its_own_images_teacher_scale_mask_and_camera(toys, mixed, replaced):
+    """Images 0 and 1 have other teachers, of other range, one of which leaves a row out, and other cameras."""
+
+    class Holed(toys.Teacher):
+        def forward(self, images):
+            answer = super().forward(images)
+            valid = torch.ones_like(answer.depth, dtype=torch.bool)
+            valid[:, :, 5] = False
+            return replaced(answer, valid=valid)
+
+    seen = []
+
+    def spy(pred, target, mask, *, intrinsics, frames):
+        seen.append((target, mask, intrinsics, frames))
+        return pred.mean() * 0
+
+    teachers = (Labeller("a", toys.Teacher(scale=50.0)), Labeller("b", Holed(scale=1.0)))
+    batch = mixed(2)
+    cameras = torch.arange(1.0, 3.0)[:, None, None] * torch.eye(3)
+    batch = replaced(batch, intrinsics=cameras, frames=10 * cameras)
+    step = make_step(toys, Terms(extra=(ExtraTerm("spy", 1.0, spy),)), teachers, scales=SourceScales({"a": 10.0, "b": 0.2}))
+    step(toys.Student(), batch, teacher=(0, 1))
+    light = to_float(batch.images).mean(1, keepdim=True)
+    wanted = [(50 * light[:1] + 1) / 10, (light[1:] + 1) / 0.2]
+    assert len(seen) == 3  # image 0 without its rectangle, image 1, the rectangle of image 1 in image 0
+    for (target, mask, intrinsics, frames), source in zip(seen, (0, 1, 1), strict=True):
+        torch.testing.assert_close(target, wanted[source])
+        assert bool(mask[0, 0, 5].any()) == (source == 0)
+        assert intrinsics[0, 0, 0] == source + 1
+        assert frames[0, 0, 0] == 10 * (source + 1)
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[2:9, 3:11] = True
+    assert torch.equal(seen[0][1][0, 0], ~inside)
+    inside[5] = False
+    assert torch.equal(seen[2][1][0, 0], inside)
+
+
+def test_patches_of_unmixed_images_keep_their_teachers_scale(toys, mixed):
+    """Only image 1 is unmixed; raw patches and their gradients follow teacher b's scale, not that of image 0."""
+    teachers = (Labeller("a", toys.Teacher(scale=50.0)), Labeller("b", toys.Teacher(scale=1.0)))
+    terms = Terms(local_global=MapTerm(1.0, Identity()), gradient=1.0)
+    scales = SourceScales({"a": 10.0, "b": 0.2})
+    student, batch = toys.Student(), mixed(2)
+    result = make_step(toys, terms, teachers, scales=scales)(student, batch, teacher=(0, 1))
+    alone = make_step(toys, terms, teachers, scales=scales)(student, toys.batch(2), teacher=(0, 1), images=(2, 0))
+    first = next(part.unlabelled for part in micro_batches(Iteration(toys.batch(2), None), 2))
+    without = make_step(toys, terms, teachers, scales=scales)(student, first, teacher=(0,), images=(2, 0))
+    for name in ("local_global", "gradient"):
+        wanted = alone.terms[name] - without.terms[name]  # what image 1 adds
+        torch.testing.assert_close(result.terms[name], wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_feature_reference_sees_the_mixture_in_clean_colours(toys, mixed, replaced):
     student, batch = toys.Student(), mixed()
     batch = replaced(batch, student_images=255 - batch.student_images)
@@ -157,3 +211,6 @@ def test_sample_grids_show_the_mixed_target_and_the_border(toys, mixed):
     plain = draw_samples(step, student, Iteration(toys.batch(), None), torch.device("cpu"))
     assert picture.shape == plain.shape
     assert (picture != plain).any()
+    batch = mixed()
+    darker = replace(batch, student_images=batch.student_images // 2)
+    assert draw_samples(step, student, Iteration(darker, None), torch.device("cpu")).shape[1] > picture.shape[1]

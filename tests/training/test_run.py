@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import dadkit.training.run as run_module
 from dadkit.config import load_run, parse_run
 from dadkit.errors import DadkitError
-from dadkit.loading import LoadError, load_model, read_card
+from dadkit.loading import LoadError, load_model, load_student, read_card
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.lock import RunLockedError, lock
 from dadkit.training.log.metrics import read_metrics
@@ -203,6 +204,87 @@ def test_a_changed_configuration_is_refused_and_says_what_changed(small, console
     assert refused.value.exit_code == 2
     assert (folder / "config.yaml").read_text() == config
     small("log_every=1", "data.workers=1", "keep_last=1")  # what the weights do not depend on may change
+    assert "finished before" in console.file.getvalue()
+
+
+@pytest.fixture
+def teacher_file(tmp_path):
+    """``teacher_file(seed)`` writes the weights of a tiny teacher to the same file again; answers with its path."""
+
+    def write(seed):
+        torch.manual_seed(seed)
+        save_file(load_student("dav2/tiny").state_dict(), path)
+        return path
+
+    path = tmp_path / "teacher.safetensors"
+    return write
+
+
+EVALUATED = "evaluation={data: {name: procedural, options: {count: 2, size: [40, 48], split: test}}}"
+
+
+def test_a_weight_file_that_was_trained_again_is_noticed(small, teacher_file, console):
+    path = teacher_file(1)
+    overrides = [f"teachers=[{{name: dav2/tiny, options: {{weights: {path}}}}}]", "iterations=3", EVALUATED]
+    folder = small(*overrides)
+    begun = folder / "stages/main/stage.json"
+    noted = json.loads(begun.read_text())["weights"]
+    assert noted[str(path)]["sha256"] == file_sha256(path)
+    os.utime(path)  # the same content under another date
+    small(*overrides)
+    assert "finished before" in console.file.getvalue()
+    assert json.loads(begun.read_text())["weights"][str(path)]["mtime_ns"] == path.stat().st_mtime_ns
+    before = file_sha256(path)
+    teacher_file(2)
+    with pytest.raises(ConfigChangedError) as refused:
+        small(*overrides)
+    message = str(refused.value)
+    assert f"the weights in {path}: {before[:12]}… of " in message
+    assert f" -> {file_sha256(path)[:12]}… of " in message
+    assert "--fresh" in message
+    old = file_sha256(result(folder))
+    small(*overrides, fresh=True)
+    assert file_sha256(result(folder)) != old
+
+
+def test_a_weight_file_that_is_gone_is_no_obstacle_to_a_finished_run(small, teacher_file, console):
+    path = teacher_file(1)
+    overrides = [f"teachers=[{{name: dav2/tiny, options: {{weights: {path}}}}}]", "iterations=1", EVALUATED]
+    folder = small(*overrides)
+    rows = (folder / "evaluation.json").read_text()
+    path.unlink()
+    small(*overrides)
+    text = console.file.getvalue()
+    assert "finished before" in text
+    assert "teacher is not evaluated: " in text
+    assert f"no weight file at {path}" in text
+    assert (folder / "evaluation.json").read_text() == rows
+
+
+def test_a_weight_file_that_changes_before_the_last_iteration_is_noticed(small, teacher_file, monkeypatch):
+    path = teacher_file(1)
+    overrides = [f"teachers=[{{name: dav2/tiny, options: {{weights: {path}}}}}]", "iterations=3"]
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "write_result", stop)
+    with pytest.raises(KeyboardInterrupt):
+        small(*overrides)
+    monkeypatch.undo()
+    teacher_file(2)
+    with pytest.raises(ConfigChangedError, match="the weights in"):
+        small(*overrides)
+
+
+def test_a_record_of_an_earlier_version_is_taken_as_it_is(small, teacher_file, console):
+    path = teacher_file(1)
+    overrides = [f"teachers=[{{name: dav2/tiny, options: {{weights: {path}}}}}]", "iterations=1"]
+    begun = small(*overrides) / "stages/main/stage.json"
+    record = json.loads(begun.read_text())
+    del record["weights"]
+    begun.write_text(json.dumps(record))
+    small(*overrides)
     assert "finished before" in console.file.getvalue()
 
 

@@ -46,7 +46,12 @@ def test_calibration_measures_every_source_and_loses_no_iteration(toys):
 
 
 def test_a_trained_head_keeps_its_own_scale(toys, replaced):
-    data = toys.Data(4)
+    class Perturbed(toys.Data):
+        def read(self, step):
+            data = super().read(step)
+            return replaced(data, unlabelled=replaced(data.unlabelled, student_images=255 - data.unlabelled.images))
+
+    data = Perturbed(4)
     stage = replaced(toys.stage(Terms(anchor=0.1), data=data, warmup_maps=64), student_is_trained=True)
     scales, _ = calibrate(stage, data.iterations(0), parts=1)
     with torch.no_grad():

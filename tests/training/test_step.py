@@ -25,6 +25,7 @@ from dadkit.training.features import align_features, make_adapter, to_grid
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.pairs import labelled_target, to_float
 from dadkit.training.scale import LABELS, SourceScales
+from dadkit.training.soundness import StageError
 from dadkit.training.step import DistillationStep, Labeller
 from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms
 
@@ -192,11 +193,15 @@ def test_a_labelled_map_of_one_value_or_without_valid_pixels_is_harmless(toys, r
     assert all(p.grad is None or p.grad.eq(0).all() for p in student.parameters())
 
 
-def test_metric_students_have_no_anchor(toys):
-    student = toys.Student(Space.METRIC)
-    terms = Terms(labelled=MapTerm(1.0, Identity()), anchor=0.1)
-    result = make_step(toys, terms, teachers=(), space=Space.METRIC)(student, None, toys.batch(2, depth=True))
-    assert result.terms.keys() == {"labelled"}
+def test_metric_students_and_raw_maps_have_no_anchor(toys):
+    for space, normalizer, anchored in (
+        (Space.METRIC, Global(), False),
+        (Space.DISPARITY, Identity(), False),
+        (Space.DISPARITY, Global(), True),
+    ):
+        terms = Terms(labelled=MapTerm(1.0, normalizer), anchor=0.1)
+        result = make_step(toys, terms, teachers=(), space=space)(toys.Student(space), None, toys.batch(2, depth=True))
+        assert ("anchor" in result.terms) == anchored
 
 
 def test_extra_losses_see_whole_maps_at_the_students_scale(toys):
@@ -346,6 +351,14 @@ def test_students_tokens_are_resampled_to_the_references_grid():
     assert wanted.shape == (2, 4, 5)
     assert own.requires_grad
     assert not wanted.requires_grad
+
+
+@pytest.mark.parametrize("loss", ["channel-kl", "channel-mse", "pairwise"])
+def test_a_comparison_of_places_is_refused_where_there_is_one(loss):
+    own, wanted = {"tokens": torch.rand(2, 4, 8)}, {"tokens": torch.rand(2, 1, 8)}
+    with pytest.raises(StageError, match=f"{loss} compares the places .* 'tokens' .* 64 x 64"):
+        FeatureTerm(1.0, loss=loss).compare(own, wanted, (64, 64))
+    assert FeatureTerm(1.0, loss=loss).compare(wanted, own, (64, 64)) > 0
 
 
 def test_bf16_runs_the_models_and_not_the_losses(toys):

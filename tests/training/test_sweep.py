@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -126,11 +127,39 @@ def test_a_failure_costs_no_other_run(file, trained):
     assert "no luck" in result.output
     assert len(trained.seen) == 3
     assert "0.6000 ± 0.1414" in result.output  # seeds 4 and 6
+    assert "without a result: toy-s5\n" in result.output
 
 
 def test_wrong_commands(file):
     assert call("optim.lr=1").exit_code == 2
     assert "number of seeds" in call(file, "--seeds", "none").output
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_of_several_processes_one_reports_a_mistake(file, monkeypatch, mine):
+    @contextmanager
+    def join():
+        yield SimpleNamespace(main=mine, several=True, reports=lambda error: mine)
+
+    monkeypatch.setattr("dadkit.training.distributed.join", join)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = call(file, "--seeds", "none")
+    assert result.exit_code == 2
+    assert result.output.count("number of seeds") == mine
+
+
+def test_several_processes_stop_at_the_first_failure(file, trained, monkeypatch):
+    @contextmanager
+    def join():
+        yield SimpleNamespace(main=True, several=True, reports=lambda error: True)
+
+    monkeypatch.setattr("dadkit.training.distributed.join", join)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trained.fails.add(5)
+    result = call(file, "--seeds", "3", "output=out")
+    assert result.exit_code == 1
+    assert len(trained.seen) == 2  # seeds 4 and 5, not 6
+    assert "0.5000" in result.output
 
 
 def test_rows_without_results_are_left_out(file):

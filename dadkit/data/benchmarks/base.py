@@ -127,6 +127,20 @@ def entries_of(pairs: Iterable[tuple[str, str]]) -> list[Entry]:
     return [Entry(stem(image), image, depth) for image, depth in pairs]
 
 
+def existing_entries(
+    entries: Iterable[Entry], dataset: type[Benchmark], root: Path, looked_for: Sequence[str], *, base: Path | None = None
+) -> list[Entry]:
+    """Those of ``entries`` whose depth is there, below ``base`` (None: below ``root``).
+
+    Raises:
+        DataError: there are none.
+    """
+    found = [entry for entry in entries if ((base or root) / entry.depth).is_file()]
+    if not found:
+        raise missing(dataset, root, looked_for)
+    return found
+
+
 def bool_mask(values: np.ndarray) -> Tensor:
     """(H, W) or (H, W, 1) of zeros and other numbers as (1, H, W) bool."""
     return torch.from_numpy(np.ascontiguousarray(values.reshape(values.shape[:2]) != 0))[None]

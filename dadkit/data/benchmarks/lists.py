@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from dadkit.data.benchmarks.base import Benchmark, missing
+from dadkit.data.benchmarks.base import Benchmark, Entry, entries_of, missing
 from dadkit.errors import DataError
 
-__all__ = ["NOTHING", "beneath", "find_list", "read_columns"]
+__all__ = ["NOTHING", "beneath", "find_list", "listed_entries", "read_columns"]
 
 NOTHING = "None"
 """What KITTI's list says where an image has no depth."""
@@ -67,3 +67,10 @@ def beneath(root: Path, names: Sequence[str], dataset: type[Benchmark], *, prefi
                 if Path(root, prefix, *parts[drop:]).is_file():
                     return [str(PurePosixPath(prefix, *PurePosixPath(n.replace("\\", "/")).parts[drop:])) for n in names]
     raise missing(dataset, root, [f"{prefix}{'/' if prefix else ''}{names[0]}" for prefix in prefixes])
+
+
+def listed_entries(path: Path, root: Path, dataset: type[Benchmark], *, prefixes: Sequence[str] = ("",)) -> list[Entry]:
+    """The entries that a list names, an image and its depth in the first two columns; errors as in the functions above."""
+    rows = read_columns(path, 2)
+    images, depths = (beneath(root, [row[column] for row in rows], dataset, prefixes=prefixes) for column in (0, 1))
+    return entries_of(zip(images, depths, strict=True))

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, bool_mask, camera_matrix, entries_of, existing_root, missing
+from dadkit.data.benchmarks.base import (
+    Benchmark,
+    Entry,
+    bool_mask,
+    camera_matrix,
+    entries_of,
+    existing_entries,
+    existing_root,
+    missing,
+)
 from dadkit.data.benchmarks.encodings import read_grey, read_raw_float
-from dadkit.data.benchmarks.lists import beneath, find_list, read_columns
+from dadkit.data.benchmarks.lists import beneath, find_list, listed_entries, read_columns
 from dadkit.data.depth_files import read_depth, usable
 from dadkit.data.folders import scan, stem
 
@@ -36,17 +45,12 @@ class ETH3D(Benchmark):
         folder = existing_root(root, ETH3D)
         path = find_list(folder, split_file, ("eth3d_filename_list.txt",))
         if path is not None:
-            rows = read_columns(path, 2)
-            images = beneath(folder, [row[0] for row in rows], ETH3D)
-            depths = beneath(folder, [row[1] for row in rows], ETH3D)
-            super().__init__(folder, entries_of(zip(images, depths, strict=True)))
+            super().__init__(folder, listed_entries(path, folder, ETH3D))
             return
         names = [name for name in scan(folder, {".jpg"})[0] if "/images/dslr_images/" in f"/{name}"]
         pairs = [(name, name.replace("images/dslr_images", "ground_truth_depth/dslr_images", 1)) for name in names]
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(ETH3D, folder, ["<scene>/images/dslr_images/*.JPG and <scene>/ground_truth_depth/dslr_images/*.JPG"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["<scene>/images/dslr_images/*.JPG and <scene>/ground_truth_depth/dslr_images/*.JPG"]
+        super().__init__(folder, existing_entries(entries_of(pairs), ETH3D, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Headerless float32 in metres; infinity = unknown."""
@@ -71,17 +75,12 @@ class ScanNet(Benchmark):
         folder = existing_root(root, ScanNet)
         path = find_list(folder, split_file, ("scannet_val_sampled_list_800_1.txt",))
         if path is not None:
-            rows = read_columns(path, 2)
-            images = beneath(folder, [row[0] for row in rows], ScanNet)
-            depths = beneath(folder, [row[1] for row in rows], ScanNet)
-            pairs = list(zip(images, depths, strict=True))
-        else:
-            names = [name for name in scan(folder, {".jpg", ".png"})[0] if "/color/" in name]
-            pairs = [(name, stem(name.replace("/color/", "/depth/", 1)) + ".png") for name in names]
-            pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(ScanNet, folder, ["<scene>/color/*.jpg and <scene>/depth/*.png"])
-        super().__init__(folder, entries_of(pairs))
+            super().__init__(folder, listed_entries(path, folder, ScanNet))
+            return
+        names = [name for name in scan(folder, {".jpg", ".png"})[0] if "/color/" in name]
+        pairs = [(name, stem(name.replace("/color/", "/depth/", 1)) + ".png") for name in names]
+        looked_for = ["<scene>/color/*.jpg and <scene>/depth/*.png"]
+        super().__init__(folder, existing_entries(entries_of(pairs), ScanNet, folder, looked_for))
 
     def image(self, path: Path) -> Tensor:
         """Colour at depth's 640 x 480."""

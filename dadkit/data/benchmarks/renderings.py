@@ -9,14 +9,14 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_root, missing
+from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_entries, existing_root
 from dadkit.data.benchmarks.encodings import (
     planar_from_distance,
     read_dpt,
     read_grey,
     read_h5,
 )
-from dadkit.data.benchmarks.lists import beneath, find_list, read_columns
+from dadkit.data.benchmarks.lists import find_list, listed_entries
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError
@@ -43,10 +43,8 @@ class Sintel(Benchmark):
         base = folder / "training" if (folder / "training").is_dir() else folder
         names = scan(base / render, {".png"})[0] if (base / render).is_dir() else []
         entries = [Entry(stem(n), f"{render}/{n}", f"depth/{stem(n)}.dpt", f"camdata_left/{stem(n)}.cam") for n in names]
-        entries = [entry for entry in entries if (base / entry.depth).is_file()]
-        if not entries:
-            raise missing(Sintel, folder, [f"training/{render}/<scene>/*.png and training/depth/<scene>/*.dpt"])
-        super().__init__(base, entries)
+        looked_for = [f"training/{render}/<scene>/*.png and training/depth/<scene>/*.dpt"]
+        super().__init__(base, existing_entries(entries, Sintel, folder, looked_for, base=base))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """``.dpt``, in the film's units, which its makers call metres."""
@@ -92,21 +90,14 @@ class Hypersim(Benchmark):
         if split_file is not None:
             path = find_list(folder, split_file, ())
             assert path is not None
-            rows = read_columns(path, 2)
-            images = beneath(folder, [row[0] for row in rows], Hypersim, prefixes=("", split))
-            depths = beneath(folder, [row[1] for row in rows], Hypersim, prefixes=("", split))
-            super().__init__(folder, entries_of(zip(images, depths, strict=True)))
+            super().__init__(folder, listed_entries(path, folder, Hypersim, prefixes=("", split)))
             return
         names = _official_split(folder, split) or [
             name for name in scan(folder, {".jpg"})[0] if name.endswith(".tonemap.jpg") and "_final_preview/" in name
         ]
-        pairs = [(name, _distance_file(name)) for name in names]
-        pairs = [pair for pair in pairs if (folder / pair[0]).is_file() and (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(
-                Hypersim, folder, ["<scene>/images/scene_cam_*_geometry_hdf5/frame.*.depth_meters.hdf5", "split_file="]
-            )
-        super().__init__(folder, [Entry(stem(stem(image)), image, depth) for image, depth in pairs])
+        entries = [Entry(stem(stem(name)), name, _distance_file(name)) for name in names if (folder / name).is_file()]
+        looked_for = ["<scene>/images/scene_cam_*_geometry_hdf5/frame.*.depth_meters.hdf5", "split_file="]
+        super().__init__(folder, existing_entries(entries, Hypersim, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Distance in metres (HDF5, NaN = unknown) made planar, or planar millimetres (PNG, 0 = unknown)."""
@@ -175,21 +166,11 @@ class VKITTI2(Benchmark):
         self._sky = 65535.0 if sky else None
         path = find_list(folder, split_file, ())
         if path is not None:
-            rows = read_columns(path, 2)
-            pairs = list(
-                zip(
-                    beneath(folder, [row[0] for row in rows], VKITTI2),
-                    beneath(folder, [row[1] for row in rows], VKITTI2),
-                    strict=True,
-                )
-            )
-        else:
-            pairs = _vkitti_pairs(folder, scenes, variations, cameras)
-        if not pairs:
-            raise missing(
-                VKITTI2, folder, ["SceneXX/<variation>/frames/rgb/Camera_0/rgb_*.jpg with frames/depth beside frames/rgb"]
-            )
-        super().__init__(folder, entries_of(pairs))
+            super().__init__(folder, listed_entries(path, folder, VKITTI2))
+            return
+        pairs = _vkitti_pairs(folder, scenes, variations, cameras)
+        looked_for = ["SceneXX/<variation>/frames/rgb/Camera_0/rgb_*.jpg with frames/depth beside frames/rgb"]
+        super().__init__(folder, existing_entries(entries_of(pairs), VKITTI2, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """16-bit PNG in centimetres; 65535 is sky."""

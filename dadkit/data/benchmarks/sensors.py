@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_root, missing
+from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_entries, existing_root, missing
 from dadkit.data.benchmarks.encodings import optional_package, read_grey, unrotated
 from dadkit.data.depth_files import read_depth, usable
 from dadkit.data.folders import scan, stem
@@ -32,10 +32,8 @@ class DDAD(Benchmark):
         folder = existing_root(root, DDAD)
         names = [name for name in scan(folder, {".png"})[0] if name.endswith("_rgb.png")]
         pairs = [(name, name.removesuffix("_rgb.png") + "_depth.npy") for name in names]
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(DDAD, folder, ["*_rgb.png with *_depth.npy"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["*_rgb.png with *_depth.npy"]
+        super().__init__(folder, existing_entries(entries_of(pairs), DDAD, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Metres, 0 = unknown."""
@@ -73,12 +71,10 @@ class SUNRGBD(Benchmark):
         if self._prepared:
             names = scan(folder / "rgb" / "rgb", {".jpg", ".png"})[0] if (folder / "rgb" / "rgb").is_dir() else []
             entries = entries_of((f"rgb/rgb/{name}", f"gt/gt/{stem(name)}.png") for name in names)
-            entries = [entry for entry in entries if (folder / entry.depth).is_file()]
         else:
             entries = _sun_entries(folder, split, "depth_bfx" if depth == "bfx" else "depth")
-        if not entries:
-            raise missing(SUNRGBD, folder, ["SUNRGBD/<sensor>/…/image/*.jpg with depth_bfx/*.png", "rgb/rgb and gt/gt"])
-        super().__init__(folder, entries)
+        looked_for = ["SUNRGBD/<sensor>/…/image/*.jpg with depth_bfx/*.png", "rgb/rgb and gt/gt"]
+        super().__init__(folder, existing_entries(entries, SUNRGBD, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """See the class; 0 = unknown."""

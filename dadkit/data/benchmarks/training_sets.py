@@ -13,7 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, bool_mask, camera_matrix, entries_of, existing_root, missing
+from dadkit.data.benchmarks.base import (
+    Benchmark,
+    Entry,
+    bool_mask,
+    camera_matrix,
+    entries_of,
+    existing_entries,
+    existing_root,
+)
 from dadkit.data.benchmarks.encodings import read_exr, read_grey, read_h5
 from dadkit.data.benchmarks.lists import read_columns
 from dadkit.data.depth_files import read_depth, usable
@@ -58,10 +66,8 @@ class BlendedMVS(Benchmark):
             )
             for name in names
         ]
-        entries = [entry for entry in entries if (folder / entry.depth).is_file()]
-        if not entries:
-            raise missing(BlendedMVS, folder, ["<scene>/blended_images/*.jpg and <scene>/rendered_depth_maps/*.pfm"])
-        super().__init__(folder, entries)
+        looked_for = ["<scene>/blended_images/*.jpg and <scene>/rendered_depth_maps/*.pfm"]
+        super().__init__(folder, existing_entries(entries, BlendedMVS, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """PFM, 0 = unknown; inverted."""
@@ -118,10 +124,8 @@ class DIML(Benchmark):
                 pairs.append((name, str(path.parent.parent / "depth_filled" / f"{number}_depth_filled.png")))
             elif path.parent.name == "outleft" and part != "indoor":
                 pairs.append((name, str(path.parent.parent / "depthmap" / f"{path.stem}.png")))
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(DIML, folder, ["…/color/*_c.png with …/depth_filled/*_depth_filled.png", "…/outleft with …/depthmap"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["…/color/*_c.png with …/depth_filled/*_depth_filled.png", "…/outleft with …/depthmap"]
+        super().__init__(folder, existing_entries(entries_of(pairs), DIML, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """16-bit PNG in millimetres, 0 = unknown."""
@@ -147,10 +151,8 @@ class HRWSI(Benchmark):
         base = folder / split if (folder / split).is_dir() else folder
         names = scan(base / "imgs", {".jpg", ".png"})[0] if (base / "imgs").is_dir() else []
         entries = [Entry(stem(n), f"imgs/{n}", f"gts/{stem(n)}.png", f"valid_masks/{stem(n)}.png") for n in names]
-        entries = [entry for entry in entries if (base / entry.depth).is_file()]
-        if not entries:
-            raise missing(HRWSI, folder, [f"{split}/imgs/*.jpg, {split}/gts/*.png, {split}/valid_masks/*.png"])
-        super().__init__(base, entries)
+        looked_for = [f"{split}/imgs/*.jpg, {split}/gts/*.png, {split}/valid_masks/*.png"]
+        super().__init__(base, existing_entries(entries, HRWSI, folder, looked_for, base=base))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Grey levels, larger = nearer; sky is 0 and valid. Valid where the mask is not 0."""
@@ -179,10 +181,8 @@ class IRS(Benchmark):
             path = Path(name)
             if path.name.startswith("l_"):
                 pairs.append((name, str(path.with_name(f"d_{path.stem.removeprefix('l_')}.exr"))))
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(IRS, folder, ["l_*.png with d_*.exr"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["l_*.png with d_*.exr"]
+        super().__init__(folder, existing_entries(entries_of(pairs), IRS, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Pixels of disparity, as stored; the sign differs between releases and is dropped."""
@@ -207,10 +207,8 @@ class MegaDepth(Benchmark):
         folder = existing_root(root, MegaDepth)
         names = [name for name in scan(folder, {".jpg", ".jpeg", ".png"})[0] if Path(name).parent.name == "imgs"]
         pairs = [(name, str(Path(name).parent.parent / "depths" / f"{Path(name).stem}.h5")) for name in names]
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(MegaDepth, folder, ["<number>/dense<k>/imgs/*.jpg with <number>/dense<k>/depths/*.h5"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["<number>/dense<k>/imgs/*.jpg with <number>/dense<k>/depths/*.h5"]
+        super().__init__(folder, existing_entries(entries_of(pairs), MegaDepth, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """The dataset ``depth``, 0 = unknown, negative = an ordinal label; inverted."""
@@ -237,10 +235,8 @@ class TartanAir(Benchmark):
         names = [name for name in scan(folder, {".png"})[0] if Path(name).parent.name == "image_left"]
         names = [name for name in names if environments is None or _in(name, set(environments))]
         pairs = [(name, stem(name.replace("image_left", "depth_left")) + "_depth.npy") for name in names]
-        pairs = [pair for pair in pairs if (folder / pair[1]).is_file()]
-        if not pairs:
-            raise missing(TartanAir, folder, ["<environment>/Easy/P*/image_left/*.png with depth_left/*_depth.npy"])
-        super().__init__(folder, entries_of(pairs))
+        looked_for = ["<environment>/Easy/P*/image_left/*.png with depth_left/*_depth.npy"]
+        super().__init__(folder, existing_entries(entries_of(pairs), TartanAir, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Metres along the axis."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from dadkit.ops.reference.hybrid import normalized_levels, whole_map_stats
 from dadkit.ops.reference.options import NormOptions, Reduction
 from dadkit.ops.reference.order import in_order
-from dadkit.ops.reference.reduction import average, sanitize
+from dadkit.ops.reference.reduction import average, over_images, sanitize
 
 __all__ = ["gradient_matching_loss"]
 
@@ -37,16 +37,18 @@ def gradient_matching_loss(
     if reduction == "none":
         pixels = torch.zeros_like(residual)
         for stride, step, number in zip(strides, steps, numbers, strict=True):
-            share = numbers[0].to(step.dtype) / number.clamp(
-                min=1
-            )  # so that the map's mean over the counted pixels is the image's loss
+            # So that the map's mean over the counted pixels is the image's loss.
+            share = numbers[0].to(step.dtype) / number.clamp(min=1)
             pixels[:, ::stride, ::stride] += step * share[:, None, None]
         return torch.where(counted | (valid & poison.isnan()[:, None, None]), pixels * poison[:, None, None], 0)
-    totals = torch.stack([step.sum((1, 2)) for step in steps]) * poison
+    return reduce_scales(torch.stack([step.sum((1, 2)) for step in steps]) * poison, numbers, reduction)
+
+
+def reduce_scales(totals: Tensor, numbers: Tensor, reduction: Reduction) -> Tensor:
+    """As ``reduction.reduce_sums``, of sums (scales, B), each scale with its own mean."""
     if reduction == "pixel":
         return average(totals.sum(1), numbers.sum(1)).sum()
-    image = average(totals, numbers).sum(0)
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
+    return over_images(average(totals, numbers).sum(0), reduction)
 
 
 def _normalized(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

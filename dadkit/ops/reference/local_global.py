@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dadkit.ops.reference.normalization import pixel_loss
 from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
-from dadkit.ops.reference.reduction import average, image_sums
+from dadkit.ops.reference.reduction import average, image_sums, over_images
 
 __all__ = ["all_touched", "cut_patches", "local_global_loss", "reduce_patches", "sample_boxes"]
 
@@ -84,11 +84,14 @@ def reduce_patches(
     total, number, kept = image_sums(loss, counted, trim)
     if reduction == "none":
         return torch.where(counted, kept * poison[:, None, None], 0).unflatten(0, present.shape)
-    total, number = (total * poison).view(present.shape), number.view(present.shape)
+    return reduce_patch_sums((total * poison).view(present.shape), number.view(present.shape), present, reduction)
+
+
+def reduce_patch_sums(total: Tensor, number: Tensor, present: Tensor, reduction: Reduction) -> Tensor:
+    """As ``reduction.reduce_sums``, of patches (B, N)."""
     if reduction == "pixel":
         return average(total.sum(), number.sum())
-    image = average(average(total, number).sum(1), present.sum(1))
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
+    return over_images(average(average(total, number).sum(1), present.sum(1)), reduction)
 
 
 def sample_boxes(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

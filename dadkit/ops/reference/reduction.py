@@ -8,7 +8,7 @@ from torch import Tensor
 from dadkit.ops.reference.options import Reduction
 from dadkit.ops.reference.order import share_of
 
-__all__ = ["average", "image_sums", "poison_of", "reduce", "sanitize"]
+__all__ = ["average", "image_sums", "over_images", "poison_of", "reduce", "reduce_sums", "sanitize"]
 
 
 def sanitize(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -77,8 +77,16 @@ def reduce(loss: Tensor, counted: Tensor, poison: Tensor, *, reduction: Reductio
     total, number, kept = image_sums(loss, counted, trim)
     if reduction == "none":
         return torch.where(counted, kept * poison[:, None, None], 0)
-    total = total * poison
+    return reduce_sums(total * poison, number, reduction)
+
+
+def reduce_sums(total: Tensor, number: Tensor, reduction: Reduction) -> Tensor:
+    """Reduce each image's sum of losses and number of pixels, (B,) both: ``mean``, ``pixel`` or ``image``."""
     if reduction == "pixel":
         return average(total.sum(), number.sum())
-    image = average(total, number)
-    return image if reduction == "image" else image.sum() / max(len(image), 1)
+    return over_images(average(total, number), reduction)
+
+
+def over_images(image: Tensor, reduction: Reduction) -> Tensor:
+    """Images' losses (B,) as they are (``image``), or their mean, which is 0 for no images."""
+    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)

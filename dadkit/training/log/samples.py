@@ -1,4 +1,7 @@
-"""Sample grids: image with the patches' boxes | teacher | student | difference, the same images every time."""
+"""Sample grids: image with the patches' boxes | teacher | student | difference, the same images every time.
+
+Where the student sees perturbed images, the clean ones stand beside them.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ def sample_grid(
     *,
     space: Space,
     source: str,
+    clean: Tensor | None = None,
 ) -> NDArray[np.uint8]:
     """A picture with one row per image.
 
@@ -44,21 +48,26 @@ def sample_grid(
         student: (B, 1, v, v) the student's map.
         space: of both maps.
         source: the title of the target's column.
+        clean: (B, 3, v, v) uint8, what the target belongs to, where ``images`` are perturbed; shown in a column of its own.
     """
     zoom = max(1, -(-SMALLEST // images.shape[-1]))
     matched = student if space is Space.METRIC else match_scale(student, target, mask)
     rows = []
-    for image, box, t, m, s in zip(images.cpu(), boxes, target.cpu(), mask.cpu(), matched.cpu(), strict=True):
+    unperturbed = [None] * len(images) if clean is None else clean.cpu()
+    columns = zip(images.cpu(), unperturbed, boxes, target.cpu(), mask.cpu(), matched.cpu(), strict=True)
+    for image, view, box, t, m, s in columns:
         limits = pictures.percentile_limits(pictures.nearness(t, space), m)
         cells = [
             pictures.to_uint8(image),
+            *([] if view is None else [pictures.to_uint8(view)]),
             pictures.colorize(t, space=space, valid=m, limits=limits),
             pictures.colorize(s, space=space, limits=limits),
             difference(s, t, m),
         ]
         cells = [cell.repeat(zoom, axis=0).repeat(zoom, axis=1) for cell in cells]
         rows.append([pictures.draw_boxes(cells[0], box.cpu() * zoom), *cells[1:]])
-    return pictures.grid(rows, titles=["image", source, "student", "|difference|"])
+    seen = ["image"] if clean is None else ["student's view", "clean"]
+    return pictures.grid(rows, titles=[*seen, source, "student", "|difference|"])
 
 
 def match_scale(student: Tensor, target: Tensor, mask: Tensor) -> Tensor:

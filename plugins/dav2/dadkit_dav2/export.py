@@ -15,11 +15,12 @@ from dadkit_dav2.sizes import PATCH
 if TYPE_CHECKING:
     from dadkit_dav2.model import DepthAnything
 
-__all__ = ["LAYOUTS", "hugging_face", "official"]
+__all__ = ["LAYOUTS", "encoder", "hugging_face", "official"]
 
 LAYOUTS = {
     "dav2": "one .pth or .safetensors with the official names, for the code of Depth Anything and what builds on it",
     "hf": "a folder for transformers.AutoModelForDepthEstimation",
+    "encoder": "its DINOv2 encoder alone, for timm",
 }
 
 _ENCODERS = {"small": "vits", "base": "vitb", "large": "vitl", "giant": "vitg"}
@@ -49,9 +50,7 @@ def hugging_face(model: DepthAnything) -> Export:
     """Names, ``config.json`` and ``preprocessor_config.json`` of transformers' DepthAnything."""
     size = model.architecture
     own = model.state_dict()
-    tensors = {
-        name: own[place.name].chunk(place.parts)[place.part] for name, place in hf_names(own, swiglu=size.encoder.swiglu)
-    }
+    tensors = {name: place.take(own) for name, place in hf_names(own, swiglu=size.encoder.swiglu)}
     tensors["backbone.embeddings.mask_token"] = torch.zeros(1, size.width)
     notes = []
     if model.pos_embed == "official":
@@ -68,6 +67,18 @@ def hugging_face(model: DepthAnything) -> Export:
         "preprocessor_config.json": json.dumps(_preprocessor(model), indent=2) + "\n",
     }
     return Export(tensors, files, notes, _HF_USAGE)
+
+
+def encoder(model: DepthAnything) -> Export:
+    """The encoder alone, with the names of timm's vision transformer."""
+    size = model.architecture
+    notes = []
+    if model.pos_embed == "official":
+        notes.append(
+            f"timm resizes the position embedding by another rule than the official code (pos_embed: official), so at every "
+            f"input but {size.native} x {size.native} its features differ a little."
+        )
+    return Export(model.pretrained.state_dict(), notes=notes, usage=_timm_usage(model))
 
 
 def _config(model: DepthAnything) -> dict[str, Any]:
@@ -145,4 +156,20 @@ def _official_usage(model: DepthAnything) -> str:
         "import torch\nfrom depth_anything_v2.dpt import DepthAnythingV2\n\n"
         f'model = DepthAnythingV2(encoder="{encoder}", features={size.features}, out_channels={list(size.channels)}{metric})\n'
         'model.load_state_dict(torch.load("{path}"))'
+    )
+
+
+def _timm_usage(model: DepthAnything) -> str:
+    encoder = model.architecture.encoder
+    if model.size in _ENCODERS:
+        made = f'timm.create_model("vit_{model.size}_patch14_dinov2", dynamic_img_size=True)'
+    else:
+        made = (
+            f"timm.models.VisionTransformer(img_size={encoder.native}, patch_size={PATCH}, embed_dim={encoder.width}, "
+            f"depth={encoder.depth}, num_heads={encoder.heads}, init_values=1.0, num_classes=0, dynamic_img_size=True)"
+        )
+    return (
+        f"import timm\nfrom safetensors.torch import load_file\n\nmodel = {made}.eval()\n"
+        'model.load_state_dict(load_file("{path}"))\n'
+        "tokens = model.forward_features(images)[:, 1:]  # (B, N, C): without the class token"
     )

@@ -15,55 +15,46 @@ import re
 from collections.abc import Iterator, Mapping
 
 from dadkit_dinov2 import keys as dinov2
-from dadkit_dinov2.keys import Place, assemble
 from torch import Tensor
 
+from dadkit.weights import Place, assemble, compile_rules, locate
 from dadkit_dav2.sizes import SIZES
 
-__all__ = ["ENCODER", "HEAD", "hf_names", "locate", "looks_like", "to_model"]
+__all__ = ["ENCODER", "HEAD", "RULES", "hf_names", "looks_like", "to_model"]
 
 ENCODER = "pretrained."
 HEAD = "depth_head."
 
-_ENCODER = re.compile(r"(?:pretrained|backbone)\.(.+)")
-# Hugging Face's head. Each is tried on the whole name; \1, \2, … are the pattern's groups.
-_HEAD = [
-    (re.compile(pattern), target)
-    for pattern, target in {
+
+def _encoder(match: re.Match[str]) -> Place | None:
+    place = locate(match[1], dinov2.RULES)
+    return None if place is None else place._replace(name=ENCODER + place.name)
+
+
+def _fusion(match: re.Match[str]) -> str:
+    module = "out_conv" if match[2] == "projection" else f"resConfUnit{match[3]}.conv{match[4]}"
+    return f"{HEAD}scratch.refinenet{4 - int(match[1])}.{module}.{match[5]}"
+
+
+RULES = compile_rules(
+    {
+        r"(?:pretrained|backbone)\.(.+)": _encoder,
+        # Hugging Face's head.
         r"neck\.reassemble_stage\.layers\.(\d)\.projection\.(\w+)": rf"{HEAD}projects.\1.\2",
         r"neck\.reassemble_stage\.layers\.(\d)\.resize\.(\w+)": rf"{HEAD}resize_layers.\1.\2",
+        r"neck\.convs\.(\d)\.(\w+)": lambda match: f"{HEAD}scratch.layer{int(match[1]) + 1}_rn.{match[2]}",
+        r"neck\.fusion_stage\.layers\.(\d)\.(projection|residual_layer([12])\.convolution([12]))\.(\w+)": _fusion,
         r"head\.conv1\.(\w+)": rf"{HEAD}scratch.output_conv1.\1",
         r"head\.conv2\.(\w+)": rf"{HEAD}scratch.output_conv2.0.\1",
         r"head\.conv3\.(\w+)": rf"{HEAD}scratch.output_conv2.2.\1",
-    }.items()
-]
-_CONV = re.compile(r"neck\.convs\.(\d)\.(\w+)")
-_FUSION = re.compile(r"neck\.fusion_stage\.layers\.(\d)\.(projection|residual_layer([12])\.convolution([12]))\.(\w+)")
-
-
-def locate(name: str) -> Place | None:
-    """Where the tensor that a file calls ``name`` belongs in our model.
-
-    Returns:
-        Its place; None for DINOv2's unused mask token; a name in no known layout stays as it is.
-    """
-    if match := _ENCODER.fullmatch(name):
-        place = dinov2.locate(match[1])
-        return None if place is None else place._replace(name=ENCODER + place.name)
-    if match := _CONV.fullmatch(name):
-        return Place(f"{HEAD}scratch.layer{int(match[1]) + 1}_rn.{match[2]}")
-    if match := _FUSION.fullmatch(name):
-        module = "out_conv" if match[2] == "projection" else f"resConfUnit{match[3]}.conv{match[4]}"
-        return Place(f"{HEAD}scratch.refinenet{4 - int(match[1])}.{module}.{match[5]}")
-    for pattern, target in _HEAD:
-        if match := pattern.fullmatch(name):
-            return Place(match.expand(target))
-    return Place(name)
+    }
+)
+"""From names in a file to ours; DINOv2's unused mask token takes no part."""
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours. Arguments and errors as in ``dadkit_dinov2.keys.assemble``."""
-    return assemble(state, locate)
+    """A state dict in any layout as one in ours. Arguments and errors as in :func:`dadkit.weights.assemble`."""
+    return assemble(state, RULES)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
@@ -80,7 +71,7 @@ def hf_names(names: Mapping[str, Tensor], *, swiglu: bool) -> Iterator[tuple[str
     for name in names:
         if name.startswith(HEAD):
             theirs = _hf_head(name.removeprefix(HEAD))
-            assert locate(theirs) == Place(name), f"{theirs} does not belong to {name}"
+            assert locate(theirs, RULES) == Place(name), f"{theirs} does not belong to {name}"
             yield theirs, Place(name)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from dadkit.interfaces import Export, ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
 from dadkit.weights import WeightsError, load_strict, read_weights
-from dadkit_dav2.export import LAYOUTS, hugging_face, official
+from dadkit_dav2.export import LAYOUTS, encoder, hugging_face, official
 from dadkit_dav2.head import DPTHead
 from dadkit_dav2.keys import ENCODER, HEAD, looks_like, to_model
 from dadkit_dav2.sizes import PATCH, SIZES
@@ -90,8 +90,8 @@ class DepthAnything(Student):
         return depth, {"tokens": tokens[-1]}
 
     def export(self, layout: str) -> Export:
-        """The model in the official layout (``dav2``) or in transformers' (``hf``)."""
-        return {"dav2": official, "hf": hugging_face}[layout](self)
+        """The model in the official layout (``dav2``) or in transformers' (``hf``), or its ``encoder`` for timm."""
+        return {"dav2": official, "hf": hugging_face, "encoder": encoder}[layout](self)
 
     def _load(self, weights: str | Path, init: str) -> None:
         with_head = init == "all"

@@ -6,11 +6,13 @@ import dadkit_dav2.keys
 import dadkit_dav2.model
 import pytest
 import torch
-from dadkit_dav2.keys import locate
+from dadkit_dav2.keys import RULES
 from dadkit_dav2.model import DepthAnything
 from dadkit_dav2.sizes import SIZES, Size
 from dadkit_dinov2.sizes import Size as EncoderSize
 from torch import nn
+
+from dadkit.weights import locate
 
 torch.set_num_threads(1)
 
@@ -94,8 +96,8 @@ def transformers_model(all_sizes):
 def _inverse(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     answer = {}
     for name, tensor in theirs.items():
-        place = locate(name)
-        answer[name] = tensor if place is None else ours[place.name].chunk(place.parts)[place.part]
+        place = locate(name, RULES)
+        answer[name] = tensor if place is None else place.take(ours)
     return answer
 
 

@@ -6,10 +6,12 @@ import re
 
 import pytest
 import torch
-from dadkit_dav2.keys import locate, looks_like, to_model
+from dadkit_dav2.keys import RULES, looks_like, to_model
 from dadkit_dav2.model import DepthAnything
 from dadkit_dav2.sizes import SIZES
 from safetensors.torch import save_file
+
+from dadkit.weights import locate
 
 # Numbers of tensors in the official state dicts.
 OFFICIAL = {"small": 239, "base": 239, "large": 407, "giant": 631}
@@ -39,7 +41,7 @@ def test_official_names_are_a_bijection(size, official_shapes):
     shapes = official_shapes(size)
     assert len(shapes) == OFFICIAL[size]
     own = shapes_of(on_meta(size).state_dict())
-    places = [place for place in map(locate, shapes) if place is not None]
+    places = [place for place in (locate(name, RULES) for name in shapes) if place is not None]
     assert len(places) == len(shapes) - 1  # the mask token
     assert len({place.name for place in places}) == len(places)
     assert shapes_of(to_model(meta(shapes))) == own

@@ -10,116 +10,55 @@ Layouts, told apart name by name, so that no one has to say which file is which:
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
 
-import torch
 from torch import Tensor
 
-from dadkit.weights import WeightsError
+from dadkit.weights import Place, WeightsError, assemble, compile_rules, locate
 from dadkit_dinov2.sizes import SIZES, Size
 
-__all__ = ["Place", "assemble", "hf_names", "locate", "looks_like", "measure", "to_encoder"]
+__all__ = ["RULES", "hf_names", "looks_like", "measure", "to_encoder"]
 
 
-class Place(NamedTuple):
-    """Where a tensor of a file belongs: it is part ``part`` of ``parts``, along the first axis, of our parameter ``name``."""
-
-    name: str
-    part: int = 0
-    parts: int = 1
+def _joined(match: re.Match[str]) -> Place:
+    return Place(f"blocks.{match[1]}.attn.qkv.{match[3]}", "qkv".index(match[2][0]), 3)
 
 
-# Each is tried on the whole name without the trailing ".weight", ".bias"; \1, \2 are the pattern's groups. Order matters only
-# where one pattern is a special case of a later one.
-_WHOLE = [
-    (re.compile(pattern), target)
-    for pattern, target in {
+def _gated(match: re.Match[str]) -> Place:
+    return Place(f"blocks.{match[1]}.mlp.fc1.{match[3]}", ("gate", "up").index(match[2]), 2)
+
+
+_LAYER = r"encoder\.layer\.(\d+)\."
+_LEAF = r"\.(weight|bias)"
+
+RULES = compile_rules(
+    {
+        # Used by DINOv2's own training only; nobody here masks a token.
+        r"(?:embeddings\.)?mask_token": None,
         # facebookresearch and timm: perhaps a chunk number, and official names for giant's SwiGLU.
-        r"blocks\.(?:\d+\.)?(\d+)\.mlp\.w12": r"blocks.\1.mlp.fc1",
-        r"blocks\.(?:\d+\.)?(\d+)\.mlp\.w3": r"blocks.\1.mlp.fc2",
+        rf"blocks\.(?:\d+\.)?(\d+)\.mlp\.w12{_LEAF}": r"blocks.\1.mlp.fc1.\2",
+        rf"blocks\.(?:\d+\.)?(\d+)\.mlp\.w3{_LEAF}": r"blocks.\1.mlp.fc2.\2",
         r"blocks\.(?:\d+\.)?(\d+)\.(\D.*)": r"blocks.\1.\2",
         # Hugging Face.
         r"embeddings\.cls_token": "cls_token",
         r"embeddings\.position_embeddings": "pos_embed",
-        r"embeddings\.patch_embeddings\.projection": "patch_embed.proj",
-        r"encoder\.layer\.(\d+)\.attention\.(?:output\.dense|o_proj)": r"blocks.\1.attn.proj",
-        r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
-        r"encoder\.layer\.(\d+)\.(norm[12]|mlp\.fc[12])": r"blocks.\1.\2",
-        r"encoder\.layer\.(\d+)\.mlp\.weights_in": r"blocks.\1.mlp.fc1",
-        r"encoder\.layer\.(\d+)\.mlp\.(?:weights_out|down_proj)": r"blocks.\1.mlp.fc2",
-        r"layernorm": "norm",
-    }.items()
-]
-_QKV = re.compile(r"encoder\.layer\.(\d+)\.attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj)")
-_GATED = re.compile(r"encoder\.layer\.(\d+)\.mlp\.(gate|up)_proj")
-# Used by DINOv2's own training only; nobody here masks a token.
-_UNUSED = frozenset({"mask_token", "embeddings.mask_token"})
+        rf"embeddings\.patch_embeddings\.projection{_LEAF}": r"patch_embed.proj.\1",
+        rf"{_LAYER}attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj){_LEAF}": _joined,
+        rf"{_LAYER}attention\.(?:output\.dense|o_proj){_LEAF}": r"blocks.\1.attn.proj.\2",
+        rf"{_LAYER}layer_scale([12])\.lambda1": r"blocks.\1.ls\2.gamma",
+        rf"{_LAYER}(norm[12]|mlp\.fc[12]){_LEAF}": r"blocks.\1.\2.\3",
+        rf"{_LAYER}mlp\.(gate|up)_proj{_LEAF}": _gated,
+        rf"{_LAYER}mlp\.weights_in{_LEAF}": r"blocks.\1.mlp.fc1.\2",
+        rf"{_LAYER}mlp\.(?:weights_out|down_proj){_LEAF}": r"blocks.\1.mlp.fc2.\2",
+        rf"layernorm{_LEAF}": r"norm.\1",
+    }
+)
+"""From names in a file of DINOv2 to those of an :class:`~dadkit_dinov2.network.Encoder`; the first that fits holds."""
+
 _REGISTERS = frozenset({"register_tokens", "reg_token", "embeddings.register_tokens"})
 # Of transformers' classifier on top of DINOv2. Other words before the names ("pretrained.", "backbone.") are those of depth
 # models, whose encoders are no DINOv2 any more.
 _CLASSIFIER = "dinov2."
-
-
-def locate(name: str) -> Place | None:
-    """Where the tensor that a file of DINOv2 calls ``name`` belongs in an :class:`~dadkit_dinov2.network.Encoder`.
-
-    Returns:
-        Its place; None for the unused mask token; a name in no known layout stays as it is.
-    """
-    if name in _UNUSED:
-        return None
-    stem, dot, leaf = name.rpartition(".")
-    if leaf not in ("weight", "bias"):
-        stem, dot, leaf = name, "", ""
-
-    def place(target: str, part: int = 0, parts: int = 1) -> Place:
-        return Place(f"{target}{dot}{leaf}", part, parts)
-
-    if match := _QKV.fullmatch(stem):
-        return place(f"blocks.{match[1]}.attn.qkv", "qkv".index(match[2][0]), 3)
-    if match := _GATED.fullmatch(stem):
-        return place(f"blocks.{match[1]}.mlp.fc1", ("gate", "up").index(match[2]), 2)
-    for pattern, target in _WHOLE:
-        if match := pattern.fullmatch(stem):
-            return place(match.expand(target))
-    return place(stem)
-
-
-def assemble(state: Mapping[str, Tensor], locate: Callable[[str], Place | None] = locate) -> dict[str, Tensor]:
-    """A state dict under other names, its parts joined.
-
-    Args:
-        state: name in the file -> tensor.
-        locate: where each belongs.
-
-    Returns:
-        Our name -> tensor. A parameter of which the file lacks a part stays under the names of the parts that are there, and a
-        name in no known layout stays as it is: a strict load then reports them.
-
-    Raises:
-        WeightsError: two tensors claim one place.
-    """
-    found: dict[str, dict[int, str]] = defaultdict(dict)  # our name -> part number -> name in the file
-    counts: dict[str, int] = {}
-    for source in state:
-        place = locate(source)
-        if place is None:
-            continue
-        first = found[place.name].setdefault(place.part, source)
-        if first != source:
-            raise WeightsError(f"the file holds '{place.name}' twice, as '{first}' and as '{source}'")
-        counts[place.name] = place.parts
-    answer: dict[str, Tensor] = {}
-    for name, sources in found.items():
-        if len(sources) < counts[name]:
-            answer |= {source: state[source] for source in sources.values()}
-        elif len(sources) == 1:
-            answer[name] = state[sources[0]]
-        else:
-            answer[name] = torch.cat([state[sources[part]] for part in range(len(sources))])
-    return answer
 
 
 def to_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,7 +76,7 @@ def to_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"the file holds '{registers[0]}': it is DINOv2 with registers. Depth Anything and the papers use the one without: "
             "take the file whose name has no 'reg' (dinov2_vits14_pretrain.pth, facebook/dinov2-small)"
         )
-    return assemble(found)
+    return assemble(found, RULES)
 
 
 def measure(state: Mapping[str, Tensor], prefix: str = "") -> tuple[int | None, int]:
@@ -162,7 +101,7 @@ def hf_names(names: Iterable[str], *, swiglu: bool) -> Iterator[tuple[str, Place
     """
     for name in names:
         for theirs in _hf(name, swiglu):
-            place = locate(theirs)
+            place = locate(theirs, RULES)
             assert place is not None
             assert place.name == name, f"{theirs} belongs to {place.name}, not to {name}"
             yield theirs, place

@@ -6,10 +6,12 @@ import dadkit_dinov2.model
 import pytest
 import torch
 import transformers
-from dadkit_dinov2.keys import locate
+from dadkit_dinov2.keys import RULES
 from dadkit_dinov2.model import DINOv2
 from dadkit_dinov2.sizes import SIZES, Size
 from torch import nn
+
+from dadkit.weights import locate
 
 torch.set_num_threads(1)
 
@@ -64,8 +66,8 @@ def transformers_model(all_sizes):
             ours = model.encoder.state_dict()
             state = {}
             for theirs_name, tensor in theirs.state_dict().items():
-                place = locate(theirs_name)
-                state[theirs_name] = tensor if place is None else ours[place.name].chunk(place.parts)[place.part]
+                place = locate(theirs_name, RULES)
+                state[theirs_name] = tensor if place is None else place.take(ours)
             theirs.load_state_dict(state)
         return theirs
 

@@ -7,10 +7,11 @@ import re
 import pytest
 import timm
 import torch
-from dadkit_dinov2.keys import hf_names, locate, looks_like, to_encoder
+from dadkit_dinov2.keys import RULES, hf_names, looks_like, to_encoder
 from dadkit_dinov2.model import DINOv2
 
 from dadkit.errors import DadkitError
+from dadkit.weights import locate
 
 RELEASED = {"small": 22.056192, "base": 86.579712, "large": 304.367616, "giant": 1136.479232}
 TIMM = {size: f"vit_{size}_patch14_dinov2" for size in RELEASED}
@@ -51,7 +52,7 @@ def test_every_layout_is_a_bijection(size, transformers_model):
         in_memory = transformers_model(size).state_dict()
     for state in (in_timm, in_memory, official(own), official(own, chunks=True)):
         assert shapes(to_encoder(state)) == shapes(own)
-        places = [place for place in map(locate, state) if place is not None]
+        places = [place for place in (locate(name, RULES) for name in state) if place is not None]
         assert len(set(places)) == len(places)
         assert looks_like(to_encoder(state)) == size
 
@@ -68,7 +69,7 @@ def test_names_for_hugging_face(size, transformers_model, tmp_path):
     ours = dict(hf_names(own, swiglu=size == "mini-giant"))
     assert set(theirs) - {"embeddings.mask_token"} == set(ours)
     for name, place in ours.items():
-        assert tuple(own[place.name].chunk(place.parts)[place.part].shape) == theirs[name]
+        assert tuple(place.take(own).shape) == theirs[name]
 
 
 @pytest.mark.parametrize("name", ["register_tokens", "reg_token", "embeddings.register_tokens"])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import subprocess
-import sys
 
 import dadkit_dinov2
 import pytest
@@ -121,16 +118,13 @@ def test_frozen_at_any_size(build):
 
 def test_declared_metadata_is_true():
     found = {}
-    dadkit_dinov2.register_encoders(lambda name, target, **metadata: found.update({name: (target, metadata)}))
+    dadkit_dinov2.register_encoders(lambda name, target, **metadata: found.update({name: metadata}))
     assert found.keys() == SIZES.keys()
-    for name, (target, metadata) in found.items():
+    for name, metadata in found.items():
         with torch.device("meta"):
             spec = DINOv2(name).spec
         assert (metadata["license"], metadata["size_multiple"]) == (spec.license, spec.size_multiple) == ("Apache-2.0", 14)
         assert metadata["arguments"] == {"size": name}
-        for path in (target, metadata["config"]):
-            module, _, attribute = path.partition(":")
-            assert isinstance(getattr(importlib.import_module(module), attribute), type)
 
 
 def test_options():
@@ -138,7 +132,6 @@ def test_options():
     assert Options(weights="none").weights is ReleasedOptions(weights="none").weights is None
     with pytest.raises(ValidationError, match="an encoder needs weights: give a file, a folder or hf://ORG/NAME, or `none`"):
         ReleasedOptions()
-    assert all(field.description for model in (Options, ReleasedOptions) for field in model.model_fields.values())
 
 
 def test_by_name():
@@ -146,8 +139,3 @@ def test_by_name():
     assert isinstance(encoder, FeatureEncoder)
     with pytest.raises(DadkitError, match="'dinov2/small' is a feature encoder, not a teacher; `dadkit teachers`"):
         dadkit.load_teacher("dinov2/small", weights="none")
-
-
-def test_entry_module_imports_no_torch():
-    code = "import sys, dadkit_dinov2; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from dadkit.options import NeedsWeights, Options, WeightsOptions
 
 __all__ = ["DPTOptions", "TinyOptions", "VAEOptions"]
 
 
-class _Common(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
+class _Common(Options):
     space: Literal["depth", "disparity"]
     """What the checkpoint's answers mean: affine-invariant depth (1 = far) or disparity (1 = near). Nothing in the file says
     it, only its name: ``unet_depth_v2`` or ``unet_disparity_v2``."""
@@ -23,13 +23,15 @@ class _Common(BaseModel):
     images larger than its training size in overlapping tiles, which moves the answer a little."""
 
 
-class _Released(_Common):
-    weights: str | Path | None = Field(default="", validate_default=True)
+class _Released(_Common, WeightsOptions, NeedsWeights):
+    weights_needed = "a teacher needs weights: give GenPercept's UNet, or `none` for random weights"
+
+    weights: str | Path | None = None
     """GenPercept's UNet: a file, or a folder that holds ``diffusion_pytorch_model.safetensors`` (or .bin) or ``unet/`` with it.
-    ``none``: random weights. One of the two must be given."""
+    ``none``: random weights."""
     base: Path | None = None
     """Folder of Stable Diffusion 2.1 in diffusers' layout: ``vae/`` and ``unet/config.json`` are used, and, without
-    ``embedding``, ``text_encoder/`` and ``tokenizer/``. Needed with ``weights``."""
+    ``embedding``, ``text_encoder/`` and ``tokenizer/``. Needed with ``weights``; ``none`` is for random ones."""
     embedding: Path | None = None
     """File (.npy or .safetensors) with the text embedding of the empty prompt, (2, C) or (77, C). null: it is computed from
     ``base``, for which transformers must be installed."""
@@ -40,12 +42,10 @@ class _Released(_Common):
     """Longer side, in pixels, at which ``predict`` runs (smaller images are enlarged), rounded to a multiple of 64; 0: the
     image's own size, as in the paper's tables."""
 
-    @field_validator("weights", mode="before")
+    @field_validator("base", mode="before")
     @classmethod
-    def _required(cls, weights: Any) -> Any:
-        if weights == "":
-            raise ValueError("a teacher needs weights: give GenPercept's UNet, or `none` for random weights")
-        return None if weights == "none" else weights
+    def _no_base(cls, base: Any) -> Any:
+        return None if base == "none" else base
 
     @model_validator(mode="after")
     def _weights_need_a_base(self) -> _Released:

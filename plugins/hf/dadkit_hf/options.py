@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from dadkit.options import NeedsWeights
 
 __all__ = ["Options"]
 
 
-class Options(BaseModel):
+class Options(NeedsWeights):
     """Options of ``hf/auto``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    weights_needed = "they say which model this is, too: give a local folder or hf://ORG/NAME"
 
-    weights: str | Path = Field(default="", validate_default=True)
+    weights: str | Path
     """The model: a local folder with ``config.json`` and ``preprocessor_config.json``, or
-    ``hf://ORG/NAME[@REVISION][/SUBFOLDER]`` (also plain ``ORG/NAME``) on the Hugging Face hub. Must be given."""
+    ``hf://ORG/NAME[@REVISION][/SUBFOLDER]`` (also plain ``ORG/NAME``) on the Hugging Face hub."""
     space: Literal["disparity", "depth", "metric"] | None = None
     """What the answers mean. null: what the family fixes (Depth Anything and MiDaS's DPT: disparity; ZoeDepth, GLPN, Depth Pro,
     Depth Anything metric: metric). Must be given for all others."""
@@ -28,7 +30,7 @@ class Options(BaseModel):
 
     @field_validator("weights", mode="before")
     @classmethod
-    def _required(cls, weights: Any) -> Any:
-        if weights in ("", "none", None):
-            raise ValueError("they say which model this is, too: give a local folder or hf://ORG/NAME")
+    def _none_is_no_model(cls, weights: Any) -> Any:
+        if weights in ("none", None):
+            raise ValueError(cls.weights_needed)
         return weights

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dadkit.weights import WeightsError
+from dadkit.weights import WeightsError, note_file
 
 __all__ = ["Loaded", "Source", "find", "load", "read_license"]
 
@@ -99,7 +99,25 @@ def load(source: Source) -> Loaded:
             f"hf/auto: the weights in {source.where} do not fill a {type(model).__name__}: "
             f"{len(missing)} missing {missing[:4]}, {len(mismatched)} of another shape {mismatched[:4]}; they would be random"
         )
+    _note_files(source)
     return Loaded(model.float().eval(), processor, config)
+
+
+def _note_files(source: Source) -> None:
+    """Tell the training run which files its model came from."""
+    if source.is_local:
+        folder, name = Path(source.where, source.subfolder), str(Path(source.where, source.subfolder))
+    else:
+        from huggingface_hub import try_to_load_from_cache
+
+        inside = f"{source.subfolder}/" if source.subfolder else ""
+        found = try_to_load_from_cache(source.where, f"{inside}config.json", revision=source.revision)
+        if not isinstance(found, str):
+            return  # not in the usual cache, so nothing can be told about its files
+        revision = f"@{source.revision}" if source.revision else ""
+        folder, name = Path(found).parent, f"hf://{source.where}{revision}/{inside}".rstrip("/")
+    for file in sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin")):
+        note_file(f"{name}/{file.name}", file)
 
 
 def read_license(source: Source) -> str:

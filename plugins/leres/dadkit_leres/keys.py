@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from dadkit.weights import assemble, compile_rules
 from dadkit_leres.encoder import ENCODERS
 
 __all__ = ["CONTAINERS", "DECODER", "ENCODER", "is_official", "looks_like", "to_model"]
@@ -23,28 +24,25 @@ DECODER = "decoder."
 CONTAINERS = ("depth_model", "model_state_dict", "state_dict", "model")
 """Where files keep their weights; ``shift_model`` and ``focal_model``, which lie beside ``depth_model``, are left alone."""
 
-_OFFICIAL = re.compile(r"(?:depth_model\.)?(encoder_modules\.encoder|decoder_modules)\.(.+)")
-_IMAGENET = re.compile(r"(?:conv1|bn1|layer[1-4])\..+")
-_DROPPED = re.compile(r"fc\..+|(?:depth_model\.)?auxi_modules\..+|losses\..+")
+_OFFICIAL = r"(?:depth_model\.)?(?:encoder_modules\.encoder|decoder_modules)\..+"
+_RULES = compile_rules(
+    {
+        r"fc\..+|(?:depth_model\.)?auxi_modules\..+|losses\..+": None,
+        r"(?:depth_model\.)?encoder_modules\.encoder\.(.+)": rf"{ENCODER}\1",
+        r"(?:depth_model\.)?decoder_modules\.(.+)": rf"{DECODER}\1",
+        r"(?:conv1|bn1|layer[1-4])\..+": rf"{ENCODER}\g<0>",
+    }
+)
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours; a name in no known layout stays as it is, for a strict load to report."""
-    model = {}
-    for name, tensor in state.items():
-        if _DROPPED.fullmatch(name):
-            continue
-        if match := _OFFICIAL.fullmatch(name):
-            name = (ENCODER if match[1].startswith("encoder") else DECODER) + match[2]
-        elif _IMAGENET.fullmatch(name):
-            name = ENCODER + name
-        model[name] = tensor
-    return model
+    """A state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    return assemble(state, _RULES)
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
     """Whether a file, names as in the file, is one of LeReS's own, whose licence holds."""
-    return any(_OFFICIAL.fullmatch(name) for name in state)
+    return any(re.fullmatch(_OFFICIAL, name) for name in state)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:

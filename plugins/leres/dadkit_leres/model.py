@@ -75,9 +75,9 @@ class LeReS(Student):
     def _load(self, encoder: str, weights: str | Path, init: str) -> None:
         try:
             found = read_weights(weights, containers=CONTAINERS)
+            state = to_model(found)
         except WeightsError as error:
             raise WeightsError(f"leres/{encoder}: {error}") from error
-        state = to_model(found)
         if init == "encoder":
             state = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
         load_strict(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from dadkit_midas.rules import Place, Rule, compiled
+from dadkit.weights import Place, Rule, compile_rules
 from dadkit_midas.sizes import Size
 
 __all__ = ["huggingface_rules"]
@@ -29,7 +29,7 @@ def _own_bias(template: str) -> Callable[[re.Match[str]], str]:
     return lambda match: f"{match.expand(template)}.{match.groups()[-1][0]}_bias"
 
 
-_DECODER = compiled(
+_DECODER = compile_rules(
     {
         r"neck\.fusion_stage\.layers\.0\.residual_layer1\..+": None,
         r"neck\.convs\.(\d)\.(.+)": r"decoder.adapt.\1.\2",
@@ -51,7 +51,7 @@ def _fusion(match: re.Match[str], unit: str) -> str:
 
 
 _VIT_LAYER = r"dpt\.encoder\.layer\.(\d+)\."
-_VIT_RULES = compiled(
+_VIT_RULES = compile_rules(
     {
         r"dpt\.(layernorm|pooler)\..+": None,
         r"dpt\.embeddings\.cls_token": r"backbone.cls_token",
@@ -74,7 +74,7 @@ _VIT_RULES = compiled(
 
 _BEIT = r"backbone\.(?:beit\.)?"
 _BEIT_LAYER = rf"{_BEIT}(?:encoder\.layer|layers)\.(\d+)\."
-_BEIT_RULES = compiled(
+_BEIT_RULES = compile_rules(
     {
         r".+\.relative_position_index": None,
         rf"{_BEIT}layernorm\..+": None,
@@ -97,7 +97,7 @@ _BEIT_RULES = compiled(
 )
 
 _SWIN2_BLOCK = r"backbone\.encoder\.layers\.(\d)\.blocks\.(\d+)\."
-_SWIN2_RULES = compiled(
+_SWIN2_RULES = compile_rules(
     {
         r".+\.(relative_position_index|relative_coords_table)": None,
         r"backbone\.(layernorm|hidden_states_norms)\..+": None,

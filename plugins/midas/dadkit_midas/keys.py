@@ -8,17 +8,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from dadkit.weights import WeightsError
+from dadkit.weights import Place, Rule, assemble, locate
 from dadkit_midas.huggingface import huggingface_rules
 from dadkit_midas.official import backbone_rules, official_rules
-from dadkit_midas.rules import Place, Rule, locate
 from dadkit_midas.sizes import Size
 
 __all__ = ["BACKBONE", "Layout", "layout", "places", "to_model"]
@@ -42,45 +39,22 @@ def layout(names: Iterable[str]) -> Layout:
 def places(names: Iterable[str], size: Size) -> dict[str, Place | None]:
     """Where each name of a file belongs in this model; None for what takes no part in it."""
     names = list(names)
-    rules: Mapping[Layout, list[Rule]] = {
-        "official": official_rules(size),
-        "huggingface": huggingface_rules(size),
-        "ours": [],
-        "backbone": backbone_rules(),
-    }
-    chosen = rules[layout(names)]
-    return {name: locate(name, chosen) for name in names}
+    rules = _rules(names, size)
+    return {name: locate(name, rules) for name in names}
 
 
 def to_model(state: Mapping[str, Tensor], size: Size) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours.
+    """A state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    return assemble(state, _rules(state, size))
 
-    Args:
-        state: name in the file -> tensor.
-        size: the model it is for.
 
-    Returns:
-        Name in our model -> tensor. A parameter of which the file lacks a part stays under the names of the parts that are
-        there, and a name in no known layout stays as it is: a strict load then reports them.
-
-    Raises:
-        WeightsError: two tensors claim one place.
-    """
-    found: dict[str, dict[int, str]] = defaultdict(dict)  # our name -> part number -> name in the file
-    counts: dict[str, int] = {}
-    for source, place in places(state, size).items():
-        if place is None:
-            continue
-        first = found[place.name].setdefault(place.part, source)
-        if first != source:
-            raise WeightsError(f"the file holds '{place.name}' twice, as '{first}' and as '{source}'")
-        counts[place.name] = place.parts
-    model: dict[str, Tensor] = {}
-    for name, sources in found.items():
-        if len(sources) < counts[name]:
-            model |= {source: state[source] for source in sources.values()}
-        elif len(sources) == 1:
-            model[name] = state[sources[0]]
-        else:
-            model[name] = torch.cat([state[sources[part]] for part in range(len(sources))])
-    return model
+def _rules(names: Iterable[str], size: Size) -> list[Rule]:
+    match layout(names):
+        case "official":
+            return official_rules(size)
+        case "huggingface":
+            return huggingface_rules(size)
+        case "ours":
+            return []
+        case "backbone":
+            return backbone_rules()

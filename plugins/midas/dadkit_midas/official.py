@@ -5,18 +5,27 @@ The names of the backbones are those of timm 0.6.12; :mod:`dadkit_midas.renamed`
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+from dadkit.weights import Rule, compile_rules
 from dadkit_midas.renamed import levit, next_vit, swin
-from dadkit_midas.rules import Rule, compiled, counted_from_one
 from dadkit_midas.sizes import Size
 
 __all__ = ["backbone_rules", "official_rules"]
 
-_DECODER = compiled(
+
+def _counted_from_one(template: str) -> Callable[[re.Match[str]], str]:
+    """``template`` filled with the first group, which the files count from 1 and we from 0, and the others as they are."""
+    return lambda match: template.format(int(match[1]) - 1, *match.groups()[1:])
+
+
+_DECODER = compile_rules(
     {
-        r"scratch\.layer(\d)_rn\.(.+)": counted_from_one("decoder.adapt.{}.{}"),
-        r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)": counted_from_one("decoder.fuse.{}.skip.{}"),
-        r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)": counted_from_one("decoder.fuse.{}.refine.{}"),
-        r"scratch\.refinenet(\d)\.out_conv\.(.+)": counted_from_one("decoder.fuse.{}.out.{}"),
+        r"scratch\.layer(\d)_rn\.(.+)": _counted_from_one("decoder.adapt.{}.{}"),
+        r"scratch\.refinenet(\d)\.resConfUnit1\.(.+)": _counted_from_one("decoder.fuse.{}.skip.{}"),
+        r"scratch\.refinenet(\d)\.resConfUnit2\.(.+)": _counted_from_one("decoder.fuse.{}.refine.{}"),
+        r"scratch\.refinenet(\d)\.out_conv\.(.+)": _counted_from_one("decoder.fuse.{}.out.{}"),
         r"scratch\.output_conv\.0\.(.+)": r"decoder.head.0.\1",
         r"scratch\.output_conv\.2\.(.+)": r"decoder.head.1.\1",
         r"scratch\.output_conv\.4\.(.+)": r"decoder.head.2.\1",
@@ -28,15 +37,15 @@ _DECODER = compiled(
     }
 )
 
-_REASSEMBLE = compiled(
+_REASSEMBLE = compile_rules(
     {
-        r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)": counted_from_one("reassemble.{}.readout.{}"),
-        r"pretrained\.act_postprocess(\d)\.3\.(.+)": counted_from_one("reassemble.{}.project.{}"),
-        r"pretrained\.act_postprocess(\d)\.4\.(.+)": counted_from_one("reassemble.{}.resize.{}"),
+        r"pretrained\.act_postprocess(\d)\.0\.project\.0\.(.+)": _counted_from_one("reassemble.{}.readout.{}"),
+        r"pretrained\.act_postprocess(\d)\.3\.(.+)": _counted_from_one("reassemble.{}.project.{}"),
+        r"pretrained\.act_postprocess(\d)\.4\.(.+)": _counted_from_one("reassemble.{}.resize.{}"),
     }
 )
 
-_RESNEXT = compiled(
+_RESNEXT = compile_rules(
     {
         r"pretrained\.layer1\.0\.(.+)": r"backbone.conv1.\1",
         r"pretrained\.layer1\.1\.(.+)": r"backbone.bn1.\1",
@@ -45,7 +54,7 @@ _RESNEXT = compiled(
     }
 )
 
-_LITE = compiled(
+_LITE = compile_rules(
     {
         r"pretrained\.layer1\.0\.(.+)": r"backbone.conv_stem.\1",
         r"pretrained\.layer1\.1\.(.+)": r"backbone.bn1.\1",
@@ -75,18 +84,18 @@ def official_rules(size: Size) -> list[Rule]:
     }.get(size.family, lambda _: [])
     return [
         # The coarsest block has nothing to add, so its first unit takes no part.
-        *compiled({rf"scratch\.refinenet{len(size.channels)}\.resConfUnit1\..+": None}),
+        *compile_rules({rf"scratch\.refinenet{len(size.channels)}\.resConfUnit1\..+": None}),
         *_DECODER,
         *_REASSEMBLE,
-        *compiled({pattern.format(r"pretrained\.model\."): target for pattern, target in _UNUSED.items()}),
+        *compile_rules({pattern.format(r"pretrained\.model\."): target for pattern, target in _UNUSED.items()}),
         *family(size),
-        *compiled({r"pretrained\.model\.(.+)": r"backbone.\1"}),
+        *compile_rules({r"pretrained\.model\.(.+)": r"backbone.\1"}),
     ]
 
 
 def backbone_rules() -> list[Rule]:
     """The rules for a file of the backbone alone, with the names of today's timm (ImageNet weights, say)."""
     return [
-        *compiled({pattern.format(""): target for pattern, target in _UNUSED.items()}),
-        *compiled({r"(.+)": r"backbone.\1"}),
+        *compile_rules({pattern.format(""): target for pattern, target in _UNUSED.items()}),
+        *compile_rules({r"(.+)": r"backbone.\1"}),
     ]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import accumulate
 
-from dadkit_midas.rules import Rule, compiled
+from dadkit.weights import Rule, compile_rules
 from dadkit_midas.sizes import Size
 
 __all__ = ["levit", "next_vit", "swin"]
@@ -14,7 +14,7 @@ __all__ = ["levit", "next_vit", "swin"]
 
 def swin() -> list[Rule]:
     """Swin, first and second: the reduction between two stages now belongs to the later one."""
-    return compiled(
+    return compile_rules(
         {r"pretrained\.model\.layers\.(\d)\.downsample\.(.+)": lambda m: f"backbone.layers.{int(m[1]) + 1}.downsample.{m[2]}"}
     )
 
@@ -29,7 +29,7 @@ def next_vit(size: Size) -> list[Rule]:
         inner = re.sub(r"^mlp\.conv", "mlp.fc", match[2])
         return f"backbone.stages.{stage}.blocks.{number - starts[stage]}.{inner}"
 
-    return compiled({r"pretrained\.model\.features\.(\d+)\.(.+)": place})
+    return compile_rules({r"pretrained\.model\.features\.(\d+)\.(.+)": place})
 
 
 def levit(size: Size) -> list[Rule]:
@@ -58,7 +58,7 @@ def levit(size: Size) -> list[Rule]:
         return place
 
     block = r"pretrained\.model\.blocks\.(\d+)\."
-    return compiled(
+    return compile_rules(
         {
             r"pretrained\.model\.patch_embed\.(\d)\.c\.(.+)": lambda m: f"backbone.stem.conv{int(m[1]) // 2 + 1}.linear.{m[2]}",
             r"pretrained\.model\.patch_embed\.(\d)\.bn\.(.+)": lambda m: f"backbone.stem.conv{int(m[1]) // 2 + 1}.bn.{m[2]}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from dadkit.interfaces import SizePolicy
+if TYPE_CHECKING:
+    from dadkit.interfaces import SizePolicy
 
 __all__ = ["SIZES", "STRIDE", "Family", "Size"]
 
@@ -56,6 +57,8 @@ class Size:
 
     def policy(self, native: int | None = None) -> SizePolicy:
         """The official resizing, to ``native`` instead of the model's own size if it is given."""
+        from dadkit.interfaces import SizePolicy  # torch, which options do without
+
         return SizePolicy(native or self.native, self.mode, STRIDE, "bicubic")
 
 

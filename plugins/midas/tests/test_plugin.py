@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import subprocess
-import sys
-
 import dadkit_midas
 import pytest
 import torch
-from dadkit_midas.options import FixedTeacherOptions, StudentOptions, TeacherOptions, TinyTeacherOptions
+from dadkit_midas.options import FixedTeacherOptions, StudentOptions, TeacherOptions
 from dadkit_midas.sizes import SIZES
 from pydantic import ValidationError
 
@@ -18,21 +14,18 @@ import dadkit
 
 def declared(hook):
     found = {}
-    hook(lambda name, target, **metadata: found.update({name: (target, metadata)}))
+    hook(lambda name, target, **metadata: found.update({name: metadata}))
     return found
 
 
 @pytest.mark.parametrize("hook", [dadkit_midas.register_teachers, dadkit_midas.register_students])
 def test_declared_metadata_is_true(hook):
-    for name, (target, metadata) in declared(hook).items():
+    for name, metadata in declared(hook).items():
         official = SIZES[name].official
         assert metadata["arguments"] == {"size": name}
         assert metadata["license"] == ("MIT" if official else "Apache-2.0")
         assert metadata["aliases"] == ([official] if official else [])
         assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 32, 1)
-        for path in (target, metadata["config"]):
-            module, _, attribute = path.partition(":")
-            assert isinstance(getattr(importlib.import_module(module), attribute), type)
 
 
 def test_all_are_teachers_and_these_are_students():
@@ -47,18 +40,8 @@ def test_summaries_state_the_number_of_parameters(name):
         from dadkit_midas.model import Midas
 
         count = sum(p.numel() for p in Midas(name).parameters())
-    _, metadata = declared(dadkit_midas.register_teachers)[name]
+    metadata = declared(dadkit_midas.register_teachers)[name]
     assert f"{round(count / 1e6)} M parameters" in metadata["summary"]
-
-
-def test_entry_module_imports_no_torch():
-    code = "import sys, dadkit_midas; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_every_option_is_described():
-    for model in (StudentOptions, TeacherOptions, FixedTeacherOptions, TinyTeacherOptions):
-        assert all(field.description for field in model.model_fields.values())
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
+from dadkit.weights import assemble, compile_rules
 from dadkit_topformer.sizes import SIZES
 
 __all__ = ["CONTAINERS", "DECODER", "ENCODER", "INJECTION", "looks_like", "to_model"]
@@ -22,8 +22,13 @@ DECODER = "decoder."
 CONTAINERS = ("state_dict_ema", "state_dict", "model")
 """Where ImageNet files keep their weights: the averaged ones are the better ones, so they come first."""
 
-_DROPPED = re.compile(r"head\.(bn|l)\..+|(decode_head|auxiliary_head)\..+")
-_ENCODER_PART = re.compile(r"(tpm|trans|SIM)\..+")
+_WITHOUT_INJECTION = compile_rules({r"(?:backbone\.)?SIM\..+": None})
+_RULES = compile_rules(
+    {
+        r"head\.(bn|l)\..+|(decode_head|auxiliary_head)\..+": None,
+        r"(tpm|trans|SIM)\..+": rf"{ENCODER}\g<0>",
+    }
+)
 
 
 def to_model(state: Mapping[str, Tensor], *, injection: str) -> dict[str, Tensor]:
@@ -34,17 +39,10 @@ def to_model(state: Mapping[str, Tensor], *, injection: str) -> dict[str, Tensor
         injection: the model's option. Released injection modules fit ``"official"`` only; others leave them out. Those of
             our own students (files with a decoder) are always kept.
 
-    Returns:
-        Name in our model -> tensor; a name in no known layout stays as it is, so that a strict load reports it.
+    Result and errors as in :func:`dadkit.weights.assemble`.
     """
     own = any(name.startswith(DECODER) for name in state)
-    model = {}
-    for name, tensor in state.items():
-        ours = f"{ENCODER}{name}" if _ENCODER_PART.fullmatch(name) else name
-        if _DROPPED.fullmatch(name) or (ours.startswith(INJECTION) and injection != "official" and not own):
-            continue
-        model[ours] = tensor
-    return model
+    return assemble(state, _RULES if own or injection == "official" else [*_WITHOUT_INJECTION, *_RULES])
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:

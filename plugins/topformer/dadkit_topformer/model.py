@@ -22,6 +22,7 @@ from dadkit_topformer.sizes import SIZES
 __all__ = ["TopFormerDepth"]
 
 _STRIDE = 32
+_LEVELS = ("stride4", "stride8", "stride16", "stride32")
 
 
 class TopFormerDepth(Student):
@@ -33,6 +34,7 @@ class TopFormerDepth(Student):
     Args:
         size: a key of :data:`dadkit_topformer.sizes.SIZES`.
         weights: file, None for random weights; see :class:`dadkit_topformer.options.Options` for this and the rest.
+        init: ``"all"``, ``"encoder"`` (all but the decoder) or ``"none"`` of the weights.
         space: ``"disparity"`` (non-negative by a softplus, which unlike ReLU never loses its gradient) or ``"depth"``
             (unbounded).
         injection: ``"all"``, ``"official"`` or ``"none"``.
@@ -52,6 +54,7 @@ class TopFormerDepth(Student):
         size: str,
         *,
         weights: str | Path | None = None,
+        init: Literal["all", "encoder", "none"] = "all",
         space: Literal["disparity", "depth"] = "disparity",
         injection: Literal["all", "official", "none"] = "all",
         widths: tuple[int, int, int, int] | None = None,
@@ -60,27 +63,31 @@ class TopFormerDepth(Student):
     ) -> None:
         super().__init__()
         architecture = SIZES[size]
+        self.backbone = TopFormer(architecture, injection=injection, drop_path=drop_path)
         self.spec = ModelSpec(
             name=f"topformer-{size}",
             space=Space(space),
             size_multiple=_STRIDE,
             native=SizePolicy(native_size, "lower_bound", _STRIDE, "bicubic"),
             range=(0.0, None) if space == "disparity" else (None, None),
-            features={"tokens": architecture.width},
+            features=dict(zip(_LEVELS, self.backbone.outputs, strict=True)) | {"tokens": architecture.width},
             license="Apache-2.0",
         )
-        self.backbone = TopFormer(architecture, injection=injection, drop_path=drop_path)
         self.decoder = Decoder(self.backbone.outputs, widths or architecture.widths)
-        if weights is not None:
-            self._load(size, weights, injection)
+        if weights is not None and init != "none":
+            self._load(size, weights, init, injection)
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(B, 3, 32 h, 32 w) -> map (B, 1, 16 h, 16 w); ``tokens`` (B, ceil(h/2) ceil(w/2), C), the transformer's answer."""
+        """(B, 3, 32 h, 32 w) -> map (B, 1, 16 h, 16 w), and the taps.
+
+        ``tokens`` (B, ceil(h/2) ceil(w/2), C) is the transformer's answer at stride 64; ``stride4`` to ``stride32`` are what
+        the decoder is given, maps (B, C, 32 h / stride, 32 w / stride).
+        """
         levels, overall = self.backbone(x)
         depth = self.decoder(levels)
         if self.spec.space is Space.DISPARITY:
             depth = F.softplus(depth)
-        return depth, {"tokens": overall.flatten(2).transpose(1, 2)}
+        return depth, dict(zip(_LEVELS, levels, strict=True)) | {"tokens": overall.flatten(2).transpose(1, 2)}
 
     def fuse(self) -> TopFormerDepth:
         """A copy for deployment: the same function in eval mode, with all batch norms folded into the convolutions.
@@ -92,7 +99,7 @@ class TopFormerDepth(Student):
         fold_batch_norms(fused)
         return fused
 
-    def _load(self, size: str, weights: str | Path, injection: str) -> None:
+    def _load(self, size: str, weights: str | Path, init: str, injection: str) -> None:
         try:
             state = to_model(read_weights(weights, containers=CONTAINERS), injection=injection)
         except WeightsError as error:
@@ -104,6 +111,8 @@ class TopFormerDepth(Student):
             hint = f"It looks like TopFormer {found}: use topformer/{found}."
         else:
             hint = f"It has the transformer of TopFormer {size}; a trained student needs the options that it was trained with."
+        if init == "encoder":
+            state = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
         # A part may be missing as a whole, never in pieces; a batch counter takes no part in the function.
         absent = tuple(part for part in (INJECTION, DECODER) if not any(name.startswith(part) for name in state))
         load_strict(

@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
+
+from dadkit.options import InitOptions
 
 __all__ = ["FixedOptions", "Options"]
 
 Width = Annotated[int, Field(ge=1)]
 
 
-class FixedOptions(BaseModel):
+class FixedOptions(InitOptions):
     """Options of ``topformer/poster``, whose architecture is fixed; what every TopFormer student has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     weights: str | Path | None = None
     """Weight file to start from: official ImageNet or ADE20K weights (encoder only), or a trained student of the same options.
     ``none``: random weights."""
+    init: Literal["all", "encoder", "none"] = "all"
+    """What is taken from ``weights``: all that is there; everything but the decoder, which starts from random weights
+    (``encoder``); or nothing."""
     space: Literal["disparity", "depth"] = "disparity"
     """What the answers mean. Disparity is never negative; affine depth is unbounded."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -27,11 +30,6 @@ class FixedOptions(BaseModel):
     (published: 0.1)."""
     native_size: Annotated[int, Field(ge=32)] = 448
     """Shorter side, in pixels, at which ``predict`` runs, rounded to a multiple of 32."""
-
-    @field_validator("weights", mode="after")
-    @classmethod
-    def _none_is_a_word(cls, weights: str | Path | None) -> str | Path | None:
-        return None if weights == "none" else weights
 
 
 class Options(FixedOptions):

@@ -70,6 +70,16 @@ def test_tokens_cover_the_image_at_stride_64(build):
     assert model(images(2, 160, 224)).features["tokens"].shape == (2, 3 * 4, 208)
 
 
+@pytest.mark.parametrize("injection", ["all", "official", "none"])
+def test_levels_are_taps_at_their_strides(build, injection):
+    model = build("tiny", injection=injection)
+    answer = model(images(1, 64, 96)).features
+    assert list(answer) == list(model.spec.features)
+    for stride in (4, 8, 16, 32):
+        level = answer[f"stride{stride}"]
+        assert level.shape == (1, model.spec.features[f"stride{stride}"], 64 // stride, 96 // stride)
+
+
 def test_parameter_groups(build):
     model = build("tiny")
     encoder, decoder = model.param_groups()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import subprocess
-import sys
-
 import dadkit_topformer
 import pytest
 import torch
-from dadkit_topformer.options import FixedOptions, Options
+from dadkit_topformer.options import Options
 from dadkit_topformer.sizes import SIZES
 from pydantic import ValidationError
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,24 +16,14 @@ from dadkit.errors import DadkitError
 
 def test_declared_metadata_is_true():
     found = {}
-    dadkit_topformer.register_students(lambda name, target, **metadata: found.update({name: (target, metadata)}))
+    dadkit_topformer.register_students(lambda name, target, **metadata: found.update({name: metadata}))
     assert found.keys() == {*SIZES, "poster"}
-    for name, (target, metadata) in found.items():
+    for name, metadata in found.items():
         assert metadata["arguments"]["size"] in ({name} if name in SIZES else SIZES)
         assert (metadata["space"], metadata["size_multiple"], metadata["api"]) == ("disparity", 32, 1)
-        for path in (target, metadata["config"]):
-            module, _, attribute = path.partition(":")
-            assert isinstance(getattr(importlib.import_module(module), attribute), type)
 
 
-def test_entry_module_imports_no_torch():
-    code = "import sys, dadkit_topformer; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_options_are_described_and_lists_from_yaml_become_tuples():
-    for model in (FixedOptions, Options):
-        assert all(field.description for field in model.model_fields.values())
+def test_lists_from_yaml_become_tuples():
     assert Options(widths=[8, 8, 16, 16]).widths == (8, 8, 16, 16)
     assert Options(weights="none").weights is None
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from dadkit_topformer.encoder import TopFormer
 from dadkit_topformer.model import TopFormerDepth
+from dadkit_topformer.options import Options
 from dadkit_topformer.sizes import SIZES
 
 from dadkit.errors import DadkitError
@@ -80,6 +81,28 @@ def test_trained_students_come_back_whole(save, build, injection):
     assert all(torch.equal(v, back.state_dict()[k]) for k, v in model.state_dict().items())
     with pytest.raises(DadkitError, match="needs the options that it was trained with"):
         TopFormerDepth("tiny", weights=save(model.state_dict()), injection=injection)
+
+
+def test_the_encoder_alone_of_a_trained_student(save, build):
+    trained = build("tiny", widths=(8, 8, 16, 16))
+    path = save(trained.state_dict())
+    torch.manual_seed(8)
+    model = TopFormerDepth("tiny", weights=path, init="encoder")  # other widths: the decoder does not matter
+    torch.manual_seed(8)
+    fresh = TopFormerDepth("tiny")
+    assert loaded_equals(model, trained.backbone.state_dict(), "tpm.", "trans.", "SIM.")
+    assert all(torch.equal(v, model.decoder.state_dict()[k]) for k, v in fresh.decoder.state_dict().items())
+    assert not model.head_is_trained
+    assert TopFormerDepth("tiny", weights=path, widths=(8, 8, 16, 16)).head_is_trained
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"init": "encoder"}, "needs weights: PATH"), ({"init": "none", "weights": "x.pth"}, "leave out one")],
+)
+def test_init_and_weights_go_together(options, message):
+    with pytest.raises(ValueError, match=message):
+        Options(**options)
 
 
 def test_wrong_size_says_which_size_it_is(save):

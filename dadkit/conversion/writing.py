@@ -1,8 +1,9 @@
-"""A model written as another program reads it: the layout is the model's own, the files and their card are written here."""
+"""The layout is the model's own; the files and their card are written here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dadkit._version import __version__
+from dadkit.conversion.encoder import ENCODER, encoder_alone
 from dadkit.errors import DadkitError
 from dadkit.files import atomic_path, write_text
 from dadkit.interfaces import DepthModel, Export
@@ -50,7 +52,7 @@ def convert(source: str | Path, destination: str | Path, layout: str, **options:
         source: as for ``dadkit.load_model``: a run's folder, a stage's folder, a ``model.safetensors`` written by dadkit, or a
             registered name.
         destination: a folder, or a file that ends in ``.safetensors``, ``.pth`` or ``.pt``: the layout decides.
-        layout: a key of the model's ``layouts``, for instance ``"hf"``.
+        layout: a key of the model's ``layouts``, for instance ``"hf"``; or ``"encoder"``, which every student has.
         options: of a registered model.
 
     Raises:
@@ -59,8 +61,7 @@ def convert(source: str | Path, destination: str | Path, layout: str, **options:
     """
     model, destination = load_model(source, **options), Path(destination).expanduser()
     model = getattr(model, "model", model)  # a frozen teacher holds the model that knows its layouts
-    _check(model, source, layout)
-    export = model.export(layout)
+    export = _export(model, source, layout)
     # Own and contiguous memory: files know no views, and no two names for one tensor.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in export.tensors.items()}
     licenses = _licenses(model, source)
@@ -72,16 +73,14 @@ def convert(source: str | Path, destination: str | Path, layout: str, **options:
     return Converted(files, licenses, list(export.notes))
 
 
-def _check(model: DepthModel, source: str | Path, layout: str) -> None:
+def _export(model: DepthModel, source: str | Path, layout: str) -> Export:
     if layout in model.layouts:
-        return
-    offered = "; ".join(f"{name} ({reader})" for name, reader in model.layouts.items())
-    if offered:
-        raise ConversionError(f"{source} is a {model.spec.name}, which has no layout '{layout}'; it offers {offered}")
-    raise ConversionError(
-        f"{source} is a {model.spec.name}, which offers no layout of other programs. Its model.safetensors is a plain state "
-        "dict all the same, with the names of its modules"
-    )
+        return model.export(layout)
+    if layout == ENCODER:
+        return encoder_alone(model)
+    offered = {ENCODER: "its encoder alone, for other tasks", **model.layouts}
+    names = "; ".join(f"{name} ({reader})" for name, reader in offered.items())
+    raise ConversionError(f"{source} is a {model.spec.name}, which has no layout '{layout}'; it offers {names}")
 
 
 def _licenses(model: DepthModel, source: str | Path) -> list[str]:
@@ -131,8 +130,8 @@ def _card(model: DepthModel, source: str | Path, destination: Path, export: Expo
     lines = [
         f"# {spec.name}",
         "",
-        f"Written by dadkit {__version__}. Answers: {spec.space} in [{low}, {high}]; input sides are multiples of "
-        f"{spec.size_multiple} pixels.",
+        f"Written by dadkit {__version__}. Answers: {spec.space} in [{low}, {high}]. Input: RGB in [0, 1], minus "
+        f"{_numbers(spec.mean)}, divided by {_numbers(spec.std)}; sides are multiples of {spec.size_multiple} pixels.",
         "",
         "## Licence",
         "",
@@ -158,3 +157,7 @@ def _card(model: DepthModel, source: str | Path, destination: Path, export: Expo
         if card.unsound:
             lines += ["Trained although it was known to be unsound:", "", *(f"- {doubt}" for doubt in card.unsound), ""]
     return "\n".join(lines)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:g}' for value in values)})"

@@ -1,0 +1,86 @@
+"""The bases of a component's own options: what the ``config`` of a registration derives from.
+
+They import pydantic and nothing else, so that options can be checked and described without torch. A model of options is named
+when its component is registered, ``config="dadkit_acme.options:Options"``; without one, the target's signature says what it
+takes.
+
+    class Options(WeightsOptions):
+        native_size: Annotated[int, Field(ge=32)] = 448
+        \"\"\"Side, in pixels, of the square to which ``predict`` resizes an image.\"\"\"
+
+    class TeacherOptions(Options, NeedsWeights):
+        \"\"\"Options of a released model as a teacher.\"\"\"
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+__all__ = ["InitOptions", "NeedsWeights", "Options", "WeightsOptions"]
+
+
+class Options(BaseModel):
+    """Options of a component: unknown names are refused, no value is guessed, and the docstring below a field describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class WeightsOptions(Options):
+    """Options of a model that may start from a file. In Python, ``weights`` is None where a configuration says ``none``."""
+
+    weights: str | Path | None = None
+    """Weight file (.pth, .safetensors), folder with model.safetensors, or hf://ORG/NAME[/FILE]. ``none``: random weights."""
+
+    @field_validator("weights", mode="after")
+    @classmethod
+    def _none_is_a_word(cls, weights: str | Path | None) -> str | Path | None:
+        return None if weights == "none" else weights
+
+
+class InitOptions(WeightsOptions):
+    """Options of a student that may take a part of a file only. A subclass may offer other parts; ``none`` must stay."""
+
+    init: Literal["all", "encoder", "none"] = "all"
+    """What is taken from ``weights``: everything; the encoder alone (the rest starts from random weights); or nothing."""
+
+    @model_validator(mode="after")
+    def _init_needs_weights(self) -> InitOptions:
+        if self.weights is None and self.init != "none" and "init" in self.model_fields_set:
+            advice = "random weights are init: none"
+            raise ValueError(f"init: {self.init} takes it from a file, so it needs weights: PATH; {advice}")
+        if self.weights is not None and self.init == "none":
+            raise ValueError("init: none takes nothing from the weights given; leave out one of the two")
+        return self
+
+
+def _say_that_weights_are_required(schema: dict[str, Any]) -> None:
+    schema["properties"]["weights"].pop("default", None)
+    schema["required"] = ["weights", *(name for name in schema.get("required", []) if name != "weights")]
+
+
+class NeedsWeights(Options):
+    """To derive from beside :class:`WeightsOptions`: weights must be given, since random ones have nothing to teach.
+
+    Whoever wants random ones all the same says ``weights: none``.
+    """
+
+    model_config = ConfigDict(json_schema_extra=_say_that_weights_are_required)
+
+    weights_needed: ClassVar[str] = "a teacher needs weights: give the path of a checkpoint, or `none` for random weights"
+    """The message to someone who gives none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _see_that_they_lack(cls, options: Any) -> Any:
+        # A default would not be validated, and an error of the whole model would not stand at the key.
+        return {"weights": "", **options} if isinstance(options, dict) else options
+
+    @field_validator("weights", mode="before", check_fields=False)
+    @classmethod
+    def _must_be_given(cls, weights: Any) -> Any:
+        if weights == "":
+            raise ValueError(cls.weights_needed)
+        return weights

@@ -1,0 +1,65 @@
+"""What the device kernels, run on the CPU thread after thread, show beside their values: no order and no old memory matters."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+
+from dadkit.ops import fused, library
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    """run(function, pred, order) -> (value, gradient), with threads and blocks in that order."""
+    monkeypatch.setattr(library, "NAMESPACE", "dadkit_emulated")
+
+    def run(function, pred, order):
+        monkeypatch.setenv("DADKIT_EMULATED_ORDER", order)
+        pred = pred.clone().requires_grad_()
+        value = function(pred)
+        return value.detach(), torch.autograd.grad(value.sum(), pred)[0]
+
+    return run
+
+
+def _patches(pred, pair):
+    batch, height, width = pred.shape
+    patches = torch.stack([pair((batch, 20, 31), "smooth", pred.dtype, seed=k)[1] for k in range(3)], 1)
+    unit = torch.tensor([[0.01, 0.02, 0.6, 0.7], [0.4, 0.3, 1.0, 1.0], [0.3, 0.1, 0.8, 0.55]], dtype=pred.dtype)
+    return patches, (unit * torch.tensor([width, height, width, height])).expand(batch, 3, 4)
+
+
+OPERATORS = {
+    "hybrid": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m),
+    "eight levels": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, partition="grid", segments=(1, 2, 4, 8), trim=0.1),
+    "hdn": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, variant="hdn", reduction="none"),
+    "local-global": lambda p, d, m, pair: fused.local_global_loss(p, *_patches(p, pair)),
+    "gradient matching": lambda p, d, m, _: fused.gradient_matching_loss(p, d, m),
+    "normalize": lambda p, d, m, _: fused.normalize(p, m, reference=d, segments=(1, 2, 4)).square(),
+    "median": lambda p, d, m, _: sum(fused.median_mad(p, m)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_order_of_threads_and_blocks_matters(emulated, pair, name, dtype):
+    pred, target = pair((2, 37, 41), "smooth", dtype)
+    mask = torch.rand(pred.shape, generator=torch.Generator().manual_seed(0)) < 0.9
+
+    def function(p):
+        return OPERATORS[name](p, target, mask, pair)
+
+    backwards, forwards = (emulated(function, pred, order) for order in ("backwards", "forwards"))
+    assert backwards[0].isfinite().all()
+    assert backwards[1].abs().sum() > 0
+    assert torch.equal(backwards[0], forwards[0])
+    assert torch.equal(backwards[1], forwards[1])
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
+@pytest.mark.skipif("cuda" not in fused.DEVICES, reason="the library was built without its CUDA part")
+def test_the_library_finds_the_current_stream_without_being_linked_to_it():
+    library_file = ctypes.CDLL(str(library.library_path()))
+    assert library_file.aoti_torch_get_current_cuda_stream
