@@ -121,7 +121,7 @@ def test_a_model_that_looks_at_values_has_an_unknown_need(monkeypatch):
 
 
 def test_what_does_not_fit_is_found():
-    with pytest.raises(StageError, match="'deep'; it offers: stride16, .*tokens"):
+    with pytest.raises(StageError, match=r"'deep'; it offers: stride16, .*tokens"):
         list(plan_run(parse_run(RUN, ["stages.student.losses.feature.student_tap=deep"])))
 
 
