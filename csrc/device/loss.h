@@ -16,25 +16,19 @@ struct LossRun {
   int64_t b;
   T* map;  // of every pixel's loss, or nullptr
   uint8_t* counted;
-  T m_p[L], inv_p[L], m_d[L], inv_d[L], share, sum[kValues];
+  LeafNorms<T, L> norms;
+  T share, sum[kValues];
 
   DADKIT_DEVICE void enter(int leaf) {
     share = static_cast<T>(c.share[b * c.seg.leaves + leaf]);
-    DADKIT_UNROLL
-    for (int l = 0; l < L; ++l) {
-      const Terms<T> y = l < c.seg.loss_levels ? c.terms_of(b, leaf, l) : Terms<T>{};
-      m_p[l] = y.m_p;
-      inv_p[l] = y.inv_p;
-      m_d[l] = y.m_d;
-      inv_d[l] = y.inv_d;
-    }
+    norms.load(c, b, leaf);
   }
   DADKIT_DEVICE void add(int64_t i, T d, T p) {
     T error = T(0);
     DADKIT_UNROLL
     for (int l = 0; l < L; ++l) {
-      const T z = (p - m_p[l]) * inv_p[l];
-      const T e = z - (d - m_d[l]) * inv_d[l];
+      const T z = norms.of_pred(l, p);
+      const T e = z - norms.of_target(l, d);
       error += magnitude(e);
       sum[1 + l] += e > 0 ? T(1) : (e < 0 ? T(-1) : T(0));
       sum[1 + L + l] += e > 0 ? z : (e < 0 ? -z : T(0));
@@ -69,7 +63,7 @@ struct Loss {
     const Image& m = c.image[b];
     const bool fine = m.status == record::kFine;
     if (!fine && map) block.threads([&](int t) { fill(block, t, m.status == record::kPoisoned); });
-    if (!sum_leaves(c, block, shared, fine, kLossTicket, [&] { return Run{c, b, map, counted, {}, {}, {}, {}, T(0), {}}; })) return;
+    if (!sum_leaves(c, block, shared, fine, kLossTicket, [&] { return Run{c, b, map, counted, {}, T(0), {}}; })) return;
     if (fine) collect_upstream(c, block, Run::kValues, 1, L);
     double* r = stats + b * record::width(c.options);
     once(block, [&] { finish(b, m, r); });

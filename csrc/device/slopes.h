@@ -97,24 +97,16 @@ struct UpstreamRun {
   const Call<T>& c;
   int64_t b;
   Upstream upstream;
-  T m_p[L], inv_p[L], m_d[L], inv_d[L], sum[kValues];
+  LeafNorms<T, L> norms;
+  T sum[kValues];
 
-  DADKIT_DEVICE void enter(int leaf) {
-    DADKIT_UNROLL
-    for (int l = 0; l < L; ++l) {
-      const Terms<T> y = l < c.seg.loss_levels ? c.terms_of(b, leaf, l) : Terms<T>{};
-      m_p[l] = y.m_p;
-      inv_p[l] = y.inv_p;
-      m_d[l] = y.m_d;
-      inv_d[l] = y.inv_d;
-    }
-  }
+  DADKIT_DEVICE void enter(int leaf) { norms.load(c, b, leaf); }
   DADKIT_DEVICE void add(int64_t i, T d, T p) {
     const auto v = upstream.at(c, b, i);
     DADKIT_UNROLL
     for (int l = 0; l < L; ++l) {
-      const T z = (p - m_p[l]) * inv_p[l];
-      const T e = z - (d - m_d[l]) * inv_d[l];
+      const T z = norms.of_pred(l, p);
+      const T e = z - norms.of_target(l, d);
       sum[l] += v.times(l, e, T(1));
       sum[L + l] += v.times(l, e, z);
     }
@@ -139,7 +131,7 @@ struct UpstreamSums {
     const int64_t b = block.image;
     const Image& m = c.image[b];
     if (m.status != record::kFine || m.flat[kPred]) return;
-    if (!sum_leaves(c, block, shared, true, kUpstreamTicket, [&] { return Run{c, b, upstream, {}, {}, {}, {}, {}}; })) return;
+    if (!sum_leaves(c, block, shared, true, kUpstreamTicket, [&] { return Run{c, b, upstream, {}, {}}; })) return;
     collect_upstream(c, block, Run::kValues, 0, L);
     build_slopes(c, block, 1.0, shared.to_scale);
     build_terms(c, block, 1.0);

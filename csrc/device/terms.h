@@ -41,6 +41,25 @@ DADKIT_DEVICE void build_terms(const Call<T>& c, const Block& block, double unit
   });
 }
 
+// How a leaf normalises both maps, on every level that the loss has: what a thread keeps in registers while its pixels stay there.
+template <typename T, int L>
+struct LeafNorms {
+  T m_p[L], inv_p[L], m_d[L], inv_d[L];
+
+  DADKIT_DEVICE void load(const Call<T>& c, int64_t b, int leaf) {
+    DADKIT_UNROLL
+    for (int l = 0; l < L; ++l) {
+      const Terms<T> y = l < c.seg.loss_levels ? c.terms_of(b, leaf, l) : Terms<T>{};
+      m_p[l] = y.m_p;
+      inv_p[l] = y.inv_p;
+      m_d[l] = y.m_d;
+      inv_d[l] = y.inv_d;
+    }
+  }
+  DADKIT_DEVICE T of_pred(int l, T p) const { return (p - m_p[l]) * inv_p[l]; }
+  DADKIT_DEVICE T of_target(int l, T d) const { return (d - m_d[l]) * inv_d[l]; }
+};
+
 // The segments' sums of v and v N, where v is the upstream gradient of N, from the leaves' sums: `per_leaf` numbers of a leaf, among them
 // from the one numbered `first` on the sums of v on every level, and `levels` later those of v N.
 template <typename T, typename Block>

@@ -77,6 +77,22 @@ def small(tmp_path, console):
     return go
 
 
+@pytest.fixture
+def interrupted(small, monkeypatch):
+    """``interrupted(*overrides)``: such a run that is stopped after its last iteration, before the result is written."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def go(*overrides: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "write_result", stop)
+            with pytest.raises(KeyboardInterrupt):
+                small(*overrides)
+
+    return go
+
+
 @pytest.fixture(scope="module")
 def two_stages(tmp_path_factory):
     """The finished two-stage run, and its result."""
@@ -261,17 +277,10 @@ def test_a_weight_file_that_is_gone_is_no_obstacle_to_a_finished_run(small, teac
     assert (folder / "evaluation.json").read_text() == rows
 
 
-def test_a_weight_file_that_changes_before_the_last_iteration_is_noticed(small, teacher_file, monkeypatch):
+def test_a_weight_file_that_changes_before_the_last_iteration_is_noticed(small, interrupted, teacher_file):
     path = teacher_file(1)
     overrides = [f"teachers=[{{name: dav2/tiny, options: {{weights: {path}}}}}]", "iterations=3"]
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_module, "write_result", stop)
-    with pytest.raises(KeyboardInterrupt):
-        small(*overrides)
-    monkeypatch.undo()
+    interrupted(*overrides)
     teacher_file(2)
     with pytest.raises(ConfigChangedError, match="the weights in"):
         small(*overrides)
@@ -354,7 +363,7 @@ def test_photos_of_which_some_are_corrupt_are_counted(small, tmp_path, console):
     assert "10 samples could not be read" in console.file.getvalue()
 
 
-def test_a_changed_folder_of_images_is_noticed(small, tmp_path, monkeypatch):
+def test_a_changed_folder_of_images_is_noticed(small, interrupted, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     for index in range(6):
@@ -362,14 +371,7 @@ def test_a_changed_folder_of_images_is_noticed(small, tmp_path, monkeypatch):
         image = Image.effect_noise((80, 64), 60 + index)
         image.convert("RGB").save(photos / f"{index}.png")
     overrides = [f"data.root={photos}", "data.unlabelled=[]"]
-
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run_module, "write_result", stop)
-    with pytest.raises(KeyboardInterrupt):
-        small(*overrides)
-    monkeypatch.undo()
+    interrupted(*overrides)
     (photos / "0.png").unlink()
     with pytest.raises(Exception, match="6 samples when the run began, 5 now"):
         small(*overrides)
