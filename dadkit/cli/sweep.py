@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +40,6 @@ def sweep(
 
     Example: dadkit sweep configs/quickstart.yaml --axis "losses.shared.normalizer.name=[hybrid, global]" --seeds 3
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `dadkit train` does
     from rich.console import Console
 
     from dadkit.cli.train import INTERRUPTED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,9 +41,6 @@ def train(
 
     Example: dadkit train configs/quickstart.yaml optim.lr=3e-4 name=faster
     """
-    # Before torch is loaded, whose OpenMP reads it once: threads that wait for each other shall sleep, not spin, or they take
-    # the cores away from the loader processes. On two busy cores spinning took up to 3/4 of a quickstart step's CPU time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rich.console import Console
 
     from dadkit.errors import DadkitError
