@@ -3,10 +3,8 @@
 The losses of micro-batches are weighted by their share of the whole iteration's images, on whichever rank they are; so the
 gradients of ranks are added, not averaged, and one process that accumulates over the same parts ends with the same sum.
 
-This is not torch's ``DistributedDataParallel`` because of three things that it does otherwise: it lays its buckets out anew
-after the first iteration, so that a restarted run adds in another order and ends with other last bits; it wants every rank to
-run the same number of backward passes, where here a rank may have no image of a kind; and it fills the gradients of unused
-parameters with zeros, which weight decay would then shrink.
+This is not torch's ``DistributedDataParallel`` because that wants every rank to run the same number of backward passes. Here a
+rank may have no image of a kind, and then has fewer micro-batches than the others, or none.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class NonFiniteGuard:
     forward pass changes on its own, are put back here. The flags are read when :meth:`flush` is called, at log intervals.
 
     Args:
-        student: whose buffers are guarded.
+        modules: whose buffers are guarded: the student, and the step with its losses.
         path: JSON lines, one per skipped iteration: step, teacher, the samples' keys.
         limit: this many skipped iterations end the run.
         count: how many there were before.
@@ -44,10 +44,10 @@ class NonFiniteGuard:
     """
 
     def __init__(
-        self, student: nn.Module, path: Path, *, limit: int, count: int = 0, start: int = 0, ranks: Ranks = ALONE
+        self, modules: Sequence[nn.Module], path: Path, *, limit: int, count: int = 0, start: int = 0, ranks: Ranks = ALONE
     ) -> None:
         self.path, self.limit, self.count, self.ranks = path, limit, count, ranks
-        self._buffers = list(student.buffers())
+        self._buffers = [buffer for module in modules for buffer in module.buffers()]
         self._saved = [buffer.clone() for buffer in self._buffers]
         self._pending: list[_Iteration] = []
         if ranks.main:

@@ -61,20 +61,22 @@ class Trainer:
         self.stage, self.config, self.validate, self.ranks = stage, stage.config, validate, ranks
         self.student, self.step = stage.student, stage.step
         self.forward = torch.compile(self.student) if self.config.compile else self.student
-        self.optimizer = build_optimizer(self.config.optim, self.student, adapter=self.step.adapter)
+        self.optimizer = build_optimizer(self.config.optim, self.student, step=self.step)
         self.ema = build_ema(self.student, self.config.ema)
         self.files = folder.stage(stage.name)
         self.checkpoints = Checkpoints(self.files.checkpoints, keep_last=self.config.keep_last)
         saved, damaged = load_newest(self.checkpoints, ranks)
         self.start = saved.step if saved else 0
         limit = self.config.max_nonfinite
-        self.guard = NonFiniteGuard(self.student, self.files.nonfinite, limit=limit, start=self.start, ranks=ranks)
+        trained = [self.student, self.step]
+        self.guard = NonFiniteGuard(trained, self.files.nonfinite, limit=limit, start=self.start, ranks=ranks)
         self.begun, self.seconds_before = time.monotonic(), 0.0
         self.window, self.rates = Window(), dict[str, float]()
         if saved:
             restore(self, saved)
-        params = [*self.student.parameters(), *self.step.parameters()]
-        ranks.broadcast([*params, *self.student.buffers()])  # they are the same already, unless machines differ
+        params = [param for module in trained for param in module.parameters()]
+        buffers = [buffer for module in trained for buffer in module.buffers()]
+        ranks.broadcast([*params, *buffers])  # they are the same already, unless machines differ
         self.exchange = Exchange(ranks, [param for param in params if param.requires_grad])
         self.log = open_log(folder, stage.name, console, iterations=stage.iterations, start=self.start, writes=ranks.main)
         for message in damaged:

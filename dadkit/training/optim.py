@@ -20,8 +20,8 @@ POLY_POWER = 0.9
 FROZEN = 0.0
 
 
-def build_optimizer(config: OptimConfig, student: Student, *, adapter: nn.Module | None = None) -> Optimizer:
-    """AdamW or Adam over the student's encoder and decoder groups; the feature adapter trains with the decoder.
+def build_optimizer(config: OptimConfig, student: Student, *, step: nn.Module | None = None) -> Optimizer:
+    """AdamW or Adam over the student's encoder and decoder groups; what the losses learn (``step``) trains with the decoder.
 
     Weight decay acts on matrices and kernels, not on biases and norms. ``encoder_lr: 0`` takes the encoder's parameters out of
     training altogether. The fused implementation is used on every device: it can skip a step by a flag that stays on the
@@ -36,8 +36,9 @@ def build_optimizer(config: OptimConfig, student: Student, *, adapter: nn.Module
                 parameter.requires_grad_(False)
             continue
         groups += _split(group["name"], params, rates[group["name"]], config.weight_decay)
-    if adapter is not None:
-        groups += _split("decoder", list(adapter.parameters()), config.lr, config.weight_decay)
+    if step is not None:
+        learned = [parameter for parameter in step.parameters() if parameter.requires_grad]
+        groups += _split("decoder", learned, config.lr, config.weight_decay)
     if not groups:
         raise ValueError("nothing to train: the student has no trainable parameters outside its frozen encoder")
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam

@@ -61,7 +61,7 @@ class StepResult:
 
 
 class DistillationStep(nn.Module):
-    """Computes the loss of a batch. Its only parameters are those of the feature adapter, if there is one.
+    """Computes the loss of a batch. Its parameters are what the terms learn: a feature adapter, weights of a plugin's loss.
 
     Args:
         terms: the built terms.

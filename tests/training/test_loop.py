@@ -77,6 +77,36 @@ def test_a_killed_stage_ends_with_the_same_weights(toys, run_stage, unequal, tmp
         }
 
 
+class LearnedWeight(torch.nn.Module):
+    """A loss with a parameter and a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.log = torch.nn.Parameter(torch.zeros(()))
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, pred, target, mask):
+        self.calls += 1
+        return self.log.exp() * (pred - target).abs().mean() - self.log
+
+
+def test_what_a_loss_learns_is_trained_saved_and_resumed(toys, run_stage, tmp_path):
+    def stage(data=None):
+        extra = (ExtraTerm("learned", 1.0, LearnedWeight()),)
+        return toys.stage(Terms(extra=extra), data=data or toys.Data(), iterations=8, checkpoint_every=4)
+
+    whole, killed, resumed = stage(), stage(toys.Data(before=dies_at(6))), stage()
+    run_stage(whole, "whole")
+    with pytest.raises(Killed):
+        run_stage(killed, "killed")
+    run_stage(resumed, "killed")
+    learned = [one.step.terms.extra[0].loss for one in (whole, resumed)]
+    assert learned[0].log != 0
+    assert learned[0].log.grad is None  # no gradient is left to add up
+    assert learned[0].log == learned[1].log
+    assert learned[0].calls == learned[1].calls == 8
+
+
 def test_dropout_and_teachers_depend_on_the_seed(toys, run_stage, unequal):
     def weights(seed, at):
         return run_stage(toys.stage(TERMS, student=toys.Student(dropout=0.3), seed=seed), at).weights

@@ -28,7 +28,7 @@ def test_a_run_shorter_than_its_warmup_works():
 
 def test_groups_have_their_rates_and_biases_no_decay(toys):
     student, adapter = toys.Student(), torch.nn.Linear(6, 4)
-    optimizer = build_optimizer(OptimConfig(lr=1e-3, weight_decay=0.1), student, adapter=adapter)
+    optimizer = build_optimizer(OptimConfig(lr=1e-3, weight_decay=0.1), student, step=adapter)
     rates = set_rates(optimizer, 0.5)
     assert rates == {"encoder": pytest.approx(5e-5), "decoder": pytest.approx(5e-4)}
     held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
