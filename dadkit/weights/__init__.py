@@ -7,25 +7,29 @@ So there is no ``strict=False`` here: what may be missing is named by the caller
 from dadkit.weights.checksums import checksum_problem
 from dadkit.weights.errors import WeightsError
 from dadkit.weights.families import Family, recognise
-from dadkit.weights.reading import read_config, read_weights
+from dadkit.weights.reading import WeightFile, read_config, read_file, read_weights
 from dadkit.weights.renaming import Place, Rule, assemble, compile_rules, locate
 from dadkit.weights.sources import find_file
-from dadkit.weights.strict import load_strict
+from dadkit.weights.strict import Fit, load_family, load_strict
 from dadkit.weights.used import note_file
 
 __all__ = [
     "Family",
+    "Fit",
     "Place",
     "Rule",
+    "WeightFile",
     "WeightsError",
     "assemble",
     "checksum_problem",
     "compile_rules",
     "find_file",
+    "load_family",
     "load_strict",
     "locate",
     "note_file",
     "read_config",
+    "read_file",
     "read_weights",
     "recognise",
 ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,61 @@ from dadkit.weights import hub
 from dadkit.weights.checksums import checksum_problem
 from dadkit.weights.errors import WeightsError, first_line
 from dadkit.weights.sources import WEIGHT_NAMES, find_file
+from dadkit.weights.unwrapping import open_containers, strip_wrappers
 
-__all__ = ["read_config", "read_weights", "some"]
+__all__ = ["WeightFile", "read_config", "read_file", "read_weights", "some"]
+
+_log = logging.getLogger(__name__)
+_CARD = "dadkit"  # the key of dadkit.loading.ModelCard
 
 _SHOWN = 8
 
 
+@dataclass(frozen=True)
+class WeightFile:
+    """What a weight file holds.
+
+    Attributes:
+        path: the file on this machine.
+        tensors: name -> tensor on the CPU, names as in the file but for what training code wraps around them.
+        beside: what lies beside the tensors: the rest of a ``torch.save`` file, or the metadata of a safetensors file.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    beside: Mapping[str, Any]
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """What dadkit wrote into the metadata of its own result (``component``, ``options``, ``space``, …); else empty."""
+        try:
+            found = json.loads(self.beside[_CARD])
+        except (KeyError, ValueError, TypeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
 def read_weights(path: str | Path, *, containers: Sequence[str] = ("state_dict", "model")) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` or ``torch.save`` file, given as a file, a folder or a Hugging Face address.
+    """The tensors of :func:`read_file`; arguments and errors are the same."""
+    return dict(read_file(path, containers=containers).tensors)
+
+
+def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "model")) -> WeightFile:
+    """A ``.safetensors`` or ``torch.save`` file, given as a file, a folder or a Hugging Face address.
 
     Nothing in the file is executed: pickles are read with ``weights_only=True``. Where the file's name or its publisher states
     a checksum, a file that has another one gives a warning.
+
+    Files as trainers save them are unwrapped: nested containers (``state_dict``, ``model``, ``ema``, …), and the words that
+    wrappers put before names, ``module.`` and ``_orig_mod.``. Averaged weights are preferred to the others. The log says what
+    was taken off or chosen. Other words before all names (``model.``, ``student.``) may be a model's own, so they are taken
+    off by :func:`~dadkit.weights.load_strict`, where the model is known.
 
     Args:
         path: file; folder with a ``model.safetensors`` or the like; or ``hf://ORG/NAME[@REVISION][/FILE]``. ``~`` is the home
             folder.
         containers: keys under which training code hides the state dict, in order of preference; the first that the file
-            has is opened. A file without any of them is the state dict itself.
-
-    Returns:
-        Name -> tensor on the CPU, names as in the file, without the ``module.`` that DataParallel puts before all of them.
+            has is opened. A file without any of them is searched for the usual ones, or is the state dict itself.
 
     Raises:
         WeightsError: no such file, an unreadable one, or one without tensors; or a download that failed.
@@ -43,21 +80,19 @@ def read_weights(path: str | Path, *, containers: Sequence[str] = ("state_dict",
     file = find_file(path)
     problem = checksum_problem(file)
     try:
-        state = _open(file)
+        saved, metadata = _open(file)
     except WeightsError as error:
         raise WeightsError("\n  ".join(filter(None, [str(error), problem]))) from error
     if problem:
         warnings.warn(problem, stacklevel=2)
-    for container in containers:
-        if isinstance(state.get(container), Mapping):
-            state = state[container]
-            break
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    tensors, notes = open_containers(saved, containers)
     if not tensors:
-        raise WeightsError(f"{file} holds no tensors; its top level has the keys {some(map(str, state))}")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+        raise WeightsError(f"{file} holds no tensors; its top level has the keys {some(map(str, saved))}")
+    tensors, more = strip_wrappers(tensors)
+    for note in (*notes, *more):
+        _log.warning("%s: %s", file, note)
+    beside = metadata or {name: value for name, value in saved.items() if not isinstance(value, Tensor)}
+    return WeightFile(file, tensors, beside)
 
 
 def read_config(path: str | Path) -> Mapping[str, Any] | None:
@@ -98,12 +133,16 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _open(file: Path) -> Mapping[str, Any]:
+def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """What was saved, and the metadata of a safetensors file."""
     try:
         if file.suffix == ".safetensors":
+            from safetensors import safe_open
             from safetensors.torch import load_file
 
-            return load_file(file)
+            with safe_open(file, framework="pt") as handle:
+                metadata = handle.metadata() or {}
+            return load_file(file), metadata
         state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -114,4 +153,4 @@ def _open(file: Path) -> Mapping[str, Any]:
         raise WeightsError(f"cannot read {file}: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{file} holds a {type(state).__name__}, not a state dict")
-    return state
+    return state, {}

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dadkit.errors import DadkitError
-from dadkit.weights import WeightsError, load_strict, read_config, read_weights
+from dadkit.weights import WeightsError, load_family, load_strict, read_config, read_weights
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
@@ -38,6 +38,83 @@ class Harmful:
 def test_reads_what_training_code_writes(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     assert same(read_weights(tmp_path / "w.pth"))
+
+
+def under(prefix: str) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in STATE.items()}
+
+
+OTHER = {name: tensor + 1 for name, tensor in STATE.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (under("_orig_mod."), "took '_orig_mod.' off"),
+        ({"model": under("module._orig_mod.")}, "took 'module._orig_mod.' off"),
+        ({"net": {"weights": under("module.")}}, "took 'module.' off"),
+        ({"model": OTHER, "ema": under("module.")}, "its averaged weights 'ema', not 'model'"),
+        ({"model": OTHER, "ema": {"decay": 0.9, "shadow": STATE}}, "its averaged weights 'ema', not 'model'"),
+        ({**under("model_ema."), **{f"model.{name}": tensor for name, tensor in OTHER.items()}}, "copy 'model_ema'"),
+        ({**under("student."), **{f"teacher.{name}": tensor for name, tensor in OTHER.items()}}, "copy 'student'"),
+        ({**under("module."), "n_averaged": torch.tensor(3)}, "took 'module.' off"),
+        ({name.replace(".", "._fsdp_wrapped_module."): tensor for name, tensor in STATE.items()}, "out of its names"),
+    ],
+)
+def test_what_trainers_wrap_around_a_model_is_taken_off_and_said(tmp_path, caplog, content, line):
+    torch.save(content, tmp_path / "w.pth")
+    assert same(read_weights(tmp_path / "w.pth"))
+    assert line in caplog.text
+    assert str(tmp_path / "w.pth") in caplog.text
+
+
+def test_a_copy_that_lacks_something_is_no_copy(tmp_path):
+    torch.save({"model": STATE, "ema": {"a.weight": OTHER["a.weight"]}}, tmp_path / "w.pth")
+    assert same(read_weights(tmp_path / "w.pth"))
+
+
+def family(model: nn.Module, path, **more):
+    return load_family(
+        model,
+        path,
+        component="acme/small",
+        to_model=dict,
+        looks_like=lambda file, state: "small" if "a.weight" in state else None,
+        hint=lambda fit: "",
+        unlike="It does not look like acme.",
+        **more,
+    )
+
+
+def test_any_prefix_of_all_names_is_taken_off_where_the_rest_fits(tmp_path, caplog):
+    torch.save({"state_dict": under("depth.net."), "pytorch-lightning_version": "2.6"}, tmp_path / "w.pth")
+    model = module()
+    load_strict(model, read_weights(tmp_path / "w.pth"), source="w.pth")
+    assert same(model.state_dict())
+    assert "w.pth: took 'depth.net.' off its names" in caplog.text
+    caplog.clear()
+    model = module()
+    fit = family(model, tmp_path / "w.pth")
+    assert same(model.state_dict())
+    assert same(fit.file.tensors)
+    assert fit.size == "small"
+    assert "took 'depth.net.' off its names" in caplog.text
+    torch.save({"depth.net.b": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"unexpected: depth\.net\.b\n  It does not look like acme\.$"):
+        family(model, tmp_path / "w.pth")
+
+
+def test_a_result_of_dadkit_in_another_space_is_refused(tmp_path):
+    from types import SimpleNamespace
+
+    from dadkit.spaces import Space
+
+    save_file(STATE, tmp_path / "model.safetensors", metadata={"dadkit": '{"component": "acme/small", "space": "disparity"}'})
+    model = module()
+    model.spec = SimpleNamespace(space=Space.METRIC)
+    with pytest.raises(WeightsError, match=r"acme/small: .* answers in disparity, not in metric: use that model, or init: enc"):
+        family(model, tmp_path)
+    assert family(model, tmp_path, init="encoder", head=("b.",)).has("a.")
 
 
 def test_containers_are_opened_in_the_order_given(tmp_path):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dadkit.interfaces import Export
+from dadkit.interfaces import Export, ModelSpec
 from dadkit_dav2.keys import ENCODER, hf_names
-from dadkit_dav2.sizes import PATCH
-
-if TYPE_CHECKING:
-    from dadkit_dav2.model import DepthAnything
+from dadkit_dav2.sizes import PATCH, Variant
 
 __all__ = ["LAYOUTS", "encoder", "hugging_face", "official"]
 
@@ -26,11 +24,11 @@ LAYOUTS = {
 _ENCODERS = {"small": "vits", "base": "vitb", "large": "vitl", "giant": "vitg"}
 
 
-def official(model: DepthAnything) -> Export:
+def official(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
     """The state dict of the official code: giant's own names for its MLP, and the mask token that it insists on."""
     swiglu = model.architecture.encoder.swiglu
     tensors: dict[str, Tensor] = {f"{ENCODER}mask_token": torch.zeros(1, model.architecture.width)}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         if swiglu and name.startswith(ENCODER):
             name = name.replace(".mlp.fc1.", ".mlp.w12.").replace(".mlp.fc2.", ".mlp.w3.")
         tensors[name] = tensor
@@ -46,11 +44,10 @@ def official(model: DepthAnything) -> Export:
     return Export(tensors, notes=notes, usage=_official_usage(model))
 
 
-def hugging_face(model: DepthAnything) -> Export:
+def hugging_face(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
     """Names, ``config.json`` and ``preprocessor_config.json`` of transformers' DepthAnything."""
     size = model.architecture
-    own = model.state_dict()
-    tensors = {name: place.take(own) for name, place in hf_names(own, swiglu=size.encoder.swiglu)}
+    tensors = {name: place.take(state) for name, place in hf_names(state, swiglu=size.encoder.swiglu)}
     tensors["backbone.embeddings.mask_token"] = torch.zeros(1, size.width)
     notes = []
     if model.pos_embed == "official":
@@ -64,12 +61,12 @@ def hugging_face(model: DepthAnything) -> Export:
         notes.append(f"transformers 5 refuses a max_depth that is no whole number, and this model has {model.max_depth:g}.")
     files = {
         "config.json": json.dumps(_config(model), indent=2) + "\n",
-        "preprocessor_config.json": json.dumps(_preprocessor(model), indent=2) + "\n",
+        "preprocessor_config.json": json.dumps(_preprocessor(spec), indent=2) + "\n",
     }
     return Export(tensors, files, notes, _HF_USAGE)
 
 
-def encoder(model: DepthAnything) -> Export:
+def encoder(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
     """The encoder alone, with the names of timm's vision transformer."""
     size = model.architecture
     notes = []
@@ -78,10 +75,11 @@ def encoder(model: DepthAnything) -> Export:
             f"timm resizes the position embedding by another rule than the official code (pos_embed: official), so at every "
             f"input but {size.native} x {size.native} its features differ a little."
         )
-    return Export(model.pretrained.state_dict(), notes=notes, usage=_timm_usage(model))
+    tensors = {name.removeprefix(ENCODER): tensor for name, tensor in state.items() if name.startswith(ENCODER)}
+    return Export(tensors, notes=notes, usage=_timm_usage(model))
 
 
-def _config(model: DepthAnything) -> dict[str, Any]:
+def _config(model: Variant) -> dict[str, Any]:
     size = model.architecture
     taps = [tap + 1 for tap in size.tapped(model.version)]  # transformers counts the stem too
     return {
@@ -118,8 +116,8 @@ def _whole(number: float) -> float | int:
     return int(number) if number == int(number) else number
 
 
-def _preprocessor(model: DepthAnything) -> dict[str, Any]:
-    side = model.spec.native.size
+def _preprocessor(spec: ModelSpec) -> dict[str, Any]:
+    side = spec.native.size
     return {
         "image_processor_type": "DPTImageProcessor",
         "do_normalize": True,
@@ -127,8 +125,8 @@ def _preprocessor(model: DepthAnything) -> dict[str, Any]:
         "do_rescale": True,
         "do_resize": True,
         "ensure_multiple_of": PATCH,
-        "image_mean": list(model.spec.mean),
-        "image_std": list(model.spec.std),
+        "image_mean": list(spec.mean),
+        "image_std": list(spec.std),
         "keep_aspect_ratio": True,
         "resample": 3,  # bicubic
         "rescale_factor": 1 / 255,
@@ -146,7 +144,7 @@ depth = model(**processor(images=picture, return_tensors="pt")).predicted_depth
 """
 
 
-def _official_usage(model: DepthAnything) -> str:
+def _official_usage(model: Variant) -> str:
     size = model.architecture
     encoder = _ENCODERS.get(model.size)
     if encoder is None:
@@ -159,7 +157,7 @@ def _official_usage(model: DepthAnything) -> str:
     )
 
 
-def _timm_usage(model: DepthAnything) -> str:
+def _timm_usage(model: Variant) -> str:
     encoder = model.architecture.encoder
     if model.size in _ENCODERS:
         made = f'timm.create_model("vit_{model.size}_patch14_dinov2", dynamic_img_size=True)'

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from dadkit.interfaces import Export, ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import Fit, load_family
 from dadkit_dav2.export import LAYOUTS, encoder, hugging_face, official
 from dadkit_dav2.head import DPTHead
 from dadkit_dav2.keys import ENCODER, HEAD, looks_like, to_model
-from dadkit_dav2.sizes import PATCH, SIZES
+from dadkit_dav2.sizes import PATCH, SIZES, Variant
 from dadkit_dav2.stated import check_stated, stated
 
 __all__ = ["DepthAnything"]
@@ -61,9 +61,8 @@ class DepthAnything(Student):
         max_depth: float | None = None,
     ) -> None:
         super().__init__()
-        self.architecture = architecture = SIZES[size]
-        self.size, self.version, self.pos_embed, self.max_depth = size, version, pos_embed, max_depth
-        self.name = f"dav2/{size}" if max_depth is None else f"dav2/{size}-metric"
+        self.variant = Variant(size, version, pos_embed, max_depth)
+        architecture = self.variant.architecture
         self.spec = ModelSpec(
             name=f"depth-anything-{version}-{size}" + ("" if max_depth is None else "-metric"),
             space=Space.DISPARITY if max_depth is None else Space.METRIC,
@@ -91,37 +90,45 @@ class DepthAnything(Student):
 
     def export(self, layout: str) -> Export:
         """The model in the official layout (``dav2``) or in transformers' (``hf``), or its ``encoder`` for timm."""
-        return {"dav2": official, "hf": hugging_face, "encoder": encoder}[layout](self)
+        write = {"dav2": official, "hf": hugging_face, "encoder": encoder}[layout]
+        return write(self.variant, self.spec, self.state_dict())
 
     def _load(self, weights: str | Path, init: str) -> None:
-        with_head = init == "all"
-        try:
-            state = to_model(read_weights(weights))
-        except WeightsError as error:
-            raise WeightsError(f"{self.name}: {error}") from error
-        if with_head:
-            said = stated(weights, self.architecture)
-            check_stated(said, name=self.name, version=self.version, max_depth=self.max_depth)
-        found = looks_like(state)
-        if found is None:
-            hint = "It does not look like Depth Anything."
-        elif found != self.size:
-            hint = f"It looks like Depth Anything {found}: use {self.name.replace(self.size, found)}."
-        else:
-            hint = f"It has the encoder of Depth Anything {self.size}, but another head."
-        if not with_head:
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(HEAD)}
-        load_strict(self, state, source=weights, optional=lambda name: not with_head and name.startswith(HEAD), hint=hint)
-        self.head_is_trained = with_head
+        variant = self.variant
+        fit = load_family(
+            self,
+            weights,
+            component=variant.name,
+            to_model=to_model,
+            looks_like=lambda _, state: looks_like(state),
+            hint=lambda fit: _hint(fit, variant),
+            unlike="It does not look like Depth Anything.",
+            check=lambda file: check_stated(stated(weights, file, variant.architecture), variant),
+            init=init,
+            head=(HEAD,),
+        )
+        self.head_is_trained = fit.has(HEAD)
 
     def _load_dinov2(self, weights: str | Path) -> None:
-        try:
-            state = to_encoder(read_weights(weights))
-        except WeightsError as error:
-            raise WeightsError(f"{self.name}: {error}") from error
-        found = looks_like_dinov2(state, {name: size.encoder for name, size in SIZES.items()})
-        if looks_like(to_model(state)) is not None:
-            hint = "It looks like Depth Anything, not DINOv2: say init: encoder."
-        else:
-            hint = f"It looks like DINOv2 {found}." if found not in (None, self.size) else ""
-        load_strict(self.pretrained, state, source=weights, hint=hint)
+        def hint(fit: Fit) -> str:
+            if looks_like(to_model(fit.file.tensors)) is not None:
+                return "It looks like Depth Anything, not DINOv2: say init: encoder."
+            return f"It looks like DINOv2 {fit.size}." if fit.size not in (None, self.variant.size) else ""
+
+        encoders = {name: size.encoder for name, size in SIZES.items()}
+        load_family(
+            self.pretrained,
+            weights,
+            component=self.variant.name,
+            to_model=to_encoder,
+            looks_like=lambda _, state: looks_like_dinov2(state, encoders),
+            hint=hint,
+        )
+
+
+def _hint(fit: Fit, variant: Variant) -> str:
+    if fit.size is None:
+        return ""
+    if fit.size != variant.size:
+        return f"It looks like Depth Anything {fit.size}: use {variant.name.replace(variant.size, fit.size)}."
+    return f"It has the encoder of Depth Anything {variant.size}, but another head."

@@ -10,7 +10,7 @@ from dadkit_dinov2.sizes import PATCH
 from dadkit_dinov2.sizes import SIZES as ENCODERS
 from dadkit_dinov2.sizes import Size as EncoderSize
 
-__all__ = ["PATCH", "SIZES", "Size"]
+__all__ = ["PATCH", "SIZES", "Size", "Variant"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +57,30 @@ SIZES: Mapping[str, Size] = MappingProxyType(
         "giant": Size(ENCODERS["giant"], (9, 19, 29, 39), 384, (1536, 1536, 1536, 1536), "CC-BY-NC-4.0"),
     }
 )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of the family: a size and what no tensor of it tells.
+
+    Attributes:
+        size: a key of :data:`SIZES`.
+        version: ``"v1"`` or ``"v2"``.
+        pos_embed: ``"official"`` or ``"hf"``.
+        max_depth: metres at which the answers end; None for relative disparity.
+    """
+
+    size: str
+    version: str = "v2"
+    pos_embed: str = "official"
+    max_depth: float | None = None
+
+    @property
+    def architecture(self) -> Size:
+        """Its size, as data."""
+        return SIZES[self.size]
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return f"dav2/{self.size}" + ("" if self.max_depth is None else "-metric")

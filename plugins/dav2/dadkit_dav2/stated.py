@@ -1,7 +1,8 @@
 """What the makers of a file say beside its tensors: V1 or V2, relative or metric, up to which depth.
 
-The tensors of all of these are alike, so a mistake would only show in wrong numbers. Two things may tell: the ``config.json``
-of a Hugging Face folder, and the names that the authors gave their files.
+The tensors of all of these are alike, so a mistake would only show in wrong numbers. Three things may tell: the
+``config.json`` of a Hugging Face folder, the names that the authors gave their files, and what training code saves beside the
+tensors.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dadkit.weights import WeightsError, read_config
-from dadkit_dav2.sizes import Size
+from dadkit.weights import WeightFile, WeightsError, read_config
+from dadkit_dav2.sizes import Size, Variant
 
 __all__ = ["Stated", "check_stated", "stated"]
 
@@ -37,8 +38,14 @@ class Stated:
     max_depth: float | None = None
 
 
-def stated(weights: str | Path, size: Size) -> Stated | None:
-    """What the ``config.json`` beside the weights says, or else their name; None if neither says anything."""
+def stated(weights: str | Path, file: WeightFile, size: Size) -> Stated | None:
+    """What dadkit's own metadata say, or the ``config.json`` beside the weights, or their name; None if nothing does."""
+    if str(file.card.get("component", "")).startswith("dav2/"):
+        options, space = file.card.get("options", {}), file.card.get("space")
+        return Stated("its own metadata", options.get("version", "v2"), space == "metric", options.get("max_depth"))
+    if "d1" in (file.beside.get("previous_best") or {}):
+        # The official training code, which trains metric models only.
+        return Stated("the metrics in metres that its training saved beside it", metric=True)
     config = read_config(weights)
     if config is not None and config.get("model_type") == "depth_anything":
         return _by_config(config, size)
@@ -52,25 +59,26 @@ def stated(weights: str | Path, size: Size) -> Stated | None:
     return None
 
 
-def check_stated(said: Stated | None, *, name: str, version: str, max_depth: float | None) -> None:
+def check_stated(said: Stated | None, variant: Variant) -> None:
     """Refuse options that contradict what is said about the file.
 
     Args:
         said: from :func:`stated`.
-        name: the component, ``dav2/small`` or ``dav2/small-metric``.
-        version, max_depth: what the options say.
+        variant: what the options say.
 
     Raises:
         WeightsError: they contradict it; the message says what to write instead.
     """
     if said is None:
         return
+    name, version, max_depth = variant.name, variant.version, variant.max_depth
     base = name.removesuffix("-metric")
     wrong = []
     if said.version not in (None, version):
         wrong.append(f"it is {said.version.upper()}: write version: {said.version}")
     if said.metric is True and max_depth is None:
-        wrong.append(f"it answers in metres: use {base}-metric with max_depth: {said.max_depth or 0:g}")
+        far = "that of its training" if said.max_depth is None else f"{said.max_depth:g}"
+        wrong.append(f"it answers in metres: use {base}-metric with max_depth: {far}")
     if said.metric is False and max_depth is not None:
         wrong.append(f"its answers are relative, not metres: use {base}, or init: encoder to train a metric head")
     if said.metric and max_depth is not None and said.max_depth not in (None, max_depth):

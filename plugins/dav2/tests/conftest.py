@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dadkit_dav2.keys
 import dadkit_dav2.model
+import dadkit_dav2.sizes
 import pytest
 import torch
 from dadkit_dav2.keys import RULES
@@ -26,7 +27,7 @@ EXTRA = {
 
 @pytest.fixture(autouse=True)
 def _extra_sizes(monkeypatch):
-    for module in (dadkit_dav2.model, dadkit_dav2.keys):
+    for module in (dadkit_dav2.model, dadkit_dav2.keys, dadkit_dav2.sizes):
         monkeypatch.setattr(module, "SIZES", {**SIZES, **EXTRA})
 
 

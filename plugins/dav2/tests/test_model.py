@@ -73,7 +73,7 @@ def test_one_image_does_not_touch_another(build):
     x = images(3, 98, 140)
     with torch.inference_mode():
         together = model(x).depth
-        assert torch.allclose(model(x[1:2]).depth, together[1:2], atol=1e-5)
+        assert (model(x[1:2]).depth - together[1:2]).abs().max() < 2e-5 * together.abs().max()
 
 
 @pytest.mark.parametrize(("height", "width"), [(14, 14), (1, 30), (97, 131), (126, 126), (98, 210)])
@@ -114,7 +114,7 @@ def test_channels_last_changes_nothing(build):
     with torch.inference_mode():
         before = model(x).depth
         after = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last)).depth
-    assert torch.allclose(after, before, atol=1e-4)
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
 
 
 def test_as_teacher(build):

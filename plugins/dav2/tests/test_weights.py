@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from dadkit_dav2.keys import to_model
 from dadkit_dav2.model import DepthAnything
+from safetensors.torch import save_file
 
 from dadkit.errors import DadkitError
 
@@ -192,3 +195,24 @@ def test_what_a_folders_config_says_is_heeded(build, transformers_model, tmp_pat
         DepthAnything("tiny", weights=tmp_path, **asked)
     right = {key: float(value) if key == "max_depth" else value for key, value in made.items()}
     assert DepthAnything("tiny", weights=tmp_path, **right).head_is_trained
+
+
+def test_a_frozen_teacher_saved_by_hand_loads_again(build, save):
+    from dadkit.interfaces import FrozenTeacher
+
+    teacher = FrozenTeacher(build("mini"))
+    loaded = DepthAnything("mini", weights=save(teacher.state_dict()))
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in teacher.model.state_dict().items())
+
+
+def test_what_training_saved_beside_the_tensors_says_relative_or_metric(build, save, tmp_path):
+    trained = {"model": build("mini", max_depth=10.0).state_dict(), "epoch": 3, "previous_best": {"d1": 0.5}}
+    with pytest.raises(DadkitError, match=r"metrics in metres .* use dav2/mini-metric with max_depth: that of its training"):
+        DepthAnything("mini", weights=save(trained))
+    DepthAnything("mini", weights=save(trained), max_depth=10.0)
+
+    card = {"component": "dav2/mini", "options": {}, "space": "disparity"}
+    save_file(build("mini").state_dict(), tmp_path / "model.safetensors", metadata={"dadkit": json.dumps(card)})
+    with pytest.raises(DadkitError, match=r"by its own metadata, its answers are relative, not metres"):
+        DepthAnything("mini", weights=tmp_path / "model.safetensors", max_depth=10.0)
+    DepthAnything("mini", weights=tmp_path / "model.safetensors", max_depth=10.0, init="encoder")

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from dadkit.interfaces import FeatureEncoder, NetworkSpec, SizePolicy
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import load_family
 from dadkit_dinov2.keys import looks_like, to_encoder
 from dadkit_dinov2.network import Encoder
 from dadkit_dinov2.sizes import PATCH, SIZES
@@ -45,20 +45,18 @@ class DINOv2(FeatureEncoder):
         )
         self.encoder = Encoder(architecture, taps=[architecture.depth - 1], pos_embed=pos_embed)
         if weights is not None:
-            self._load(size, weights)
+            load_family(
+                self.encoder,
+                weights,
+                component=f"dinov2/{size}",
+                to_model=to_encoder,
+                looks_like=lambda _, state: looks_like(state, SIZES),
+                hint=lambda fit: (
+                    f"It looks like DINOv2 {fit.size}: use dinov2/{fit.size}." if fit.size not in (None, size) else ""
+                ),
+            )
         self.freeze()
 
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
         """(B, 3, 14 h, 14 w) -> ``tokens`` (B, h w, C), rows first."""
         return {"tokens": self.encoder(x)[0]}
-
-    def _load(self, size: str, weights: str | Path) -> None:
-        try:
-            state = to_encoder(read_weights(weights))
-        except WeightsError as error:
-            raise WeightsError(f"dinov2/{size}: {error}") from error
-        found = looks_like(state, SIZES)
-        hint = ""
-        if found is not None and found != size:
-            hint = f"It looks like DINOv2 {found}: use dinov2/{found}."
-        load_strict(self.encoder, state, source=weights, hint=hint)

@@ -113,7 +113,7 @@ def test_frozen_at_any_size(build):
     assert not tokens.requires_grad
     assert not encoder.training
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
-    assert torch.allclose(encoder(x[1:])["tokens"], tokens[1:], atol=1e-5)
+    assert (encoder(x[1:])["tokens"] - tokens[1:]).abs().max() < 2e-5 * tokens.abs().max()
 
 
 def test_declared_metadata_is_true():

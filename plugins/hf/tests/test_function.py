@@ -78,7 +78,7 @@ def test_lists_of_images_are_predicted_together(adapted):
     pictures = [photo(50, 70, seed) for seed in range(3)]
     together = teacher.predict(pictures, batch_size=2).depth
     alone = torch.cat([teacher.predict(picture).depth for picture in pictures])
-    assert torch.allclose(together, alone, atol=1e-4)
+    assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
 
 
 @pytest.mark.parametrize("name", ["dpt", "depth_anything", "glpn", "zoedepth", "depth_pro"])
@@ -90,7 +90,7 @@ def test_forward_takes_any_shape(adapted, name):
     assert prediction.depth.isfinite().all()
     assert not prediction.depth.requires_grad
     assert prediction.features == {}
-    assert torch.allclose(teacher(x[:1]).depth, prediction.depth[:1], rtol=1e-4, atol=1e-4)
+    assert (teacher(x[:1]).depth - prediction.depth[:1]).abs().max() < 1e-4 * prediction.depth.abs().max()
 
 
 def test_dpt_on_a_wide_image_is_the_network_on_that_grid(adapted):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import Fit, load_family
 from dadkit_leres import LICENSE
 from dadkit_leres.decoder import Decoder
 from dadkit_leres.encoder import ENCODERS, Encoder
@@ -73,32 +73,27 @@ class LeReS(Student):
         return depth, {f"layer{index}": level for index, level in enumerate(levels, start=1)}
 
     def _load(self, encoder: str, weights: str | Path, init: str) -> None:
-        try:
-            found = read_weights(weights, containers=CONTAINERS)
-            state = to_model(found)
-        except WeightsError as error:
-            raise WeightsError(f"leres/{encoder}: {error}") from error
-        if init == "encoder":
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
-        load_strict(
+        fit = load_family(
             self,
-            state,
-            source=weights,
-            # Files from before torch 0.4.1 have no batch counters, which take no part in the function.
-            optional=lambda name: (init == "encoder" and name.startswith(DECODER)) or name.endswith(".num_batches_tracked"),
-            hint=_hint(state, encoder, init),
-            names=found,
+            weights,
+            component=f"leres/{encoder}",
+            to_model=to_model,
+            looks_like=lambda _, state: looks_like(state),
+            hint=lambda fit: _hint(fit, encoder, init),
+            unlike="It does not look like LeReS: there is no residual network of a known size in it.",
+            init=init,
+            head=(DECODER,),
+            containers=CONTAINERS,
         )
-        self.head_is_trained = init == "all"
-        self.spec = replace(self.spec, license=LICENSE if is_official(found) else _UNKNOWN)
+        self.head_is_trained = fit.has(DECODER)
+        self.spec = replace(self.spec, license=LICENSE if is_official(fit.file.tensors) else _UNKNOWN)
 
 
-def _hint(state: Mapping[str, Tensor], encoder: str, init: str) -> str:
-    looks = looks_like(state)
-    if looks is None:
-        return "It does not look like LeReS: there is no residual network of a known size in it."
-    if looks != encoder:
-        return f"It has the encoder of leres/{looks}: use that."
-    if init == "all" and not any(name.startswith(DECODER) for name in state):
-        return f"It holds a {looks} alone, no depth decoder: take it with init: encoder."
-    return f"It has the encoder {looks}, but another decoder."
+def _hint(fit: Fit, encoder: str, init: str) -> str:
+    if fit.size is None:
+        return ""
+    if fit.size != encoder:
+        return f"It has the encoder of leres/{fit.size}: use that."
+    if init == "all" and not fit.has(DECODER):
+        return f"It holds a {fit.size} alone, no depth decoder: take it with init: encoder."
+    return f"It has the encoder {fit.size}, but another decoder."

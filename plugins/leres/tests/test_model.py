@@ -58,7 +58,7 @@ def test_one_image_does_not_touch_another(build):
     model, x = build("mini"), images(3)
     with torch.inference_mode():
         together = model(x).depth
-        assert (model(x[1:2]).depth - together[1:2]).abs().max() < 1e-5 * together.std()
+        assert (model(x[1:2]).depth - together[1:2]).abs().max() < 2e-5 * together.abs().max()
 
 
 def test_deep_copy_is_equal_and_apart(build):

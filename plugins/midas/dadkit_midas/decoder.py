@@ -1,4 +1,4 @@
-"""The decoder of MiDaS: maps to equal channels, fusion from coarse to fine, and a small head."""
+"""The decoder of MiDaS: tokens to maps by DPT's reassemble operation, equal channels, fusion from coarse to fine, a head."""
 
 from __future__ import annotations
 
@@ -8,10 +8,41 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Decoder", "FusionBlock", "ResidualUnit"]
+__all__ = ["Decoder", "FusionBlock", "Reassemble", "ResidualUnit"]
 
 # Where a randomly initialised head starts: see Decoder.start_positive.
 _START = 3.0
+
+
+class Reassemble(nn.Module):
+    """Mixes the class token into every patch token, lays them out, and brings them to one of four strides.
+
+    Args:
+        width: channels of a token.
+        channels: channels of the map.
+        level: 0 to 3 for strides 4, 8, 16, 32, of tokens at stride 16.
+    """
+
+    def __init__(self, width: int, channels: int, level: int) -> None:
+        super().__init__()
+        self.readout = nn.Linear(2 * width, width)
+        self.project = nn.Conv2d(width, channels, 1)
+        self.resize = (
+            nn.ConvTranspose2d(channels, channels, 4, stride=4),
+            nn.ConvTranspose2d(channels, channels, 2, stride=2),
+            nn.Identity(),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+        )[level]
+
+    def forward(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        """(B, 1 + rows columns, C), class token first -> (B, channels, h, w)."""
+        # The official code joins the class token to each patch token. Its share of the product is the same for all of them.
+        patches, token = self.readout.weight.chunk(2, dim=1)
+        shared = F.linear(tokens[:, :1], token, self.readout.bias)  # (B, 1, C)
+        x = F.gelu(F.linear(tokens[:, 1:], patches) + shared)  # (B, N, C)
+        x = x.transpose(1, 2).unflatten(2, (rows, columns))
+        answer: Tensor = self.resize(self.project(x))
+        return answer
 
 
 class ResidualUnit(nn.Module):

@@ -12,13 +12,11 @@ from torch.nn import functional as F
 
 from dadkit.interfaces import ModelSpec, Student
 from dadkit.spaces import Space
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import Fit, load_family
 from dadkit_midas.beit import Beit
-from dadkit_midas.decoder import Decoder
+from dadkit_midas.decoder import Decoder, Reassemble
 from dadkit_midas.hierarchical import LeViT, Lite, Next, ResNeXt
-from dadkit_midas.keys import BACKBONE, layout, to_model
-from dadkit_midas.lookalike import looks_like
-from dadkit_midas.reassemble import Reassemble
+from dadkit_midas.keys import BACKBONE, layout, looks_like, to_model
 from dadkit_midas.sizes import SIZES, STRIDE
 from dadkit_midas.swin import Swin, Swin2
 from dadkit_midas.vit import PATCH, Hybrid, ViT
@@ -39,6 +37,7 @@ _BACKBONES: Mapping[str, type[nn.Module]] = {
     "lite": Lite,
 }
 _MADE_FOR_A_SIZE = ("swin", "swin2", "levit")
+_HEAD = ("reassemble.", "decoder.")
 
 
 class Midas(Student):
@@ -123,35 +122,27 @@ class Midas(Student):
         return self.decoder(maps), {"tokens": tokens}
 
     def _load(self, size: str, weights: str | Path, init: str) -> None:
-        try:
-            file = read_weights(weights)
-            state = to_model(file, SIZES[size])
-        except WeightsError as error:
-            raise WeightsError(f"midas/{size}: {error}") from error
-        if init == "encoder":
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(("reassemble.", "decoder."))}
-        load_strict(
+        fit = load_family(
             self,
-            state,
-            source=weights,
-            # A counter of batch norms takes no part in the function, and old files lack it.
-            optional=lambda name: (
-                name.endswith(".num_batches_tracked") or (init == "encoder" and not name.startswith(BACKBONE))
-            ),
-            hint=_hint(file, size, init),
-            names=file,
+            weights,
+            component=f"midas/{size}",
+            to_model=lambda file: to_model(file, SIZES[size]),
+            looks_like=lambda file, _: looks_like(file),
+            hint=lambda fit: _hint(fit, size, init),
+            unlike="It does not look like a MiDaS model.",
+            init=init,
+            head=_HEAD,
         )
         self.head_is_trained = init == "all"
-        if layout(file) == "backbone":  # not MiDaS' own, and the file does not say whose
+        if layout(fit.file.tensors) == "backbone":  # not MiDaS' own, and the file does not say whose
             self.spec = replace(self.spec, license="unknown")
 
 
-def _hint(file: Mapping[str, Tensor], size: str, init: str) -> str:
-    found = looks_like(file)
-    if found is None:
-        return "It does not look like a MiDaS model."
-    if found != size:
-        return f"It looks like {SIZES[found].official or f'MiDaS {found}'}: use midas/{found}."
-    if init == "all" and layout(file) == "backbone":
+def _hint(fit: Fit, size: str, init: str) -> str:
+    if fit.size is None:
+        return ""
+    if fit.size != size:
+        return f"It looks like {SIZES[fit.size].official or f'MiDaS {fit.size}'}: use midas/{fit.size}."
+    if init == "all" and layout(fit.file.tensors) == "backbone":
         return "It holds the backbone alone: a student takes it with init: encoder."
     return f"It has the backbone of midas/{size}, but something else differs."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dadkit_midas.lookalike
+import dadkit_midas.keys
 import dadkit_midas.model
 import pytest
 import torch
@@ -74,7 +74,7 @@ EXTRA = {
 @pytest.fixture(autouse=True)
 def _small_and_repeatable(monkeypatch):
     torch.manual_seed(0)
-    for module in (dadkit_midas.model, dadkit_midas.lookalike):
+    for module in (dadkit_midas.model, dadkit_midas.keys):
         monkeypatch.setattr(module, "SIZES", {**EXTRA, **SIZES})
 
 

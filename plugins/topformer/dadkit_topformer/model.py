@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import Fit, load_family
 from dadkit_topformer.decoder import Decoder
 from dadkit_topformer.encoder import TopFormer
 from dadkit_topformer.fusion import fold_batch_norms
@@ -100,26 +100,25 @@ class TopFormerDepth(Student):
         return fused
 
     def _load(self, size: str, weights: str | Path, init: str, injection: str) -> None:
-        try:
-            state = to_model(read_weights(weights, containers=CONTAINERS), injection=injection)
-        except WeightsError as error:
-            raise WeightsError(f"topformer/{size}: {error}") from error
-        found = looks_like(state)
-        if found is None:
-            hint = "It does not look like a TopFormer: it has no transformer blocks of a known width."
-        elif found != size:
-            hint = f"It looks like TopFormer {found}: use topformer/{found}."
-        else:
-            hint = f"It has the transformer of TopFormer {size}; a trained student needs the options that it was trained with."
-        if init == "encoder":
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(DECODER)}
-        # A part may be missing as a whole, never in pieces; a batch counter takes no part in the function.
-        absent = tuple(part for part in (INJECTION, DECODER) if not any(name.startswith(part) for name in state))
-        load_strict(
+        fit = load_family(
             self,
-            state,
-            source=weights,
-            optional=lambda name: name.startswith(absent) or name.endswith(".num_batches_tracked"),
-            hint=hint,
+            weights,
+            component=f"topformer/{size}",
+            to_model=lambda file: to_model(file, injection=injection),
+            looks_like=lambda _, state: looks_like(state),
+            hint=lambda fit: _hint(fit, size),
+            unlike="It does not look like a TopFormer: it has no transformer blocks of a known width.",
+            init=init,
+            head=(DECODER,),
+            may_lack=(INJECTION, DECODER),
+            containers=CONTAINERS,
         )
-        self.head_is_trained = DECODER not in absent
+        self.head_is_trained = fit.has(DECODER)
+
+
+def _hint(fit: Fit, size: str) -> str:
+    if fit.size is None:
+        return ""
+    if fit.size != size:
+        return f"It looks like TopFormer {fit.size}: use topformer/{fit.size}."
+    return f"It has the transformer of TopFormer {size}; a trained student needs the options that it was trained with."

@@ -93,7 +93,8 @@ def test_parameter_groups(build):
 def test_one_image_does_not_touch_another(build):
     model, x = build("tiny"), images(3)
     with torch.inference_mode():
-        assert torch.allclose(model(x[1:2]).depth, model(x).depth[1:2], atol=1e-5)
+        together = model(x).depth
+        assert (model(x[1:2]).depth - together[1:2]).abs().max() < 2e-5 * together.abs().max()
 
 
 def test_deep_copy_is_equal_and_apart(build):
@@ -123,7 +124,7 @@ def test_channels_last_changes_nothing(build):
     with torch.inference_mode():
         before = model(x).depth
         after = model.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last)).depth
-    assert torch.allclose(after, before, atol=1e-4)
+    assert (after - before).abs().max() < 1e-4 * before.abs().max()
 
 
 def test_as_teacher(build):

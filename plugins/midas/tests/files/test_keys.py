@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dadkit_midas.keys import layout, places, to_model
-from dadkit_midas.lookalike import looks_like
+from dadkit_midas.keys import layout, looks_like, places, to_model
 from dadkit_midas.model import Midas
 from dadkit_midas.sizes import SIZES
 
