@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND = {"_lazy", "_version", "errors", "spaces", "files"}
+GROUND = {"_lazy", "_version", "errors", "spaces", "kinds", "files"}
 """Small rooms without dependencies, which every other may use (except those that must be usable with only torch installed)."""
 
 ROOMS: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "spaces": set(),
+    "kinds": set(),
     "files": {"errors"},
     "options": set(),
     "ops": set(),
@@ -56,7 +57,7 @@ EXCEPTIONS = {
 }
 
 THIRD_PARTY: dict[str, set[str]] = {
-    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "files")},
+    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files")},
     **{key: {"torch"} for key in ("ops", "losses", "interfaces", "normalizers", "contexts")},
     "options": {"pydantic"},
     "plugin": {"pluggy", "packaging"},
@@ -69,6 +70,31 @@ PUBLIC_TO_PLUGINS = {
 }
 
 PLUGIN_PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/dadkit_*/__init__.py"))
+
+
+PAGE = ROOT / "docs" / "architecture.md"
+
+
+def may_import(room: str) -> str:
+    """The last column of the page's table: what ``ROOMS`` lets a room import."""
+    allowed, above = ROOMS[room], [name for name in ROOMS if list(ROOMS).index(name) < list(ROOMS).index(room)]
+    others = [name for name in above if name in allowed - GROUND]
+    missing = [name for name in above if name not in allowed | GROUND]
+    if allowed >= GROUND and len(missing) < len(others) and len(missing) < 5:
+        return "all above" + (f" but {', '.join(missing)}" if missing else "")
+    ground = ["the ground"] if allowed >= GROUND else [name for name in above if name in allowed & GROUND]
+    return ", ".join([*ground, *others, *sorted(THIRD_PARTY.get(room, ()))]) or "–"
+
+
+def room_table(page: str) -> str:
+    """The page with the last column of its table of rooms written anew from ``ROOMS``."""
+    lines = page.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        names = re.findall(r"`(?:dadkit/)?(\w+)(?:\.py|/)`", line.partition(" | ")[0])
+        if line.startswith("| `") and names and names[0] in ROOMS:
+            room, what, _ = line[2:].split(" | ", 2)
+            lines[number] = f"| {room} | {what} | {may_import(names[0])} |\n"
+    return "".join(lines)
 
 
 def imports(path: Path) -> Iterator[tuple[str, list[str], bool]]:
@@ -116,6 +142,14 @@ def test_the_drawing_is_complete_and_has_no_arrow_upwards():
     assert built <= set(drawn), "a new room: give it a place in ROOMS and in the architecture page"
     for index, (room, below) in enumerate(ROOMS.items()):
         assert below <= set(list(ROOMS)[:index]), room
+
+
+def test_the_page_has_a_row_for_every_room_and_says_what_it_may_import():
+    page = PAGE.read_text()
+    rows = [line.partition(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(?:dadkit/)?(\w+)(?:\.py|/)`", row)}
+    assert named >= {room for room in ROOMS if not room.startswith("_")}
+    assert room_table(page) == page, "run: python tests/test_architecture.py"
 
 
 @pytest.mark.parametrize("room", list(ROOMS))
@@ -201,3 +235,7 @@ def test_losses_need_torch_alone():
     """
     result = subprocess.run([sys.executable, "-c", code.replace("\n    ", "\n")], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+if __name__ == "__main__":
+    PAGE.write_text(room_table(PAGE.read_text()))

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dadkit.kinds import KINDS
 from dadkit.plugin import get_registry
-from dadkit.plugin.hookspecs import KINDS
 from dadkit.testing import Outcome, check_component, check_plugin
 from dadkit.testing.toy import ToyImages
 

@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dadkit._version import __version__
 from dadkit.errors import DadkitError
+from dadkit.kinds import KINDS
 
 __all__ = ["COMMANDS", "Entry", "app", "main"]
 
@@ -51,13 +52,7 @@ COMMANDS: Mapping[str, Entry] = {
     "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _WORK),
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
-    "teachers": Entry("dadkit.cli.components:teachers", "Models that label.", _COMPONENTS),
-    "students": Entry("dadkit.cli.components:students", "Models that learn.", _COMPONENTS),
-    "encoders": Entry("dadkit.cli.components:encoders", "Frozen features that a student may follow.", _COMPONENTS),
-    "normalizers": Entry("dadkit.cli.components:normalizers", "What makes two maps comparable.", _COMPONENTS),
-    "contexts": Entry("dadkit.cli.components:contexts", "Samplers: where student and teacher look.", _COMPONENTS),
-    "losses": Entry("dadkit.cli.components:losses", "Further terms for the total.", _COMPONENTS),
-    "datasets": Entry("dadkit.cli.components:datasets", "Where images and true depth come from.", _COMPONENTS),
+    **{row.command: Entry(f"dadkit.cli.components:{row.command}", row.summary, _COMPONENTS) for row in KINDS.values()},
     "protocols": Entry("dadkit.cli.protocols:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),
     "plugins": Entry("dadkit.cli.plugins:app", "Installed plugins and their states.", _INSTALLATION),
     "doctor": Entry("dadkit.cli.doctor:doctor", "Versions, devices, loss kernels: what this machine can do.", _INSTALLATION),

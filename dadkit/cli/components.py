@@ -1,4 +1,4 @@
-"""`dadkit teachers|students|encoders|normalizers|contexts|losses|datasets`: what there is to choose from."""
+"""`dadkit teachers`, `dadkit losses` and their kin, one per kind of component: what there is to choose from."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dadkit.cli.output import note, print_json, print_table
+from dadkit.kinds import KINDS, ComponentKind
 from dadkit.spaces import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dadkit.plugin import Component
-
-__all__ = ["contexts", "datasets", "encoders", "losses", "normalizers", "students", "teachers"]
 
 _Pattern = Annotated[
     str | None, typer.Argument(metavar="GLOB", help="Shell pattern over names ('dav2/*'), or a part of a name ('small').")
@@ -33,64 +32,40 @@ _Size = Annotated[
 ]
 
 
-def teachers(
-    pattern: _Pattern = None, space: _Space = None, cost: _Cost = False, size: _Size = None, as_json: _Json = False
-) -> None:
-    """List the models that label. Without --cost, imports the plugins' entry modules (those that match), no model and no torch.
-
-    Example: dadkit teachers 'dav2/*' --space disparity
-    """
-    _list("teacher", pattern, space, as_json, cost=cost or size is not None, size=size)
+def __getattr__(name: str) -> Callable[..., None]:
+    """The command of a kind: ``teachers``, ``students``, …"""
+    for kind, row in KINDS.items():
+        if row.command == name:
+            return _command(kind, row)
+    raise AttributeError(f"module '{__name__}' has no attribute {name!r}")
 
 
-def students(
-    pattern: _Pattern = None, space: _Space = None, cost: _Cost = False, size: _Size = None, as_json: _Json = False
-) -> None:
-    """List the models that learn. Without --cost, imports the plugins' entry modules (those that match), no model and no torch.
+def _command(kind: str, row: ComponentKind) -> Callable[..., None]:
+    """The function whose arguments and docstring typer turns into ``dadkit teachers`` and its kin."""
+    command: Callable[..., None]
+    if row.has_cost:
 
-    Example: dadkit students topformer --cost --size 448
-    """
-    _list("student", pattern, space, as_json, cost=cost or size is not None, size=size)
+        def command(
+            pattern: _Pattern = None, space: _Space = None, cost: _Cost = False, size: _Size = None, as_json: _Json = False
+        ) -> None:
+            _list(kind, pattern, space, as_json, cost=cost or size is not None, size=size)
 
+    elif row.has_space:
 
-def encoders(pattern: _Pattern = None, as_json: _Json = False) -> None:
-    """List the frozen encoders whose features a student may follow: names for ``losses.feature.reference``.
+        def command(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
+            _list(kind, pattern, space, as_json)
 
-    Example: dadkit encoders 'dinov2/*'
-    """
-    _list("encoder", pattern, None, as_json)
+    else:
 
+        def command(pattern: _Pattern = None, as_json: _Json = False) -> None:
+            _list(kind, pattern, None, as_json)
 
-def normalizers(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the normalizers, which make prediction and target comparable.
-
-    Example: dadkit normalizers
-    """
-    _list("normalizer", pattern, space, as_json)
-
-
-def contexts(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the context samplers, which choose where student and teacher look.
-
-    Example: dadkit contexts
-    """
-    _list("context", pattern, space, as_json)
-
-
-def losses(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the losses that may stand under ``losses.extra``.
-
-    Example: dadkit losses --json
-    """
-    _list("loss", pattern, space, as_json)
-
-
-def datasets(pattern: _Pattern = None, space: _Space = None, as_json: _Json = False) -> None:
-    """List the datasets: where images and true depth come from.
-
-    Example: dadkit datasets --space metric
-    """
-    _list("dataset", pattern, space, as_json)
+    imports = "Without --cost, imports" if row.has_cost else "Imports"
+    command.__doc__ = (
+        f"List {row.listed}.\n\n{imports} the plugins' entry modules (those that match), no component and no torch.\n\n"
+        f"Example: dadkit {row.command} {row.example}".rstrip()
+    )
+    return command
 
 
 def _list(

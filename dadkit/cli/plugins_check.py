@@ -43,13 +43,14 @@ def check(
 
     Examples: dadkit plugins check acme; dadkit plugins check acme/small weights=none --json
     """
-    from dadkit.config.overrides import parse_assignments
+    from dadkit.config.overrides import parse_assignments, split_arguments
     from dadkit.errors import DadkitError
     from dadkit.testing import CONFORMANCE_VERSION
 
-    given = names or []
-    options = parse_assignments([text for text in given if "=" in text])
-    subjects = [text for text in given if "=" not in text] or (["local"] if plugin is not None else [])
+    subjects, assignments = split_arguments(names or [])
+    options = parse_assignments(assignments)
+    if not subjects and plugin is not None:
+        subjects = ["local"]
     if not subjects:
         raise DadkitError("nothing to check; give the name of a plugin, or PLUGIN/NAME; `dadkit plugins` lists them")
     results: list[Result] = []
@@ -86,8 +87,8 @@ def _check(name: str, options: Mapping[str, Any], version: int) -> list[Result]:
 
 
 def _matching(pattern: str) -> list[Component]:
+    from dadkit.kinds import KINDS
     from dadkit.plugin import get_registry
-    from dadkit.plugin.hookspecs import KINDS
 
     return [component for kind in KINDS for component in get_registry().components(kind, pattern)]
 

@@ -43,10 +43,10 @@ def train(
     """
     from rich.console import Console
 
+    from dadkit.config.overrides import split_arguments
     from dadkit.errors import DadkitError
 
-    overrides = [text for text in arguments if "=" in text and not Path(text).exists()]
-    files = [text for text in arguments if text not in overrides]
+    files, overrides = split_arguments(arguments)
     if not files:
         raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
     with together() as (main, several, reports):

@@ -27,7 +27,7 @@ def build(kind: str, name: str, options: Mapping[str, Any] | None = None, *, reg
     """Build a component: ``target(**validated options, **the registration's fixed arguments)``.
 
     Args:
-        kind: ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss`` or ``dataset``.
+        kind: one of :data:`dadkit.kinds.KINDS`, for instance ``teacher`` or ``loss``.
         name: registered name, for instance ``"dav2/small"`` or ``"hybrid"``.
         options: the component's options: plain data, as YAML holds it, or Python values of the types that the target takes.
         registry: where names are looked up; None: the process's own.

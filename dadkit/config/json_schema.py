@@ -41,8 +41,8 @@ def json_schema(field: str | None = None, *, component: str | None = None, regis
     """
     if field is not None:
         return _field_schema(field)
+    from dadkit.kinds import KINDS
     from dadkit.plugin import PluginError, get_registry
-    from dadkit.plugin.hookspecs import KINDS
 
     registry = registry or get_registry()
     if component is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dadkit.config.problems import ConfigError, Place, Problem, did_you_mean
@@ -22,7 +23,9 @@ _KEY = r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*"
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split what follows a command into files and ``key=value`` overrides, by their form alone.
+    """Split what follows a command into files and ``key=value`` overrides.
+
+    An override begins with a dotted key and ``=``. What exists as a file is a file, whatever its name.
 
     Example:
         >>> split_arguments(["a.yaml", "optim.lr=3e-4", "runs/lr=1/config.yaml"])
@@ -31,7 +34,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
-        (overrides if re.match(_KEY + "=", argument) else files).append(argument)
+        is_override = re.match(_KEY + "=", argument) and not Path(argument).is_file()
+        (overrides if is_override else files).append(argument)
     return files, overrides
 
 

@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement: one per kind of component, each given a ``register`` bound to that plugin.
+"""The hooks a plugin may implement: one per row of :data:`dadkit.kinds.KINDS`, each given a ``register`` of that plugin.
 
 A hook implementation only *names* components; nothing heavy is imported. ``register`` takes
 
@@ -12,26 +12,17 @@ A hook implementation only *names* components; nothing heavy is imported. ``regi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pluggy
 
-__all__ = ["KINDS", "Register", "hookimpl", "hookspec"]
+from dadkit.kinds import KINDS, ComponentKind
+
+__all__ = ["HOOKS", "Register", "hookimpl", "hookspec"]
 
 hookspec = pluggy.HookspecMarker("dadkit")
 hookimpl = pluggy.HookimplMarker("dadkit")
-
-KINDS: Mapping[str, str] = {
-    "teacher": "register_teachers",
-    "student": "register_students",
-    "encoder": "register_encoders",
-    "normalizer": "register_normalizers",
-    "context": "register_context_samplers",
-    "loss": "register_losses",
-    "dataset": "register_datasets",
-}
-"""Kind of component -> the hook that registers it."""
 
 
 class Register(Protocol):
@@ -55,36 +46,14 @@ class Register(Protocol):
         """Name one component."""
 
 
-@hookspec
-def register_teachers(register: Register) -> None:
-    """Name depth models that label. The target returns a ``Teacher``, or any ``DepthModel``, which dadkit freezes."""
+def _specification(row: ComponentKind) -> Callable[..., None]:
+    def hook(register: Register) -> None:
+        """See :data:`dadkit.kinds.KINDS`."""
+
+    hook.__name__, hook.__doc__ = row.hook, row.target
+    specified: Callable[..., None] = hookspec(hook)
+    return specified
 
 
-@hookspec
-def register_students(register: Register) -> None:
-    """Name depth models that learn. The target returns a ``Student``."""
-
-
-@hookspec
-def register_encoders(register: Register) -> None:
-    """Name feature encoders, which feature alignment may follow. The target returns a ``FeatureEncoder``."""
-
-
-@hookspec
-def register_normalizers(register: Register) -> None:
-    """Name normalizers. The target returns a ``Normalizer``."""
-
-
-@hookspec
-def register_context_samplers(register: Register) -> None:
-    """Name context samplers. The target returns a ``ContextSampler``."""
-
-
-@hookspec
-def register_losses(register: Register) -> None:
-    """Name losses on whole maps. The target returns a callable ``(pred, target, mask) -> scalar`` on (B, 1, H, W) maps."""
-
-
-@hookspec
-def register_datasets(register: Register) -> None:
-    """Name datasets. The target returns a ``dadkit.data.Dataset``: ``__len__`` and ``__getitem__ -> Sample``."""
+HOOKS: Mapping[str, Callable[..., None]] = {row.hook: _specification(row) for row in KINDS.values()}
+"""Name of each hook -> its specification, one per kind of component."""

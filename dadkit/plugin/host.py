@@ -11,14 +11,15 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pluggy
 
-from dadkit.plugin import hookspecs, messages
+from dadkit.kinds import KINDS
+from dadkit.plugin import messages
 from dadkit.plugin.discovery import Found
-from dadkit.plugin.hookspecs import KINDS
+from dadkit.plugin.hookspecs import HOOKS
 from dadkit.plugin.records import Component, PluginRecord, PluginState
 from dadkit.plugin.staging import RegistrationError, Stage
 
@@ -58,15 +59,16 @@ def collect(plugin: object, record: PluginRecord) -> tuple[Component, ...]:
         Exception: whatever else the plugin's own code raises.
     """
     manager = _Manager("dadkit")
-    manager.add_hookspecs(hookspecs)
+    specifications: Any = SimpleNamespace(**HOOKS)
+    manager.add_hookspecs(specifications)
     _check_spelling(manager, plugin)
     try:
         manager.register(plugin, name=record.name)
     except pluggy.PluginValidationError as error:
         raise RegistrationError(" ".join(str(error).split())) from error
     stage = Stage(record)
-    for kind, hook in KINDS.items():
-        _call(manager, hook, hook_arguments(stage, kind))
+    for kind, row in KINDS.items():
+        _call(manager, row.hook, hook_arguments(stage, kind))
     return stage.close()
 
 
@@ -96,7 +98,7 @@ class _Manager(pluggy.PluginManager):
 
 def _check_spelling(manager: _Manager, plugin: object) -> None:
     """Find hooks that pluggy would accept and never call: marked with a wrong name, or rightly named without the mark."""
-    hooks = list(KINDS.values())
+    hooks = list(HOOKS)
     for name in sorted(dir(plugin)):
         options: Mapping[str, Any] | None = manager.parse_hookimpl_opts(plugin, name)
         if options is not None and name not in hooks and not options["optionalhook"]:

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 
+from dadkit.kinds import KINDS
 from dadkit.plugin.known import known_plugins
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
 from dadkit.plugin.switches import DISABLE_VARIABLE
 
 __all__ = ["conflict", "did_you_mean", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
-
-_LISTING = {
-    "teacher": "dadkit teachers",
-    "student": "dadkit students",
-    "encoder": "dadkit encoders",
-    "normalizer": "dadkit normalizers",
-    "context": "dadkit contexts",
-    "loss": "dadkit losses",
-    "dataset": "dadkit datasets",
-}
-_NOUN = {"context": "context sampler", "encoder": "feature encoder"}
 
 
 def did_you_mean(name: str, candidates: Iterable[str], *, prefix: str = "") -> str:
@@ -51,7 +41,7 @@ def failure(record: PluginRecord) -> str:
 
 def failed_plugin(kind: str, name: str, record: PluginRecord) -> str:
     """A component was named whose plugin cannot be used."""
-    return f"{_noun(kind)} '{name}' cannot be had, {failure(record)}"
+    return f"{KINDS[kind].noun} '{name}' cannot be had, {failure(record)}"
 
 
 def unknown_plugin(name: str, installed: Iterable[str]) -> str:
@@ -78,17 +68,19 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
     """
     others = [component.kind for component in same_plugin if component.name == name]
     if others:
-        kinds = " and a ".join(_noun(other) for other in others)
-        return f"'{name}' is a {kinds}, not a {_noun(kind)}; `{_LISTING[kind]}` lists what can stand here"
+        kinds = " and a ".join(KINDS[other].noun for other in others)
+        return f"'{name}' is a {kinds}, not a {KINDS[kind].noun}; `dadkit {KINDS[kind].command}` lists what can stand here"
     names = [component.name for component in same_plugin if component.kind == kind]
     aliases = [alias for component in same_plugin if component.kind == kind for alias in component.aliases]
     prefix, slash, _ = name.partition("/")
-    message = f"unknown {_noun(kind)} '{name}'{did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else '')}"
+    message = (
+        f"unknown {KINDS[kind].noun} '{name}'{did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else '')}"
+    )
     owner = f"plugin '{prefix}'" if slash else "the core"
-    message += f" ({owner} has {listed(names)})" if names else f" ({owner} has no {_noun(kind)})"
+    message += f" ({owner} has {listed(names)})" if names else f" ({owner} has no {KINDS[kind].noun})"
     if not slash:
         message += "; plugins' components are written PLUGIN/NAME"
-    return f"{message}; `{_LISTING[kind]}` lists all"
+    return f"{message}; `dadkit {KINDS[kind].command}` lists all"
 
 
 def conflict(record: PluginRecord) -> str:
@@ -108,7 +100,3 @@ def remedy(state: PluginState, record: PluginRecord) -> str:
     if name == LOCAL:
         return f"mend {distribution}"
     return f"mend or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"
-
-
-def _noun(kind: str) -> str:
-    return _NOUN.get(kind, kind)

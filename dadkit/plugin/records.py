@@ -49,10 +49,10 @@ class PluginState(StrEnum):
 
 @dataclass(frozen=True)
 class Component:
-    """A registered teacher, student, encoder, normalizer, context sampler, loss or dataset, before it is imported.
+    """A registered component of any kind, before it is imported.
 
     Attributes:
-        kind: ``"teacher"``, ``"student"``, ``"encoder"``, ``"normalizer"``, ``"context"``, ``"loss"`` or ``"dataset"``.
+        kind: one of :data:`dadkit.kinds.KINDS`, for instance ``"teacher"``.
         name: what users write: ``"acme/large"``, or without a slash for the core's own.
         target: ``"package.module:attribute"``; :meth:`dadkit.plugin.Registry.load` imports it.
         api: version of the component contract that the target was written for.

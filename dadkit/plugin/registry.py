@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dadkit._version import __version__
+from dadkit.kinds import KINDS
 from dadkit.plugin import builtins, messages
 from dadkit.plugin.discovery import Found, find_plugins
-from dadkit.plugin.hookspecs import KINDS
 from dadkit.plugin.host import collect, load_plugin
 from dadkit.plugin.local import find_file
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginError, PluginRecord, PluginState
@@ -82,7 +82,7 @@ class Registry:
         The core's come first, then plugin after plugin by name; within one the order is its own (small before large, say).
 
         Args:
-            kind: one of ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset``.
+            kind: one of :data:`dadkit.kinds.KINDS`.
             pattern: shell pattern over qualified names; ``acme/*`` imports plugin ``acme`` only.
         """
         _check_kind(kind)
@@ -96,7 +96,7 @@ class Registry:
         """The component of this kind and name; imports the plugin before the slash, and no other.
 
         Args:
-            kind: one of ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset``.
+            kind: one of :data:`dadkit.kinds.KINDS`.
             name: qualified name, ``"acme/large"``, or the core's own, ``"hybrid"``.
 
         Raises:

@@ -13,8 +13,8 @@ from typing import Any
 
 from dadkit._version import __version__
 from dadkit.files import write_text
+from dadkit.kinds import KINDS
 from dadkit.plugin.discovery import NAME_PATTERN, RESERVED
-from dadkit.plugin.hookspecs import KINDS
 from dadkit.plugin.records import PluginError
 
 __all__ = ["LICENSES", "SCAFFOLDS", "write_package"]
@@ -164,7 +164,7 @@ def _words(name: str, scaffold: Scaffold, license: str, author: str) -> dict[str
         "noun": scaffold.noun,
         "summary": scaffold.summary,
         "suite": scaffold.suite,
-        "hook": KINDS[scaffold.kind],
+        "hook": KINDS[scaffold.kind].hook,
         "metadata": metadata,
         "conformance": str(CONFORMANCE),
         "license": LICENSES[license],

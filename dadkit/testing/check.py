@@ -109,7 +109,7 @@ def checks_of(kind: str, *, version: int | None = None) -> Mapping[str, Check]:
     """Name -> check of a kind, in the order in which they run.
 
     Args:
-        kind: ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss``, ``dataset`` or ``plugin``.
+        kind: one of :data:`dadkit.kinds.KINDS`, or ``plugin``.
         version: leave out what was added to the suite after this version; None: nothing.
 
     Raises:

@@ -51,7 +51,7 @@ def check_component(
     """Run every check of a kind on a component.
 
     Args:
-        kind: ``teacher``, ``student``, ``encoder``, ``normalizer``, ``context``, ``loss`` or ``dataset``.
+        kind: one of :data:`dadkit.kinds.KINDS`, for instance ``teacher`` or ``loss``.
         component: its registered name, ``"acme/large"``, or a class or function that builds it from ``options``.
         options: as a configuration gives them; choose them small and without downloads (``weights="none"``).
         expected_failures: check -> why it fails. One that passes all the same is a failure: the gap is closed, so say so.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -130,7 +131,10 @@ def test_unknown_stages_get_near_misses(problems: Problems) -> None:
     ]
 
 
-def test_arguments_are_split_by_their_form() -> None:
+def test_arguments_are_split_by_their_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=1.yaml").touch()
+    assert split_arguments(["lr=1.yaml", "lr=2.yaml"]) == (["lr=1.yaml"], ["lr=2.yaml"])
     arguments = ["a.yaml", "optim.lr=3e-4", "runs/lr=1/config.yaml", "stages.one-two.data.root=x=y"]
     assert split_arguments(arguments) == (
         ["a.yaml", "runs/lr=1/config.yaml"],

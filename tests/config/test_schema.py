@@ -16,8 +16,8 @@ from dadkit.config.reader import read_document
 from dadkit.config.reference import find_keys, markdown, renew
 from dadkit.config.schema import OptimConfig, RunConfig, RunFile, StageConfig, StageFields, StudentConfig
 from dadkit.config.slots import find_slots, kinds_of, models_in, slot_paths
+from dadkit.kinds import KINDS
 from dadkit.plugin import PluginError
-from dadkit.plugin.hookspecs import KINDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

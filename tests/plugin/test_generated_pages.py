@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dadkit.plugin.hookspecs import KINDS
+from dadkit.kinds import KINDS
 from dadkit.plugin.known import known_plugins
 from dadkit.testing import checks_of
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from dadkit.cli import main
-from dadkit.plugin import PluginState, Registry, hookspecs, host, use_registry
-from dadkit.plugin.hookspecs import KINDS, hookspec
+from dadkit.plugin import PluginState, Registry, host, use_registry
+from dadkit.plugin.hookspecs import HOOKS, hookspec
 from dadkit.plugin.scaffold import SCAFFOLDS, write_package
 from dadkit.testing import Outcome, check_component, check_plugin
 
@@ -35,8 +34,8 @@ def grown(name, old):
 
 def test_packages_of_todays_scaffold_pass_after_hooks_get_another_argument(scaffolded, monkeypatch):
     """pluggy gives an implementation the arguments that it names; that is why hooks can grow."""
-    newer = SimpleNamespace(**{hook: grown(hook, getattr(hookspecs, hook)) for hook in KINDS.values()})
-    monkeypatch.setattr(host, "hookspecs", newer)
+    newer = {hook: grown(hook, old) for hook, old in HOOKS.items()}
+    monkeypatch.setattr(host, "HOOKS", newer)
     today = host.hook_arguments
     monkeypatch.setattr(host, "hook_arguments", lambda stage, kind: {**today(stage, kind), "machine": "a new argument"})
     plugin_farm = scaffolded

@@ -11,8 +11,8 @@ import yaml
 from dadkit._version import __version__
 from dadkit.cli import main
 from dadkit.cli.plugins_new import Kind, License
+from dadkit.kinds import KINDS
 from dadkit.plugin import PluginError
-from dadkit.plugin.hookspecs import KINDS
 from dadkit.plugin.scaffold import CONFORMANCE, LICENSES, SCAFFOLDS, write_package
 from dadkit.testing import CONFORMANCE_VERSION
 

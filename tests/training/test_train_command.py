@@ -97,7 +97,8 @@ def test_no_file_is_a_clear_error(trained):
     result = invoke("seed=3")
     assert result.exit_code != 0
     assert "give a YAML file" in result.output
-    result = invoke("missing.yaml")
-    assert result.exit_code == 2
-    assert "missing.yaml" in result.output
-    assert "Traceback" not in result.output
+    for missing in ("missing.yaml", "runs/lr=1/missing.yaml"):  # a path with "=" in it is no override
+        result = invoke(missing)
+        assert result.exit_code == 2
+        assert f"{missing}: no such file" in result.output
+        assert "Traceback" not in result.output
