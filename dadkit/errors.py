@@ -1,8 +1,10 @@
-"""Errors that are the user's to mend. The command line prints their message, without a traceback, and exits with their code."""
+"""Errors that the user can put right. The command line prints their message, without a traceback, and exits with their code."""
 
 from __future__ import annotations
 
-__all__ = ["DadkitError", "DataError"]
+from collections.abc import Iterable
+
+__all__ = ["DadkitError", "DataError", "did_you_mean", "near_misses"]
 
 
 class DadkitError(Exception):
@@ -15,3 +17,25 @@ class DataError(DadkitError):
     """The data as a whole cannot be used: an empty folder, a missing dataset, too many unreadable files."""
 
     exit_code = 3
+
+
+def near_misses(word: str, known: Iterable[str], *, prefix: str = "") -> list[str]:
+    """Returns at most three of ``known`` that ``word`` may be a slip of the pen for, the nearest first.
+
+    Args:
+        word: what was written.
+        known: what could have been meant.
+        prefix: what all of them begin with. It is left out of the comparison, in which it would make everything look alike.
+    """
+    from difflib import SequenceMatcher
+
+    wanted = word[len(prefix) :].lower()
+    scores = {name: SequenceMatcher(None, wanted, name[len(prefix) :].lower()).ratio() for name in set(known)}
+    least = max(0.6, max(scores.values(), default=0.0) - 0.1)
+    return sorted((name for name, score in scores.items() if score >= least), key=lambda name: (-scores[name], name))[:3]
+
+
+def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "", before: str = ", ") -> str:
+    """Returns ``", did you mean 'x' or 'y'?"`` for the :func:`near_misses` of ``word``, or ``""`` if there is none."""
+    near = near_misses(word, known, prefix=prefix)
+    return f"{before}did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 from dadkit.config.components import build
-from dadkit.config.dump import dump
-from dadkit.config.json_schema import json_schema
-from dadkit.config.load import load_run, parse_run
-from dadkit.config.problems import ConfigError, Place, Problem
-from dadkit.config.reference import default_text
+from dadkit.config.load import dump, load_run, parse_run
+from dadkit.config.reference import default_text, json_schema
 from dadkit.config.schema import RunConfig, StageConfig
+from dadkit.config.tree import ConfigError, Place, Problem
 
 __all__ = [
     "ConfigError",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from dadkit.config.problems import Problem, did_you_mean
 from dadkit.config.schema import ReferenceConfig
 from dadkit.config.stage_spaces import result_space, share_a_range, speaks_one_space
-from dadkit.config.stage_view import Lookup, StageView
-from dadkit.config.tree import KeyPath
+from dadkit.config.stages import Lookup, StageView
+from dadkit.config.tree import KeyPath, Problem
+from dadkit.errors import did_you_mean
 from dadkit.spaces import Space
 
 __all__ = ["check_stages"]

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from dadkit.config.messages import translate
-from dadkit.config.problems import ConfigError, Place, Problem
+from dadkit.config.schema import RunConfig
+from dadkit.config.section import Slot, find_slots
 from dadkit.config.signature import SignatureError, SignatureOptions, signature_model
-from dadkit.config.tree import KeyPath, Node
+from dadkit.config.tree import ConfigError, KeyPath, Node, Place, Problem
 
 if TYPE_CHECKING:
-    from dadkit.plugin import Component, Registry
+    from dadkit.plugin import Component, PluginError, Registry
 
-__all__ = ["build", "check_options", "complete_options", "options_model", "validate_options"]
+__all__ = ["Components", "build", "check_options", "complete_options", "options_model", "validate_options"]
 
 
 def build(kind: str, name: str, options: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> Any:
@@ -97,18 +99,31 @@ def complete_options(model: type[BaseModel], options: dict[str, Any]) -> dict[st
 
     A default that does not survive the way to plain data and back (an object, a secret) is left to the component.
     """
-    given = _parse(model, options)
+    return _with_defaults(_parse(model, options), options)
+
+
+def _with_defaults(given: BaseModel, options: dict[str, Any]) -> dict[str, Any]:
+    """``options``, whose validation gave ``given``, completed."""
     plain: dict[str, Any] = given.model_dump(mode="json", by_alias=True, warnings=False, fallback=lambda _: None)
+    fields = {info.serialization_alias or info.alias or name: name for name, info in type(given).model_fields.items()}
     complete = dict(options)
-    for field, info in model.model_fields.items():
-        key = info.serialization_alias or info.alias or field
-        if key in plain and key not in options:
-            candidate = {**complete, key: plain[key]}
-            try:
-                if getattr(_parse(model, candidate), field) == getattr(given, field):
-                    complete = candidate
-            except ValueError:  # pydantic's ValidationError is one
-                continue
+
+    def try_out(keys: list[str]) -> bool:
+        """Take over the defaults of ``keys`` if the component understands them as it did before."""
+        candidate = complete | {key: plain[key] for key in keys}
+        try:
+            again = _parse(type(given), candidate)
+        except ValueError:  # pydantic's ValidationError is one
+            return False
+        if any(getattr(again, fields[key]) != getattr(given, fields[key]) for key in keys):
+            return False
+        complete.update(candidate)
+        return True
+
+    missing = [key for key in fields if key in plain and key not in options]
+    if not try_out(missing):
+        for key in missing:
+            try_out([key])
     return {key: complete[key] for key in [*(key for key in plain if key in complete), *options]}
 
 
@@ -144,3 +159,98 @@ def _default_registry() -> Registry:
     from dadkit.plugin import get_registry
 
     return get_registry()
+
+
+# Built once while checking, since they are light by contract and know best which options go together.
+_LIGHT = frozenset({"context", "normalizer"})
+
+
+class Components:
+    """The registry, asked once a component; it remembers why a component cannot be used.
+
+    Args:
+        registry: where names are looked up; None: the process's own.
+    """
+
+    def __init__(self, registry: Registry | None) -> None:
+        from dadkit.plugin import get_registry
+
+        self._registry = registry or get_registry()
+        self._components: dict[tuple[tuple[str, ...], str], Component | PluginError] = {}
+        self._models: dict[tuple[tuple[str, ...], str], type[BaseModel] | PluginError] = {}
+
+    def find(self, kind: str, name: str) -> Component | None:
+        """The component, or None where there is no such thing."""
+        found = self._resolve((kind,), name)
+        return None if isinstance(found, Exception) else found
+
+    def complete(self, data: dict[str, Any], run: Node) -> list[Problem]:
+        """Check every component that ``data`` names and complete its options, in place.
+
+        Args:
+            data: plain data of the shape of :class:`RunConfig`, as far as it is valid.
+            run: the tree that ``data`` comes from, for the places.
+        """
+        problems: list[Problem] = []
+        for slot in find_slots(RunConfig, data):
+            name = slot.value.get("name")
+            if isinstance(name, str) and isinstance(slot.value.get("options", {}), dict):
+                problems += self._complete(slot, name, run)
+        return problems
+
+    def _complete(self, slot: Slot, name: str, run: Node) -> list[Problem]:
+        at_name = run.nearest((*slot.path, "name"))
+        component, model = self._resolve(slot.kinds, name), self._model(slot.kinds, name)
+        if isinstance(component, Exception):
+            return [at_name.problem(str(component))]
+        if isinstance(model, Exception):
+            return [at_name.problem(str(model))]
+        tree = run.find((*slot.path, "options"))
+        if tree is None or tree.mapping is None:
+            tree = Node({}, at_name.place, (*run.nearest(slot.path).path, "options"))
+        try:
+            given = _parse(model, tree.plain())
+        except ValidationError as error:
+            whose = _whose(slot, at_name, tree, run)
+            problems = translate(error.errors(include_url=False), tree, model)
+            return [replace(problem, message=problem.message + whose) for problem in problems]
+        if component.kind in _LIGHT:
+            try:
+                self._registry.load(component)(**{**_arguments(given), **component.arguments})
+            except (TypeError, ValueError) as error:
+                return [tree.problem(str(error))]
+        slot.value["name"] = component.name  # a former name (alias) is written down as the present one
+        slot.value["options"] = _with_defaults(given, slot.value.get("options", {}))
+        return []
+
+    def _resolve(self, kinds: tuple[str, ...], name: str) -> Component | PluginError:
+        from dadkit.plugin import PluginError
+
+        if (kinds, name) not in self._components:
+            try:
+                self._components[kinds, name] = self._registry.resolve_first(kinds, name)
+            except PluginError as error:
+                self._components[kinds, name] = error
+        return self._components[kinds, name]
+
+    def _model(self, kinds: tuple[str, ...], name: str) -> type[BaseModel] | PluginError:
+        from dadkit.plugin import PluginError
+
+        component = self._resolve(kinds, name)
+        if isinstance(component, PluginError):
+            return component
+        if (kinds, name) not in self._models:
+            try:
+                self._models[kinds, name] = options_model(component, registry=self._registry)
+                self._registry.load(component)  # a missing package is to be known now, not after the first stage
+            except PluginError as error:
+                self._models[kinds, name] = error
+        return self._models[kinds, name]
+
+
+def _whose(slot: Slot, name: Node, options: Node, run: Node) -> str:
+    """What to say of wrong options that the file meant for another component than an override names."""
+    if not name.place.order or options.place.order:
+        return ""
+    whole = f"{run.nearest(slot.path).dotted}={{name: {name.value}}}"
+    return f" (the file gives these options to another component; the override '{whole}' takes this one without them)"

@@ -1,36 +1,37 @@
 """From a file and overrides to a resolved run, or to everything that is wrong with it at once.
 
-The order: read the YAML; set the overrides; merge the defaults into the stages; validate against the schema; look every
-component up and validate its options; check what cannot work. Each step adds its problems and goes on with what is valid.
+The order: read the YAML; set the overrides; merge the defaults into the stages; look every component up and complete its
+options; validate against the schema, once; check what cannot work. Each step adds its problems and goes on with what is valid.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from dadkit._version import __version__
 from dadkit.config.checks import check_stages
-from dadkit.config.extends import extend
-from dadkit.config.lookup import Components
+from dadkit.config.components import Components
 from dadkit.config.messages import translate
 from dadkit.config.overrides import apply_overrides
-from dadkit.config.problems import ConfigError, Problem
-from dadkit.config.reader import read_document, read_file
-from dadkit.config.required import missing_values
+from dadkit.config.reader import read_document, read_file, to_yaml
 from dadkit.config.schema import INCOMPLETE_STAGE, RunConfig, RunFields, RunFile, StageFields
-from dadkit.config.slots import models_in
-from dadkit.config.stage_view import StageView
-from dadkit.config.stages import Resolved, resolve_stages
-from dadkit.config.tree import KeyPath, Node
+from dadkit.config.section import find_slots, models_in
+from dadkit.config.stages import CHOICE, Resolved, StageView, extend, resolve_stages
+from dadkit.config.tree import ConfigError, KeyPath, Node, Problem, Scalar
 
 if TYPE_CHECKING:
     from dadkit.plugin import Registry
 
-__all__ = ["load_run", "parse_run"]
+__all__ = ["dump", "load_run", "parse_run"]
+
+UNSAID = "???"
+"""A file leaves a value to its user by it: ``root: ??? folder of photographs``."""
 
 
 def load_run(path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> RunConfig:
@@ -65,6 +66,28 @@ def parse_run(
     return _resolve(root, problems, overrides, registry, default_name="run", folder=Path())
 
 
+def dump(run: RunConfig) -> str:
+    """The run as YAML, every key with its value, in the order of the schema.
+
+    ``load_run`` of the text gives an equal run, and training it gives the same result, whatever the defaults of a later
+    version are. Left out is only what cannot be given beside its alternative: ``stage`` beside ``name``, ``epochs`` beside
+    ``iterations``.
+    """
+    data = run.model_dump()
+    for slot in find_slots(RunConfig, data):
+        if slot.value.get("name", "") is None:
+            del slot.value["name"], slot.value["options"]
+        elif slot.value.get("stage", "") is None:
+            del slot.value["stage"]
+    for stage in data["stages"]:
+        for key in CHOICE:
+            if stage[key] is None:
+                del stage[key]
+    data["stages"] = [{"name": stage.pop("name"), **stage} for stage in data["stages"]]
+    head = f"# A resolved run, written by dadkit {__version__}. `dadkit train` takes this file as it is.\n"
+    return head + to_yaml(data)
+
+
 def _resolve(
     root: Node,
     problems: list[Problem],
@@ -84,31 +107,55 @@ def _resolve(
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", default_name).lstrip("._-") or "run"
         root = root.with_items({"name": Node(name, root.place, ("name",)), **root.mapping})
     resolved = resolve_stages(root)
-    problems += missing_values(resolved.run)
+    problems += _unsaid(resolved.run)
     problems += _idle_changes(resolved, changes)
     if resolved.multiple:
         problems += _default_problems(resolved.defaults)
-    data, found = _validate(resolved.run)
-    components = Components(registry)
-    problems += found + components.complete(data, resolved.run)
-    problems += check_stages(_views(resolved), components.find, has_evaluation=data.get("evaluation") is not None)
-    if problems:
+    data, components = resolved.run.plain(), Components(registry)
+    problems += components.complete(data, resolved.run)
+    run, views, found = _validate(data, resolved)
+    problems += found
+    evaluation = resolved.run.get("evaluation")
+    has_evaluation = evaluation is not None and evaluation.value is not None
+    problems += check_stages(views, components.find, has_evaluation=has_evaluation)
+    if run is None or problems:
         raise ConfigError(problems)
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(translate(error.errors(include_url=False), resolved.run, RunFile)) from error
+    return run
 
 
-def _validate(run: Node) -> tuple[dict[str, Any], list[Problem]]:
-    """Plain data of the run, with all defaults if it is valid, and what is wrong with it."""
-    plain = run.plain()
+def _validate(data: dict[str, Any], resolved: Resolved) -> tuple[RunConfig | None, list[StageView], list[Problem]]:
+    """Returns the run, or None and what is wrong with it, and its stages as far as they are valid."""
     try:
-        return RunConfig.model_validate(plain).model_dump(), []
+        run = RunConfig.model_validate(data)
     except ValidationError as error:
-        # Whether a stage is complete is said by check_stages, which also can where some other part of the stage is broken.
-        errors = [item for item in error.errors(include_url=False) if item["type"] != INCOMPLETE_STAGE]
-        return plain, translate(errors, run, RunFile, hint=_hint)
+        errors = error.errors(include_url=False)
+    else:
+        nodes = resolved.stages.values()
+        return run, [StageView(stage.name, node, stage) for stage, node in zip(run.stages, nodes, strict=True)], []
+    # Whether a stage is complete is said by check_stages, which can say it where some other part of the stage is broken too.
+    wrong = [item for item in errors if item["type"] != INCOMPLETE_STAGE]
+    views = [_view(index, node, data["stages"][index], wrong) for index, node in resolved.stages.items()]
+    return None, views, translate(wrong, resolved.run, RunFile, hint=_hint)
+
+
+def _view(index: int, node: Node, data: dict[str, Any], errors: Sequence[ErrorDetails]) -> StageView:
+    """Returns the stage without the keys that are not valid."""
+    broken = frozenset(str(item["loc"][2]) for item in errors if item["loc"][:2] == ("stages", index) and len(item["loc"]) > 2)
+    valid = {key: value for key, value in data.items() if key in StageFields.model_fields and key not in broken}
+    label = _label(node)
+    return StageView(label if isinstance(label, str) else None, node, StageFields.model_validate(valid), broken)
+
+
+def _unsaid(run: Node) -> list[Problem]:
+    """A problem for every value of the tree that is still ``??? what it should be``."""
+    problems = {}
+    for node in run.walk():
+        if isinstance(node.value, str) and node.value.startswith(UNSAID):
+            what = node.value.removeprefix(UNSAID).strip()
+            text = f"must be given{': ' + what if what else ''}; write {node.dotted}=… behind the file, or in it"
+            # A default stands in several stages, but was written, and is to be given, once.
+            problems[node.place] = node.problem(text)
+    return list(problems.values())
 
 
 def _default_problems(defaults: Node) -> list[Problem]:
@@ -120,23 +167,6 @@ def _default_problems(defaults: Node) -> list[Problem]:
         errors = [item for item in error.errors(include_url=False) if item["type"] not in ("missing", "value_error")]
         return translate(errors, defaults, StageFields, hint=_hint)
     return []
-
-
-def _views(resolved: Resolved) -> list[StageView]:
-    """The stages as far as they are valid."""
-    views = []
-    for stage in resolved.stages.values():
-        name = stage.get("name")
-        plain = {key: value for key, value in stage.plain().items() if key in StageFields.model_fields}
-        broken: frozenset[str] = frozenset()
-        try:
-            fields = StageFields.model_validate(plain)
-        except ValidationError as error:
-            broken = frozenset(str(item["loc"][0]) for item in error.errors(include_url=False))
-            fields = StageFields.model_validate({key: value for key, value in plain.items() if key not in broken})
-        label = "main" if name is None else name.value
-        views.append(StageView(label if isinstance(label, str) else None, stage, fields, broken))
-    return views
 
 
 def _idle_changes(resolved: Resolved, sources: frozenset[str]) -> list[Problem]:
@@ -156,9 +186,12 @@ def _idle_changes(resolved: Resolved, sources: frozenset[str]) -> list[Problem]:
     return problems
 
 
-def _label(stage: Node) -> str:
+def _label(stage: Node) -> Scalar:
+    """Returns the stage's name as it was written, which may be no text."""
     name = stage.get("name")
-    return "main" if name is None else str(name.value)
+    if name is None:
+        return "main"
+    return None if isinstance(name.value, tuple | Mapping) else name.value
 
 
 def _hint(parent: KeyPath, key: str) -> str:

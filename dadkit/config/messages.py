@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from dadkit.config.problems import Problem, did_you_mean
 from dadkit.config.schema import DEVICE, RUN_NAME, STAGE_NAME
-from dadkit.config.slots import models_in
-from dadkit.config.tree import KeyPath, Node
+from dadkit.config.section import models_in
+from dadkit.config.tree import KeyPath, Node, Problem
+from dadkit.errors import did_you_mean
 
 __all__ = ["KeyHint", "known_keys", "translate"]
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dadkit.config.problems import ConfigError, Place, Problem, did_you_mean
 from dadkit.config.reader import describe, read_text
 from dadkit.config.stages import other_choice
-from dadkit.config.tree import KeyPath, Node
+from dadkit.config.tree import ConfigError, KeyPath, Node, Place, Problem, dotted
+from dadkit.errors import did_you_mean
 
 __all__ = ["apply_overrides", "parse_assignments", "parse_axis", "split_arguments"]
 
@@ -104,11 +104,11 @@ def _set(node: Node, keys: Sequence[str], value: Node, done: KeyPath = ()) -> No
         items[index] = _set(items[index], rest, value, (*done, key))
         return node.with_items(tuple(items))
     if node.mapping is None and node.value is not None:
-        message = f"'{_dotted(done)}' is {describe(node)}, it has no key '{key}'"
-        raise ConfigError([Problem(value.place, _dotted((*done, key)), message)])
+        message = f"'{dotted(done)}' is {describe(node)}, it has no key '{key}'"
+        raise ConfigError([Problem(value.place, dotted((*done, key)), message)])
     if done == ("stages",) and node.value is None:
         message = "the file has no stages; what stands at its top level is its only one, so leave out 'stages.NAME.'"
-        raise ConfigError([Problem(value.place, _dotted((*done, key)), message)])
+        raise ConfigError([Problem(value.place, dotted((*done, key)), message)])
     children: dict[str, Node] = dict(node.mapping or {})
     path = (*done, key)
     children[key] = _set(children.get(key) or Node(None, value.place, path, value.place), rest, value, path)
@@ -136,10 +136,10 @@ def _index(node: Node, key: str, place: Place, done: KeyPath) -> int:
     if names:
         message = f"no stage '{key}' (stages: {', '.join(names)}){did_you_mean(key, names)}"
     elif key.isdecimal():
-        message = f"'{_dotted(done)}' has {many}, counted from 0, and no item {key}"
+        message = f"'{dotted(done)}' has {many}, counted from 0, and no item {key}"
     else:
-        message = f"'{_dotted(done)}' is a list of {many}; write {_dotted(done)}.0, or give the whole list: {_dotted(done)}=[…]"
-    raise ConfigError([Problem(place, _dotted((*done, key)), message)])
+        message = f"'{dotted(done)}' is a list of {many}; write {dotted(done)}.0, or give the whole list: {dotted(done)}=[…]"
+    raise ConfigError([Problem(place, dotted((*done, key)), message)])
 
 
 def _stage_names(node: Node) -> Mapping[str, int]:
@@ -148,7 +148,3 @@ def _stage_names(node: Node) -> Mapping[str, int]:
         name = stage.get("name")
         names[str(name.value) if name is not None else "main"] = index
     return names
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)

@@ -1,4 +1,4 @@
-"""YAML text -> tree with places.
+"""YAML text -> tree with places, and plain data -> YAML text.
 
 The reading is YAML 1.2's core schema: ``1e-4`` is a number, ``no`` and ``on`` are text, dates are text. No constructor is
 involved, so a document can hold data only, whatever tags it carries. A key that stands twice is an error.
@@ -6,31 +6,36 @@ involved, so a document can hold data only, whatever tags it carries. A key that
 
 from __future__ import annotations
 
+import io
 import re
-from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 from yaml.composer import Composer
+from yaml.emitter import Emitter
+from yaml.nodes import ScalarNode, SequenceNode
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
+from yaml.representer import SafeRepresenter
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
+from yaml.serializer import Serializer
 
-from dadkit.config.problems import ConfigError, Place, Problem
-from dadkit.config.tree import KeyPath, Node, Scalar
+from dadkit.config.tree import ConfigError, KeyPath, Node, Place, Problem, Scalar, dotted
+from dadkit.errors import near_misses
 
-__all__ = ["CoreResolver", "describe", "read_document", "read_file", "read_mapping", "read_text"]
+__all__ = ["describe", "read_document", "read_file", "read_mapping", "read_text", "to_yaml"]
 
 LARGEST = 50_000  # values; no configuration comes near, and nested aliases must not fill the memory
 _TAG = "tag:yaml.org,2002:"
 
 
-class CoreResolver(BaseResolver):
+class _CoreResolver(BaseResolver):
     """What plain (unquoted) text means: YAML 1.2's core schema."""
 
 
-class _Loader(Reader, Scanner, Parser, Composer, CoreResolver):
+class _Loader(Reader, Scanner, Parser, Composer, _CoreResolver):
     """PyYAML without its constructor, so nothing is ever built, and with YAML 1.2's plain scalars."""
 
     def __init__(self, text: str) -> None:
@@ -38,7 +43,7 @@ class _Loader(Reader, Scanner, Parser, Composer, CoreResolver):
         Scanner.__init__(self)
         Parser.__init__(self)
         Composer.__init__(self)
-        CoreResolver.__init__(self)
+        _CoreResolver.__init__(self)
 
 
 for _name, _pattern, _first in (
@@ -48,7 +53,7 @@ for _name, _pattern, _first in (
     ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
     ("float", r"^(?:[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", list("-+.")),
 ):
-    CoreResolver.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
+    _CoreResolver.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _first)
 
 
 def read_file(path: str | Path) -> tuple[Node, list[Problem]]:
@@ -136,13 +141,13 @@ def read_text(text: str, start: Place, path: KeyPath = ()) -> tuple[Node, list[P
         line = text.count("\n", 0, error.position)
         place = _place(start, line, error.position - (text.rfind("\n", 0, error.position) + 1))
         code = ord(error.character) if isinstance(error.character, str) else error.character
-        raise ConfigError([Problem(place, _dotted(path), f"the character U+{code:04X} is not allowed in YAML")]) from error
+        raise ConfigError([Problem(place, dotted(path), f"the character U+{code:04X} is not allowed in YAML")]) from error
     except yaml.MarkedYAMLError as error:
         mark, message = _explain(error, text)
         place = start if mark is None else _place(start, mark.line, mark.column)
-        raise ConfigError([Problem(place, _dotted(path), message)]) from error
+        raise ConfigError([Problem(place, dotted(path), message)]) from error
     except RecursionError as error:
-        raise ConfigError([Problem(start, _dotted(path), "lists or mappings are nested too deeply")]) from error
+        raise ConfigError([Problem(start, dotted(path), "lists or mappings are nested too deeply")]) from error
     if root is None:
         return Node(None, start, path), []
     builder = _Builder(start)
@@ -155,6 +160,8 @@ def describe(node: Node) -> str:
         return "a mapping"
     if node.items is not None:
         return "a list"
+    if node.value is None:
+        return "null"
     return f"the text {node.value!r}" if isinstance(node.value, str) else str(node.value).lower()
 
 
@@ -171,16 +178,16 @@ class _Builder:
         place = _place(self.start, source.start_mark.line, source.start_mark.column)
         self.count += 1
         if self.count > LARGEST:
-            raise ConfigError([Problem(place, _dotted(path), f"more than {LARGEST} values; do aliases (*name) nest?")])
-        if isinstance(source, yaml.ScalarNode):
+            raise ConfigError([Problem(place, dotted(path), f"more than {LARGEST} values; do aliases (*name) nest?")])
+        if isinstance(source, ScalarNode):
             return Node(self._scalar(source, place, path), place, path, key)
         if source.tag not in (_TAG + "map", _TAG + "seq"):
             self._refuse_tag(source, place, path)
         if id(source) in self.open:
-            raise ConfigError([Problem(place, _dotted(path), "a value holds itself through an alias (*name)")])
+            raise ConfigError([Problem(place, dotted(path), "a value holds itself through an alias (*name)")])
         self.open.add(id(source))
         value: tuple[Node, ...] | dict[str, Node]
-        if isinstance(source, yaml.SequenceNode):
+        if isinstance(source, SequenceNode):
             value = tuple(self.build(item, (*path, index), None) for index, item in enumerate(source.value))
         else:
             assert isinstance(source, yaml.MappingNode)
@@ -192,22 +199,22 @@ class _Builder:
         found: dict[str, Node] = {}
         for key_node, value_node in source.value:
             place = _place(self.start, key_node.start_mark.line, key_node.start_mark.column)
-            if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem(place, _dotted(path), "a key must be text, this is a list or a mapping"))
+            if not isinstance(key_node, ScalarNode):
+                self.problems.append(Problem(place, dotted(path), "a key must be text, this is a list or a mapping"))
                 continue
             key = str(key_node.value)
             if key == "<<" and key_node.style is None:
                 message = "merge keys (<<) are not read; what stands at the top level already is the default of every stage"
-                self.problems.append(Problem(place, _dotted((*path, key)), message))
+                self.problems.append(Problem(place, dotted((*path, key)), message))
             elif key in found:
                 first = found[key].key
                 message = f"the key stands twice; first at line {first.line}, column {first.column}" if first else ""
-                self.problems.append(Problem(place, _dotted((*path, key)), message))
+                self.problems.append(Problem(place, dotted((*path, key)), message))
             else:
                 found[key] = self.build(value_node, (*path, key), place)
         return found
 
-    def _scalar(self, source: yaml.ScalarNode, place: Place, path: KeyPath) -> Scalar:
+    def _scalar(self, source: ScalarNode, place: Place, path: KeyPath) -> Scalar:
         tag, text = source.tag.removeprefix(_TAG), str(source.value)
         try:
             match tag:
@@ -222,24 +229,20 @@ class _Builder:
                 case "float":
                     return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()))
         except (KeyError, ValueError):  # only an explicit tag can be wrong about its text
-            self.problems.append(Problem(place, _dotted(path), f"{text!r} does not fit its tag !!{tag}"))
+            self.problems.append(Problem(place, dotted(path), f"{text!r} does not fit its tag !!{tag}"))
             return text
         self._refuse_tag(source, place, path)
         return text
 
     def _refuse_tag(self, source: yaml.Node, place: Place, path: KeyPath) -> None:
         tag = source.tag.replace(_TAG, "!!")
-        self.problems.append(Problem(place, _dotted(path), f"the tag {tag} is refused: a configuration holds plain data only"))
+        self.problems.append(Problem(place, dotted(path), f"the tag {tag} is refused: a configuration holds plain data only"))
 
 
 def _place(start: Place, line: int, column: int) -> Place:
     if start.line == 0:
         return start
     return Place(start.order, start.line + line, column + (start.column if line == 0 else 1), start.source)
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, str]:
@@ -272,5 +275,43 @@ def _similar_file(path: Path) -> str:
         names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml")]
     except OSError:
         return ""
-    near = get_close_matches(path.name, sorted(names), n=1)
+    near = near_misses(path.name, names)
     return f", did you mean '{path.parent / near[0]}'?" if near else ""
+
+
+def to_yaml(data: Any) -> str:
+    """Plain data as YAML 1.2, keys in their order, lists of scalars on one line."""
+    stream = io.StringIO()
+    dumper = _Dumper(stream)
+    dumper.open()
+    dumper.represent(data)
+    dumper.close()
+    return stream.getvalue()
+
+
+class _Dumper(Emitter, Serializer, SafeRepresenter, _CoreResolver):
+    """PyYAML's safe dumper with the reader's idea of plain text, so that the text ``1e-4`` is quoted and comes back as text."""
+
+    def __init__(self, stream: io.StringIO) -> None:
+        Emitter.__init__(self, stream, width=120, allow_unicode=True)
+        Serializer.__init__(self)
+        SafeRepresenter.__init__(self, default_flow_style=False, sort_keys=False)
+        _CoreResolver.__init__(self)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> ScalarNode:
+        # Unicode's line ends are line ends in YAML 1.1, as which PyYAML reads them unless they are escaped.
+        style = '"' if any(end in data for end in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
+
+    def represent_list(self, data: Any) -> SequenceNode:
+        node = super().represent_list(data)
+        node.flow_style = all(isinstance(item, ScalarNode) for item in node.value)
+        return node
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(tuple, _Dumper.represent_list)

@@ -12,14 +12,6 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dadkit.config.schema_data import (
-    BlurConfig,
-    ColorConfig,
-    CutMixConfig,
-    DataConfig,
-    DatasetConfig,
-    PerturbConfig,
-)
 from dadkit.config.schema_losses import (
     AnchorLossConfig,
     ExtraLossConfig,
@@ -28,8 +20,19 @@ from dadkit.config.schema_losses import (
     LossConfig,
     MapLossConfig,
 )
-from dadkit.config.schema_models import ReferenceConfig, StudentConfig, TeacherCacheConfig, TeacherConfig
 from dadkit.config.section import ComponentConfig, Kind, Positive, Probability, Section, Weight
+from dadkit.config.sections import (
+    BlurConfig,
+    ColorConfig,
+    CutMixConfig,
+    DataConfig,
+    DatasetConfig,
+    PerturbConfig,
+    ReferenceConfig,
+    StudentConfig,
+    TeacherCacheConfig,
+    TeacherConfig,
+)
 
 __all__ = [
     "AnchorLossConfig",

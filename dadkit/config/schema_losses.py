@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dadkit.config.schema_models import ReferenceConfig
 from dadkit.config.section import ComponentConfig, Kind, Positive, Section, Weight
+from dadkit.config.sections import ReferenceConfig
 
 __all__ = ["AnchorLossConfig", "ExtraLossConfig", "FeatureLossConfig", "GradientLossConfig", "LossConfig", "MapLossConfig"]
 

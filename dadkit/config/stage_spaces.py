@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dadkit.config.problems import Problem
-from dadkit.config.stage_view import Lookup, StageView
-from dadkit.config.tree import KeyPath
+from dadkit.config.stages import Lookup, StageView
+from dadkit.config.tree import KeyPath, Problem
 from dadkit.spaces import Space, SpaceError, check_conversion
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> 
 
 def _space(component: Component | None, options: Mapping[str, Any]) -> Space | None:
     """What a component's option ``space`` says, if it has one, else its registration."""
-    said = options.get("space", component.space if component is not None else None)
+    said = options.get("space") or (component.space if component is not None else None)
     return Space(said) if said in list(Space) else None
 
 

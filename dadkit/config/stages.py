@@ -1,27 +1,36 @@
-"""Stages: what stands at the top level of a file is the default of every stage.
+"""What is laid over what: a stage over the file's defaults, those over dadkit's own, a file over the file that it extends.
 
 The rules, on the tree as it was written, so that every value keeps its place:
 
 * a stage's mapping is merged key by key into the default;
 * a mapping that names another component (another ``name``, or another ``stage``) replaces the default, options and all;
 * a list replaces the default's list, and so does any other value;
-* below the file's defaults lie dadkit's own, by the same rules: ``contexts: {options: {n: 2}}`` is still ``local-global``, and
+* below the file's defaults are dadkit's own, by the same rules: ``contexts: {options: {n: 2}}`` is still ``local-global``, and
   ``local_global: {trim: 0.1}`` still has its weight of 0.5;
 * ``iterations`` and ``epochs`` are one choice: a stage that gives one of them drops the default's other one;
-* a file without ``stages`` has one stage, ``main``, made of the defaults alone.
+* a file without ``stages`` has one stage, ``main``, made of the defaults alone;
+* ``extends: base.yaml``: the other file's values are the defaults of this one. ``name`` is not taken over: a run is called as
+  its own file is. ``stages`` may be a mapping here, from names of the other file's stages to changes in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from dadkit.config.reader import describe, read_file
 from dadkit.config.schema import RunFile, StageFields
-from dadkit.config.slots import slot_paths
-from dadkit.config.tree import Node
+from dadkit.config.section import slot_paths
+from dadkit.config.tree import ConfigError, KeyPath, Node, Problem, dotted
+from dadkit.errors import did_you_mean
 
-__all__ = ["CHOICE", "Resolved", "merge", "other_choice", "resolve_stages"]
+if TYPE_CHECKING:
+    from dadkit.plugin import Component
+
+__all__ = ["CHOICE", "Lookup", "Resolved", "StageView", "extend", "merge", "other_choice", "resolve_stages"]
 
 CHOICE = ("iterations", "epochs")
 
@@ -51,11 +60,12 @@ def resolve_stages(root: Node) -> Resolved:
     rest = {key: value for key, value in written.items() if key not in StageFields.model_fields}
     listed = rest.get("stages")
     if listed is None or listed.value is None or listed.items == ():
-        run = root.with_items({**rest, "stages": Node((defaults,), root.place, root.path)})
-        return Resolved(run, {0: defaults}, defaults, multiple=False)
+        only = _fill(defaults, whole=True)
+        run = root.with_items({**rest, "stages": Node((only,), root.place, root.path)})
+        return Resolved(run, {0: only}, defaults, multiple=False)
     if listed.items is None:  # the schema will say so
         return Resolved(root.with_items(rest), {}, defaults, multiple=True)
-    merged = tuple(_fill(merge(defaults, item)) for item in listed.items)
+    merged = tuple(_fill(merge(defaults, item), whole=True) for item in listed.items)
     run = root.with_items({**rest, "stages": listed.with_items(merged)})
     stages = {index: stage for index, stage in enumerate(merged) if stage.mapping is not None}
     return Resolved(run, stages, defaults, multiple=True)
@@ -85,15 +95,18 @@ def merge(default: Node, own: Node, path: tuple[str, ...] = ()) -> Node:
     return own.with_items(merged)
 
 
-def _fill(own: Node, default: Mapping[str, Any] = _OWN_DEFAULTS, path: tuple[str, ...] = ()) -> Node:
-    """Complete the mappings that stand in ``own``. A value that is filled in has the place of the mapping it is filled into."""
+def _fill(own: Node, default: Mapping[str, Any] = _OWN_DEFAULTS, path: tuple[str, ...] = (), *, whole: bool = False) -> Node:
+    """Returns ``own`` with the mappings in it complete, and (``whole``) with the keys of a stage that it does not give.
+
+    A value that is filled in has the place of the mapping it is filled into.
+    """
     if own.mapping is None or (path in _SLOTS and _names_another(_unwritten(default, own), own)):
         return own
     filled = dict(own.mapping)
     for key, value in default.items():
         if key in filled:
             filled[key] = _fill(filled[key], value, (*path, key)) if isinstance(value, dict) else filled[key]
-        elif path:  # a key of the stage itself that is not there needs no filling: the schema has the same default
+        elif path or whole:
             filled[key] = _unwritten(value, own, key)
     return own.with_items(filled)
 
@@ -117,3 +130,97 @@ def _names_another(default: Node, own: Node) -> bool:
 def _source(node: Node) -> tuple[Any, Any]:
     name, stage = node.get("name"), node.get("stage")
     return (name.value if name else None, stage.value if stage else None)
+
+
+_EXTENDS = "extends"
+
+
+def extend(root: Node, folder: Path, seen: tuple[Path, ...] = ()) -> tuple[Node, list[Problem], frozenset[str]]:
+    """``root`` laid over the file that it extends, if it extends one.
+
+    Args:
+        root: a file's mapping.
+        folder: where that file lies; what it extends is named relative to this.
+        seen: the files on the way here, resolved.
+
+    Returns:
+        The whole mapping, without ``extends``; problems that did not keep it from being read; and the sources of those values
+        that are meant as changes (empty if nothing is extended).
+
+    Raises:
+        ConfigError: the other file cannot be read.
+    """
+    assert root.mapping is not None
+    own = root.with_items({key: value for key, value in root.mapping.items() if key != _EXTENDS})
+    named = root.get(_EXTENDS)
+    if named is None or named.value is None:
+        return own, [], frozenset()
+    if not isinstance(named.value, str):
+        raise ConfigError([named.problem(f"must be the path of another file, got {describe(named)}")])
+    path = Path(os.path.normpath(folder / named.value))
+    if not path.is_file():
+        raise ConfigError([named.problem(f"there is no file {path}; the path is relative to the folder of this file")])
+    if path.resolve() in seen:
+        raise ConfigError([named.problem(f"{path} extends this file in turn; one of them must stand by itself")])
+    base, problems = read_file(path)
+    base, found, changes = extend(base, path.parent, (*seen, path.resolve()))
+    merged, more = _lay_over(base, own)
+    return merged, [*problems, *found, *more], changes | {root.place.source}
+
+
+def _lay_over(base: Node, own: Node) -> tuple[Node, list[Problem]]:
+    assert base.mapping is not None
+    assert own.mapping is not None
+    base = base.with_items({key: value for key, value in base.mapping.items() if key != "name"})
+    stages = own.get("stages")
+    if stages is None or stages.mapping is None:
+        return merge(base, own), []
+    changed, problems = _change_stages(base.get("stages"), stages)
+    return merge(base, own.with_items({**own.mapping, "stages": changed})), problems
+
+
+def _change_stages(base: Node | None, changes: Node) -> tuple[Node, list[Problem]]:
+    """The other file's list of stages with the changes in it."""
+    assert changes.mapping is not None
+    items = base.items if base is not None else None
+    if base is None or not items:
+        message = "the file that this one extends has no stages; write the changes at the top level"
+        return Node((), changes.place, changes.path, changes.key), [changes.problem(message)]
+    names = ["main" if (name := stage.get("name")) is None else str(name.value) for stage in items]
+    problems = [
+        change.problem(f"no stage '{name}' (stages: {', '.join(names)}){did_you_mean(name, names)}", at_key=True)
+        for name, change in changes.mapping.items()
+        if name not in names
+    ]
+    merged = [
+        merge(stage, changes.mapping[name]) if name in changes.mapping else stage
+        for name, stage in zip(names, items, strict=True)
+    ]
+    return base.with_items(tuple(merged)), problems
+
+
+Lookup = Callable[[str, str], "Component | None"]
+"""(kind, name) -> the registered component, or None where there is no such thing (which is reported elsewhere)."""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """A stage as far as it is valid.
+
+    Attributes:
+        name: its name, or None where that is broken.
+        node: as it was written, defaults merged in.
+        fields: its values; those named in ``broken`` are the schema's defaults instead.
+        broken: keys whose values are not valid.
+    """
+
+    name: str | None
+    node: Node
+    fields: StageFields
+    broken: frozenset[str] = frozenset()
+
+    def problem(self, path: KeyPath, message: str) -> Problem:
+        """A problem at ``path``, or at its nearest ancestor that was written down."""
+        node = self.node.nearest(path)
+        existing = next(count for count in range(len(path), -1, -1) if self.node.find(path[:count]) is not None)
+        return Problem(node.place, dotted((*node.path, *path[existing:])), message)

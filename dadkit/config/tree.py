@@ -1,17 +1,82 @@
-"""A YAML document as a tree in which every value remembers where it was written."""
+"""A YAML document as a tree in which every value remembers where it was written, and what is wrong with it, all at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from dadkit.config.problems import Place, Problem
+from dadkit.errors import DadkitError
 
-__all__ = ["KeyPath", "Node", "Scalar"]
+__all__ = ["ConfigError", "KeyPath", "Node", "Place", "Problem", "Scalar", "dotted"]
 
 Scalar: TypeAlias = bool | int | float | str | None
 KeyPath: TypeAlias = tuple[str | int, ...]
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A path as it is printed: ``stages.0.optim.lr``."""
+    return ".".join(str(part) for part in path)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where something was written.
+
+    Attributes:
+        order: 0 = in the file, n = in the n-th override; problems are printed in this order.
+        line: line in the file, from 1; 0 = no line (an override, or the file as a whole).
+        column: column in the line, from 1.
+        source: the file's path, or ``override 'optim.lr=x'``.
+    """
+
+    order: int
+    line: int
+    column: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake of the user's: where, at which key, what.
+
+    Attributes:
+        place: where it was written.
+        path: dotted key, for instance ``stages.0.optim.lr``; empty for the file as a whole.
+        message: what is wrong, what was found, what to do.
+    """
+
+    place: Place
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (str(self.place), self.path, self.message) if part)
+
+
+class ConfigError(DadkitError):
+    """A configuration is wrong. Its text is a heading, then one line a problem, in the order of the file.
+
+    Args:
+        problems: what is wrong, in any order; the same problem said twice is kept once.
+
+    Attributes:
+        problems: the problems in the order of the file.
+    """
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        count = len(self.problems)
+        heading = f"{count} problem{'' if count == 1 else 's'} in the configuration:"
+        super().__init__("\n".join([heading, *map(str, self.problems)]))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
 
 
 @dataclass(frozen=True)
@@ -45,7 +110,7 @@ class Node:
     @property
     def dotted(self) -> str:
         """The path as it is printed: ``stages.0.optim.lr``."""
-        return ".".join(str(part) for part in self.path)
+        return dotted(self.path)
 
     def get(self, key: str | int) -> Node | None:
         """The child under ``key``, or None."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pluggy
 
+from dadkit.errors import did_you_mean
 from dadkit.kinds import KINDS
 from dadkit.plugin import messages
 from dadkit.plugin.discovery import Found
@@ -102,7 +103,7 @@ def _check_spelling(manager: _Manager, plugin: object) -> None:
     for name in sorted(dir(plugin)):
         options: Mapping[str, Any] | None = manager.parse_hookimpl_opts(plugin, name)
         if options is not None and name not in hooks and not options["optionalhook"]:
-            near = messages.did_you_mean(name, hooks) or f"; there are {', '.join(hooks)}"
+            near = did_you_mean(name, hooks, before="; ") or f"; there are {', '.join(hooks)}"
             raise RegistrationError(f"unknown hook '{name}'{near}")
         if options is None and name in hooks and callable(getattr(plugin, name)):
             raise RegistrationError(f"'{name}' is not marked as a hook; put @dadkit.hookimpl above it")

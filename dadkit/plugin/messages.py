@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher
 
+from dadkit.errors import did_you_mean
 from dadkit.kinds import KINDS
 from dadkit.plugin.known import known_plugins
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
 from dadkit.plugin.switches import DISABLE_VARIABLE
 
-__all__ = ["conflict", "did_you_mean", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
-
-
-def did_you_mean(name: str, candidates: Iterable[str], *, prefix: str = "") -> str:
-    """``"; did you mean 'large' or 'larger'?"``, or an empty text where nothing is near.
-
-    Args:
-        name: what was written.
-        candidates: what could have been meant.
-        prefix: what all of them begin with, left out of the comparison, in which it would make everything look alike.
-    """
-    wanted = name[len(prefix) :].lower()
-    scores = {c: SequenceMatcher(None, wanted, c[len(prefix) :].lower()).ratio() for c in set(candidates)}
-    best = max(scores.values(), default=0.0)
-    near = sorted(c for c, score in scores.items() if score >= max(0.6, best - 0.1))[:3]
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+__all__ = ["conflict", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
 
 
 def listed(names: Sequence[str], *, most: int = 12) -> str:
@@ -52,7 +37,7 @@ def unknown_plugin(name: str, installed: Iterable[str]) -> str:
         return "the plugin 'local' is a file that is given on the command line: --plugin ./my_teacher.py"
     if name in known_plugins():
         return f"no plugin '{name}' is installed; {known_plugins()[name].hint()} ({known}); `dadkit plugins` lists them"
-    near = did_you_mean(name, installed) or did_you_mean(name, known_plugins())
+    near = did_you_mean(name, installed, before="; ") or did_you_mean(name, known_plugins(), before="; ")
     # A package name is guessed only where the name is not a slip of the pen: nobody should install a misspelt package.
     hint = "" if near else f"; if it comes in a package of its own, install that (usually `pip install dadkit-{name}`)"
     return f"no plugin '{name}' is installed{near} ({known}){hint}; `dadkit plugins` lists them"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from dadkit.errors import did_you_mean
 from dadkit.plugin.discovery import NAME_PATTERN, unmet_requirements
-from dadkit.plugin.messages import did_you_mean
 from dadkit.plugin.records import CORE, Component, PluginRecord
 from dadkit.spaces import Space
 
@@ -86,7 +86,7 @@ class Registrar:
         **unknown: Any,
     ) -> None:
         for key in unknown:
-            near = did_you_mean(key, _KEYWORDS) or f"; it has {', '.join(_KEYWORDS)}"
+            near = did_you_mean(key, _KEYWORDS, before="; ") or f"; it has {', '.join(_KEYWORDS)}"
             raise RegistrationError(f"register has no argument '{key}'{near}")
         _check_name("name", name)
         what = f"{self._kind} '{name}'"
@@ -156,7 +156,8 @@ def _import_path(what: str, key: str, value: object) -> str:
 def _space(what: str, value: object) -> str:
     spaces = [str(space) for space in Space]
     if value not in spaces:
-        raise RegistrationError(f"{what}: space {value!r} is none of {', '.join(spaces)}{did_you_mean(str(value), spaces)}")
+        near = did_you_mean(str(value), spaces, before="; ")
+        raise RegistrationError(f"{what}: space {value!r} is none of {', '.join(spaces)}{near}")
     return str(value)
 
 

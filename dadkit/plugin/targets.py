@@ -7,9 +7,9 @@ from collections.abc import Callable
 from importlib import import_module, metadata
 from typing import Any
 
+from dadkit.errors import did_you_mean
 from dadkit.plugin.discovery import extra_requirements, leading_name, unmet_requirements
 from dadkit.plugin.host import describe
-from dadkit.plugin.messages import did_you_mean
 from dadkit.plugin.records import Component, PluginError
 
 __all__ = ["import_config", "import_target", "installed_version"]
@@ -23,7 +23,7 @@ def import_target(component: Component) -> Callable[..., Any]:
     """
     target = _import(component, component.target)
     if not callable(target):
-        raise PluginError(f"{component.title}: {component.target} is a {type(target).__name__}, which nobody can call")
+        raise PluginError(f"{component.title}: {component.target} is a {type(target).__name__}, which cannot be called")
     return target  # type: ignore[no-any-return]
 
 
@@ -52,7 +52,7 @@ def _import(component: Component, path: str) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
-            near = did_you_mean(attribute, dir(found))
+            near = did_you_mean(attribute, dir(found), before="; ")
             raise PluginError(f"{component.title}: {path} does not exist, {error}{near}; {_report(component)}") from error
         except (Exception, SystemExit) as error:  # a lazy attribute that imports something
             raise PluginError(_import_failure(component, path, error)) from error

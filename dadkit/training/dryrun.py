@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dadkit.config.schema import RunConfig, StageConfig
-from dadkit.config.schema_models import ReferenceConfig, StudentConfig
+from dadkit.config.sections import ReferenceConfig, StudentConfig
 from dadkit.loading import ModelCard, rebuild_options
 from dadkit.training.build import build_stage
 from dadkit.training.memory import Memory, estimate_memory

@@ -14,7 +14,7 @@ import torch
 
 from dadkit._version import __version__
 from dadkit.config.schema import RunConfig
-from dadkit.config.slots import find_slots
+from dadkit.config.section import find_slots
 from dadkit.plugin import Component, get_registry
 from dadkit.training.record import StageRecord
 

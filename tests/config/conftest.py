@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from dadkit.config import RunConfig, load_run
-from dadkit.config.problems import ConfigError
+from dadkit.config.tree import ConfigError
 from dadkit.plugin import Component, PluginError, Registry
 from dadkit.plugin.messages import unknown_component
 

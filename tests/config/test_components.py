@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from dadkit.config import ConfigError, build
+from dadkit.config import ConfigError, RunConfig, build, components
 from dadkit.config.components import complete_options, options_model, validate_options
+from dadkit.config.section import find_slots
 from dadkit.config.signature import SignatureError, signature_model
 from dadkit.plugin import Component, PluginError
 
@@ -261,3 +262,17 @@ def test_validate_options_and_options_model() -> None:
     registry = OneTarget(Model)
     assert validate_options(registry.component, {"sizes": [1]}, registry=registry) == {"sizes": (1,)}  # type: ignore[arg-type]
     assert set(options_model(registry.component, registry=registry).model_json_schema()["properties"]) >= {"weights"}  # type: ignore[arg-type]
+
+
+def test_a_run_is_validated_once_and_each_components_options_twice(
+    load: Callable[..., RunConfig], small: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once as they were given, once with the defaults, which must mean the same."""
+    runs, options = [], []
+    validate, parse = RunConfig.model_validate, components._parse
+    monkeypatch.setattr(RunConfig, "model_validate", lambda data: runs.append(data) or validate(data))
+    monkeypatch.setattr(components, "_parse", lambda model, given: options.append(model) or parse(model, given))
+    run = load(small)
+    assert len(runs) == 1
+    slots = [slot for slot in find_slots(RunConfig, run.model_dump()) if slot.value["name"]]
+    assert len(options) == 2 * len(slots)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dadkit.config import RunConfig, dump, parse_run
-from dadkit.config.dump import to_yaml
+from dadkit.config.reader import to_yaml
 
 Load = Callable[..., RunConfig]
 

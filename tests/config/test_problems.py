@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dadkit.config import ConfigError, Place, Problem, dump, parse_run
-from dadkit.config.problems import did_you_mean
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, did_you_mean
 
 Problems = Callable[..., list[str]]
 
@@ -33,7 +32,7 @@ losses:
     assert others == [
         "run.yaml:3:33: teachers.0.options.scael: unknown key, did you mean 'scale'?",
         "run.yaml:4:31: data.workers: must be a whole number, got 'two'",
-        "run.yaml:5:1: iteration: unknown key, did you mean 'iterations' or 'evaluation'?",
+        "run.yaml:5:1: iteration: unknown key, did you mean 'iterations'?",
         "run.yaml:6:13: iterations: must be a whole number, got '20_000'; write 20000",
         "run.yaml:8:37: losses.local_global.normalizer.name: patches without normalisation fail (Distill Any Depth, Table 1: "
         "AbsRel .273 on ETH3D, where hybrid reaches .064); choose hybrid, global or local, or set allow_unsound: true for an "

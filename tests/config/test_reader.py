@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadkit.config.dump import to_yaml
-from dadkit.config.problems import ConfigError, Place
-from dadkit.config.reader import LARGEST, read_document, read_file, read_mapping, read_text
+from dadkit.config.reader import LARGEST, read_document, read_file, read_mapping, read_text, to_yaml
+from dadkit.config.tree import ConfigError, Place
 
 
 @pytest.mark.parametrize(

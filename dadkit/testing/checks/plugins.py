@@ -10,8 +10,7 @@ import warnings
 from pydantic import BaseModel
 
 from dadkit.config.components import check_options, complete_options, options_model
-from dadkit.config.dump import to_yaml
-from dadkit.config.reader import read_document
+from dadkit.config.reader import read_document, to_yaml
 from dadkit.plugin import Component, PluginError, PluginRecord
 from dadkit.plugin.records import CORE, LOCAL
 from dadkit.testing.check import check, fail, skip_unless

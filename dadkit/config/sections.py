@@ -1,14 +1,77 @@
-"""The ``data`` and ``perturb`` sections."""
+"""The sections of a stage that name models and data, and the perturbations of what the student sees."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from dadkit.config.section import ComponentConfig, Kind, Probability, Section
 
-__all__ = ["BlurConfig", "ColorConfig", "CutMixConfig", "DataConfig", "DatasetConfig", "PerturbConfig"]
+__all__ = [
+    "BlurConfig",
+    "ColorConfig",
+    "CutMixConfig",
+    "DataConfig",
+    "DatasetConfig",
+    "ModelConfig",
+    "PerturbConfig",
+    "ReferenceConfig",
+    "StudentConfig",
+    "TeacherCacheConfig",
+    "TeacherConfig",
+]
+
+
+class ModelConfig(Section):
+    """A model: a registered component, or the result of an earlier stage."""
+
+    name: str | None = None
+    """Registered name, for instance ``dav2/small``; `dadkit students`, `dadkit teachers`, … list what is installed."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the model; `dadkit config schema NAME` prints what it takes."""
+    stage: str | None = None
+    """An earlier stage, whose result is used instead of a registered model."""
+
+    _role: ClassVar[str] = "model"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        role = self._role
+        if (self.name is None) == (self.stage is None):
+            raise ValueError(f"a {role} is either a registered component (name: …) or an earlier stage's result (stage: …)")
+        if self.stage is not None and self.options:
+            raise ValueError(f"options belong to a {role} with a name, not to one taken from stage '{self.stage}'")
+        return self
+
+
+class StudentConfig(ModelConfig):
+    """The model that a stage trains: a registered student, or the result of an earlier stage, which is trained further."""
+
+    _role = "student"
+
+
+class TeacherConfig(ModelConfig):
+    """A frozen model that labels: a registered teacher, or the result of an earlier stage."""
+
+    _role = "teacher"
+    probability: Annotated[float, Field(gt=0)] = 1.0
+    """Relative probability of being drawn for an iteration; an assistant has a smaller one (7:3 in Distill Any Depth)."""
+
+
+class ReferenceConfig(ModelConfig):
+    """A frozen model whose features are followed: a registered encoder or teacher, or the result of an earlier stage."""
+
+    _role = "reference"
+
+
+class TeacherCacheConfig(Section):
+    """Where the teachers' answers are kept."""
+
+    folder: str = "teacher-cache"
+    """A folder for one file per answer (4 bytes a pixel); runs may share it."""
+    max_gb: Annotated[float, Field(gt=0)] = 50.0
+    """Gigabytes after which no more is written."""
 
 
 class DatasetConfig(ComponentConfig):
