@@ -58,9 +58,8 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
     names = [component.name for component in same_plugin if component.kind == kind]
     aliases = [alias for component in same_plugin if component.kind == kind for alias in component.aliases]
     prefix, slash, _ = name.partition("/")
-    message = (
-        f"unknown {KINDS[kind].noun} '{name}'{did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else '')}"
-    )
+    near = did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else "", before="; ")
+    message = f"unknown {KINDS[kind].noun} '{name}'{near}"
     owner = f"plugin '{prefix}'" if slash else "the core"
     message += f" ({owner} has {listed(names)})" if names else f" ({owner} has no {KINDS[kind].noun})"
     if not slash:

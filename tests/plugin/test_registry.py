@@ -191,7 +191,7 @@ def test_wrong_kinds_are_a_mistake_of_the_caller(acme):
         ("farm_dadkit_x.m:T", (), "1 / 0", "ZeroDivisionError: division by zero; `python -c 'import farm_dadkit_x.m'` prints"),
         ("farm_dadkit_x.m:T", (), "raise SystemExit(1)", "SystemExit: it called exit"),
         ("farm_dadkit_x.m:Tt", (), "class Ttt: ...", r"does not exist, .*; did you mean 'Ttt'\?; upgrade dadkit-x"),
-        ("farm_dadkit_x.m:T", (), "T = 3", "is a int, which nobody can call"),
+        ("farm_dadkit_x.m:T", (), "T = 3", "is a int, which cannot be called"),
         ("farm_dadkit_x.gone:T", (), "", "a part of its own package is missing: No module named 'farm_dadkit_x.gone'"),
         ("farm_dadkit_x.m:T", (), "import farm_dadkit_x.gone", "a part of its own package is missing"),
         ("farm_dadkit_x.m:T.Inner", (), "class T:\n    Iner = 1", r"did you mean 'Iner'\?"),
