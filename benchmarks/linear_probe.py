@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dadkit
-from dadkit.cli.models import split_model
+from dadkit.cli.arguments import split_model
 from dadkit.data import ProceduralScenes
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_student, read_card, rebuild_options, result_path

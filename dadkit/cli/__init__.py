@@ -5,8 +5,8 @@ package, named in :data:`COMMANDS` and imported only when it is called; the modu
 that is slow inside its functions. So ``dadkit --help`` answers at once and a command that cannot be imported harms no other.
 
 To add a command, write ``dadkit/cli/NAME.py`` with a function whose docstring is the help text and ends with an example, and
-one line in the table. A command raises :class:`dadkit.errors.DadkitError` for what the user can mend; everything else is our
-bug and keeps its traceback.
+one line in the table. A command raises :class:`dadkit.errors.DadkitError` for what the user can put right; everything else is
+our bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Entry:
     Attributes:
         target: ``module:attribute`` of the function, or of the :class:`typer.Typer` of a group.
         summary: one line for ``dadkit --help``.
-        panel: heading under which it stands there.
+        panel: heading under which it is listed there.
     """
 
     target: str
@@ -53,7 +53,7 @@ COMMANDS: Mapping[str, Entry] = {
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
     **{row.command: Entry(f"dadkit.cli.components:{row.command}", row.summary, _COMPONENTS) for row in KINDS.values()},
-    "protocols": Entry("dadkit.cli.protocols:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),
+    "protocols": Entry("dadkit.cli.components:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),
     "plugins": Entry("dadkit.cli.plugins:app", "Installed plugins and their states.", _INSTALLATION),
     "doctor": Entry("dadkit.cli.doctor:doctor", "Versions, devices, loss kernels: what this machine can do.", _INSTALLATION),
 }
@@ -61,7 +61,7 @@ COMMANDS: Mapping[str, Entry] = {
 
 
 class _Commands(TyperGroup):
-    """The table as a command group: rows are shown as they stand, and replaced by the real command when one is called."""
+    """The table as a command group: rows are shown as they are, and replaced by the real command when one is called."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -77,8 +77,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except DadkitError as error:
-            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
+            from dadkit.cli.output import print_error
+
+            print_error(error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)

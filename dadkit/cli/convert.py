@@ -32,7 +32,7 @@ def convert(
     """
     from rich.console import Console
 
-    from dadkit.cli.models import split_model
+    from dadkit.cli.arguments import split_model
     from dadkit.conversion import convert as write
 
     name, options = split_model(source)

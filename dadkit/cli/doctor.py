@@ -14,7 +14,7 @@ import typer
 
 from dadkit._version import __version__
 from dadkit.cli.output import print_facts, print_json, print_table
-from dadkit.plugin.targets import installed_version
+from dadkit.plugin.host import installed_version
 
 __all__ = ["doctor"]
 

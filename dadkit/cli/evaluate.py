@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.local_plugin import PluginFile
+from dadkit.cli.arguments import PluginFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.progress import Progress
 
     from dadkit.config.schema import EvaluationConfig
+    from dadkit.evaluation import Evaluation, Protocol
 
 
 def evaluate(
@@ -59,9 +60,8 @@ def evaluate(
 
     Example: dadkit evaluate --model runs/quickstart --dataset procedural split=test count=64
     """
-    from dadkit.cli.models import short_names, split_model
+    from dadkit.cli.arguments import short_names, split_model
     from dadkit.cli.output import note, print_table
-    from dadkit.cli.tables import evaluation_rows
     from dadkit.config.overrides import parse_assignments
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.errors import DadkitError
@@ -94,7 +94,7 @@ def evaluate(
         _forget(output / "cache")
     workers = None if processes == 1 else (processes, str(target), plugin)
     evaluations = _measure(config, output, models, named, workers)
-    print_table(*evaluation_rows(evaluations, chosen))
+    print_table(*_rows(evaluations, chosen))
     note(f"{dataset}: {chosen.summary}")
     if chosen.datasets and chosen.dataset is None:
         known = ", ".join(chosen.datasets)
@@ -172,3 +172,26 @@ def _workers(
 def _forget(cache: Path) -> None:
     for path in cache.glob("*.jsonl"):
         path.unlink()
+
+
+_USUAL = ("abs_rel", "delta1", "rmse")
+
+
+def _rows(evaluations: Sequence[Evaluation], protocol: Protocol) -> tuple[list[str], list[list[str]]]:
+    """Headings and a row per model: the protocol's first metric with its 95 % interval and median, the usual others, how many
+    images were measured, skipped and failed, crop, floor, protocol. Everything measured stands in ``evaluation.csv``.
+    """
+    from dadkit.evaluation.intervals import bootstrap_mean
+    from dadkit.report.results import heading
+
+    first = protocol.metrics[0]
+    others = [name for name in protocol.metrics[1:] if name in _USUAL] or list(protocol.metrics[1:3])
+    headings = ["model", heading(first), "95 %", "median", *map(heading, others), "images", "skipped", "failed"]
+    rows = []
+    for e in evaluations:
+        interval = bootstrap_mean([image.metrics[first] for image in e.images])
+        cells = [e.model, f"{e.mean[first]:.4f}", f"{interval.low:.4f}-{interval.high:.4f}", f"{e.median[first]:.4f}"]
+        cells += [f"{e.mean[name]:.4f}" for name in others]
+        counts = [str(len(found)) if found else "" for found in (e.images, e.skipped, e.failed)]
+        rows.append([*cells, *counts, e.crop, e.floor, e.protocol])
+    return [*headings, "crop", "floor", "protocol"], rows

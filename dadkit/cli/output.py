@@ -7,11 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-__all__ = ["note", "print_facts", "print_json", "print_table"]
+__all__ = ["note", "print_error", "print_facts", "print_json", "print_table"]
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[str, str] | None = None) -> None:
@@ -27,6 +24,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, style
 
     Without rows nothing is printed, not even the headings.
     """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     if not rows:
         return
     kept = [index for index in range(len(headings)) if any(row[index] for row in rows)]
@@ -62,5 +63,11 @@ def print_json(value: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark on standard error, where it does not disturb what is piped."""
+    """Print a remark on standard error, where it does not disturb a pipe."""
     typer.secho(text, err=True, dim=True)
+
+
+def print_error(error: Exception) -> None:
+    """Print the message of an error on standard error."""
+    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+    typer.echo(str(error), err=True)

@@ -1,25 +1,24 @@
-"""`dadkit plugins`: what is installed, in which state, and everything that is known about one of them.
+"""`dadkit plugins`: what is installed, in which state; new packages, switches, requirement lines.
 
-The other commands of the group, ``new``, ``check``, ``disable``, ``enable`` and ``freeze``, have a module each beside this one.
+``dadkit plugins check`` is beside this module, in ``plugins_check.py``.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dadkit.cli.output import note, print_facts, print_json, print_table
 from dadkit.cli.plugins_check import check
-from dadkit.cli.plugins_freeze import freeze
-from dadkit.cli.plugins_new import new
-from dadkit.cli.plugins_switch import disable, enable
 
 if TYPE_CHECKING:
     from dadkit.plugin import PluginRecord
-
-__all__ = ["app", "plugin_rows", "to_json"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -55,9 +54,9 @@ def plugins(
 
     records = get_registry().plugins(load=load or strict)
     if as_json:
-        print_json([to_json(record) for record in records])
+        print_json([_plain(record) for record in records])
     else:
-        print_table(("plugin", "state", "package", "components or reason"), plugin_rows(records), styles=_STYLES)
+        print_table(("plugin", "state", "package", "components or reason"), _rows(records), styles=_STYLES)
         if not records:
             note("no plugin is installed")
         if any(record.state == "found" for record in records):
@@ -78,7 +77,7 @@ def show(
 
     record = get_registry().plugin(name)
     if as_json:
-        print_json({**to_json(record), "traceback": record.traceback})
+        print_json({**_plain(record), "traceback": record.traceback})
         return
     facts = {
         "state": str(record.state),
@@ -103,11 +102,140 @@ def show(
         typer.echo(record.traceback.rstrip())
 
 
+class Kind(StrEnum):
+    """What a new package can offer; a test holds it to the scaffolds."""
+
+    TEACHER = "teacher"
+    STUDENT = "student"
+    ENCODER = "encoder"
+    NORMALIZER = "normalizer"
+    SAMPLER = "sampler"
+    LOSS = "loss"
+    DATASET = "dataset"
+
+
+class License(StrEnum):
+    """Under what; a test holds it to the scaffolds."""
+
+    APACHE = "Apache-2.0"
+    MIT = "MIT"
+    BSD = "BSD-3-Clause"
+    PROPRIETARY = "proprietary"
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the plugin, the part before the slash: acme.")],
+    kind: Annotated[Kind, typer.Option("--kind", "-k", help="What it offers.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; by default dadkit-NAME.", show_default=False)
+    ] = None,
+    license: Annotated[License, typer.Option("--license", help="Of its code and weights.")] = License.APACHE,
+    author: Annotated[str, typer.Option("--author", help="For the licence.", show_default=False)] = "",
+) -> None:
+    """Write a small plugin package that works: a toy without weights, its tests, README, licence, CI file, training in small.
+
+    Example: dadkit plugins new acme --kind teacher
+    """
+    from dadkit.plugin.scaffold import write_package
+
+    folder = output or Path(f"dadkit-{name}")
+    for file in write_package(name, str(kind), folder, license=str(license), author=author):
+        typer.echo(f"wrote {folder / file}")
+    typer.echo(f"next: cd {folder} && pip install -e . && dadkit plugins check {name} && dadkit train train.yaml")
+
+
+_Name = Annotated[str, typer.Argument(help="Name of the plugin, the part before the slash.")]
+
+
+def disable(name: _Name) -> None:
+    """Switch a plugin off until it is enabled again; it is never imported, so one that breaks everything can be mended so.
+
+    Example: dadkit plugins disable acme
+    """
+    from dadkit.plugin import get_registry
+    from dadkit.plugin.switches import disabled_file, switch_off
+
+    get_registry().plugin(name, load=False)  # an unknown name is told with near misses
+    done = switch_off(name)
+    typer.echo(f"{name} is off{'' if done else ' already'} ({disabled_file()}); `dadkit plugins enable {name}` switches it on")
+
+
+def enable(name: _Name) -> None:
+    """Switch a plugin on again.
+
+    Example: dadkit plugins enable acme
+    """
+    from dadkit.plugin.switches import DISABLE_VARIABLE, disabled_file, switch_on, switched_off
+
+    done = switch_on(name)
+    where = switched_off().get(name)
+    if where == DISABLE_VARIABLE:
+        typer.echo(f"{name} stays off as long as the environment variable {DISABLE_VARIABLE} names it")
+    elif done:
+        typer.echo(f"{name} is on")
+    else:
+        from dadkit.plugin import get_registry
+
+        get_registry().plugin(name, load=False)
+        typer.echo(f"{name} was not switched off in {disabled_file()}")
+
+
+def freeze(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run's folder: the versions it was made with.")] = None,
+) -> None:
+    """Print requirement lines of dadkit and its plugins, for `pip install -r`. Imports no plugin.
+
+    Example: dadkit plugins freeze runs/quickstart > requirements.txt
+    """
+    versions = _of_run(run) if run is not None else _installed()
+    for name, version in versions.items():
+        typer.echo(_line(name, version))
+
+
+def _installed() -> dict[str, str]:
+    from dadkit._version import __version__
+    from dadkit.plugin import get_registry
+
+    records = [record for record in get_registry().plugins() if record.state == "found" or record.state == "ok"]
+    found = {record.distribution: record.version for record in records}
+    return {"dadkit": __version__, **{name: found[name] for name in sorted(found)}}
+
+
+def _of_run(run: Path) -> dict[str, str]:
+    from dadkit.errors import DadkitError
+
+    path = run / "run.json"
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        versions: dict[str, str] = described["versions"]
+        taking_part = ["dadkit", *(component["distribution"] for component in described["components"])]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DadkitError(
+            f"{path} cannot be read: {error!r}; give the folder of a run, runs/quickstart for instance"
+        ) from error
+    return {name: versions[name] for name in sorted(set(taking_part), key=lambda name: (name != "dadkit", name))}
+
+
+def _line(name: str, version: str) -> str:
+    """``name==version``, or a remark where no index has it."""
+    if version.startswith("sha256:"):
+        return f"# {name} {version}: a local file, given with --plugin"
+    try:
+        origin = metadata.distribution(name).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        origin = None
+    where = json.loads(origin) if origin else {}
+    if "vcs_info" in where:
+        return f"{name} @ {where['vcs_info']['vcs']}+{where['url']}@{where['vcs_info']['commit_id']}"
+    remark = f"  # installed from {where['url']}" if where else ""
+    return f"{name}=={version}{remark}"
+
+
 for _command in (new, check, disable, enable, freeze):
     app.command()(_command)
 
 
-def plugin_rows(records: list[PluginRecord]) -> list[tuple[str, str, str, str]]:
+def _rows(records: list[PluginRecord]) -> list[tuple[str, str, str, str]]:
     """One row a plugin: name, state, package, and what it offers or why it does not."""
     return [
         (
@@ -128,6 +256,6 @@ def _offer(record: PluginRecord) -> str:
     return "; ".join(f"{kind}: {', '.join(of_kind)}" for kind, of_kind in names.items())
 
 
-def to_json(record: PluginRecord) -> dict[str, Any]:
+def _plain(record: PluginRecord) -> dict[str, Any]:
     """A record as plain data, without the traceback."""
     return {key: value for key, value in asdict(record).items() if key != "traceback"}

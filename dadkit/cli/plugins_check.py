@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.local_plugin import PluginFile
+from dadkit.cli.arguments import PluginFile
 from dadkit.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.local_plugin import PluginFile
+from dadkit.cli.arguments import PluginFile
 
 if TYPE_CHECKING:
     from dadkit.prediction import Failure, Lens
@@ -48,7 +48,7 @@ def predict(
     from rich.console import Console
     from rich.progress import Progress
 
-    from dadkit.cli.models import split_model
+    from dadkit.cli.arguments import split_model
     from dadkit.errors import DadkitError, DataError
     from dadkit.loading import load_model, pick_device
     from dadkit.prediction import DEFAULT, FORMATS, VIDEOS, predict_files, predict_video

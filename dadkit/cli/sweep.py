@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dadkit.cli.output import print_error
 from dadkit.cli.together import together
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def sweep(
                 return train(run, fresh=fresh, console=console)
             except DadkitError as error:
                 if reports(error):
-                    typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-                    typer.echo(str(error), err=True)
+                    print_error(error)
                 codes.append(error.exit_code)
                 return None
 

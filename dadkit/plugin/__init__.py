@@ -8,9 +8,15 @@ into a :class:`Component` and loads it. Importing this package imports no plugin
 from __future__ import annotations
 
 from dadkit.plugin.hookspecs import Register, hookimpl
-from dadkit.plugin.records import Component, PluginError, PluginRecord, PluginState
+from dadkit.plugin.records import (
+    Component,
+    PluginError,
+    PluginRecord,
+    PluginState,
+    PluginVersionWarning,
+    warn_of_other_versions,
+)
 from dadkit.plugin.registry import Registry, get_registry, use_registry
-from dadkit.plugin.versions import PluginVersionWarning, warn_of_other_versions
 
 __all__ = [
     "Component",

@@ -1,23 +1,29 @@
-"""Which plugins are installed, from metadata alone: no plugin is imported here.
+"""Which plugins there are, from metadata alone, or as one local file: no plugin is imported here.
 
 Every installed distribution may claim plugin names in the entry-point group ``dadkit``. A distribution that appears twice on
 ``sys.path`` counts once (the first, which is the one Python imports), and the answer is sorted, so nothing depends on the order
 of installation.
+
+``Distribution.metadata`` parses a whole file, long description included, at every access. Over a few hundred distributions that
+alone takes longer than everything else that ``dadkit plugins`` does, so three lines are read here instead (:class:`Headers`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
 from typing import NamedTuple
 
 from dadkit.plugin import messages
-from dadkit.plugin.headers import Headers, read_headers
-from dadkit.plugin.records import CORE, LOCAL, PluginRecord, PluginState
+from dadkit.plugin.records import CORE, LOCAL, PluginError, PluginRecord, PluginState
 from dadkit.plugin.switches import DISABLE_VARIABLE
 
 __all__ = [
@@ -25,9 +31,12 @@ __all__ = [
     "NAME_PATTERN",
     "RESERVED",
     "Found",
+    "Headers",
     "extra_requirements",
+    "find_file",
     "find_plugins",
     "leading_name",
+    "read_headers",
     "unmet_requirements",
 ]
 
@@ -35,6 +44,40 @@ GROUP = "dadkit"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 RESERVED = {CORE: "is the core's own", LOCAL: "is kept for files given with --plugin"}
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Headers:
+    """Name, version and requirements, as they are written; empty where they are missing."""
+
+    name: str
+    version: str
+    requires: tuple[str, ...]
+
+
+def read_headers(distribution: Distribution) -> Headers:
+    """The headers of an installed distribution.
+
+    Raises:
+        OSError, UnicodeError: its metadata cannot be read.
+    """
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")
+    if text is None:  # a kind of its own, which has no such file
+        found = distribution.metadata
+        return Headers(found["Name"] or "", found["Version"] or "", tuple(distribution.requires or ()))
+    fields: dict[str, list[str]] = {}
+    for line in text.partition("\n\n")[0].splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.lower(), []).append(value.strip())
+    requires = fields.get("requires-dist") or _old_requires(distribution)
+    return Headers((fields.get("name") or [""])[0], (fields.get("version") or [""])[0], tuple(requires))
+
+
+def _old_requires(distribution: Distribution) -> list[str]:
+    """Requirements of old layouts, which keep them in a file of their own."""
+    is_old = distribution.read_text("requires.txt") is not None
+    return list(distribution.requires or ()) if is_old else []
 
 
 @dataclass(frozen=True)
@@ -65,6 +108,44 @@ def find_plugins(
             claims.setdefault(entry_point.name, []).append(_Claim(owner, headers, distribution, entry_point))
     patterns = disabled if isinstance(disabled, Mapping) else dict.fromkeys(disabled, DISABLE_VARIABLE)
     return {name: _judge(name, claims[name], version, patterns) for name in sorted(claims)}
+
+
+def find_file(path: str | Path) -> Found:
+    """The plugin ``local`` that a file is: ``dadkit train --plugin ./my_teacher.py``, without a package around it.
+
+    The file's folder is put at the end of ``sys.path``, so that targets can name the file. Only the command line and Python can
+    name a file: a configuration is data and must mean the same on another machine.
+
+    Args:
+        path: a Python file with hooks, as a package's entry module has them. Its targets are ``"my_teacher:MyTeacher"``.
+
+    Raises:
+        PluginError: no such file, or its name cannot be a module's or is another one's.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file() or file.suffix != ".py":
+        raise PluginError(f"--plugin takes one Python file, my_teacher.py for instance; {path} is none")
+    if not file.stem.isidentifier():
+        raise PluginError(f"{path}: a plugin's file must be named like a Python module, for instance my_teacher.py")
+    _refuse_a_taken_name(file)
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # at the end: nothing in that folder may stand in front of an installed package
+    importlib.invalidate_caches()
+    version = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+    record = PluginRecord(LOCAL, file.stem, distribution=file.name, version=version, location=str(file.parent))
+    return Found(record, EntryPoint(name=LOCAL, value=file.stem, group=GROUP))
+
+
+def _refuse_a_taken_name(file: Path) -> None:
+    try:
+        spec = importlib.util.find_spec(file.stem)
+    except (ImportError, ValueError):
+        spec = None
+    origin = spec.origin if spec is not None else None
+    if spec is not None and (origin is None or Path(origin).resolve() != file):
+        raise PluginError(
+            f"{file.name}: `import {file.stem}` is already another module ({origin or 'built in'}); rename the file"
+        )
 
 
 def unmet_requirements(

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from dadkit.errors import did_you_mean
 from dadkit.kinds import KINDS
-from dadkit.plugin.known import known_plugins
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
 from dadkit.plugin.switches import DISABLE_VARIABLE
 
-__all__ = ["conflict", "failed_plugin", "failure", "listed", "remedy", "unknown_component", "unknown_plugin"]
+__all__ = [
+    "KnownPlugin",
+    "conflict",
+    "failed_plugin",
+    "failure",
+    "known_plugins",
+    "listed",
+    "remedy",
+    "unknown_component",
+    "unknown_plugin",
+]
+
+
+@dataclass(frozen=True)
+class KnownPlugin:
+    """An entry of ``known_plugins.toml``, the curated list of plugins that are not installed.
+
+    Attributes:
+        name: the prefix under which people look for it.
+        summary: one line.
+        install: the command that installs it; empty if nothing has to be installed.
+        instead: what to write in a configuration where the models are offered under another name.
+    """
+
+    name: str
+    summary: str
+    install: str = ""
+    instead: str = ""
+
+    def hint(self) -> str:
+        """What to do, for messages."""
+        parts = [f"write {self.instead}" if self.instead else "", f"`{self.install}`" if self.install else ""]
+        return f"it is known ({self.summary}): {' after '.join(part for part in parts if part)}"
+
+
+@cache
+def known_plugins() -> Mapping[str, KnownPlugin]:
+    """Name -> entry, in alphabetical order."""
+    text = resources.files("dadkit.plugin").joinpath("known_plugins.toml").read_text(encoding="utf-8")
+    return {name: KnownPlugin(name, **entry) for name, entry in sorted(tomllib.loads(text).items())}
 
 
 def listed(names: Sequence[str], *, most: int = 12) -> str:
@@ -82,5 +124,5 @@ def remedy(state: PluginState, record: PluginRecord) -> str:
     if state is PluginState.CONFLICT:
         return "uninstall all but one of them"
     if name == LOCAL:
-        return f"mend {distribution}"
-    return f"mend or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"
+        return f"correct {distribution}"
+    return f"correct or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"

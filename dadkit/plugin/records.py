@@ -1,7 +1,8 @@
-"""What the host knows: components, plugins and the states a plugin can be in. Plain data, nothing here imports a plugin."""
+"""What the host knows: components, plugins, their states and versions. Plain data, nothing here imports a plugin."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +10,16 @@ from typing import Any
 
 from dadkit.errors import DadkitError
 
-__all__ = ["CORE", "LOCAL", "Component", "PluginError", "PluginRecord", "PluginState"]
+__all__ = [
+    "CORE",
+    "LOCAL",
+    "Component",
+    "PluginError",
+    "PluginRecord",
+    "PluginState",
+    "PluginVersionWarning",
+    "warn_of_other_versions",
+]
 
 CORE = "dadkit"
 """Name of the plugin that the core itself is; its components carry no prefix."""
@@ -130,3 +140,30 @@ class PluginRecord:
     def title(self) -> str:
         """The plugin in messages: ``plugin 'acme' (dadkit-acme 0.1)``."""
         return f"plugin '{self.name}' ({self.distribution} {self.version})"
+
+
+class PluginVersionWarning(UserWarning):
+    """A run, a checkpoint or a trained model was made with another version of a plugin than is installed."""
+
+
+def warn_of_other_versions(made_with: Mapping[str, str], found: Mapping[str, str], *, what: str, stacklevel: int = 2) -> None:
+    """One warning that names every plugin whose version changed; nothing if none did.
+
+    Args:
+        made_with: distribution -> version, as it was saved. Those without a plugin, torch for instance, may stand in it.
+        found: distribution -> version of the plugins in use now.
+        what: which thing was made, for the message.
+        stacklevel: whose line the warning shows.
+    """
+    changed = [
+        f"{name} {old} (now {found[name]})"
+        for name, old in made_with.items()
+        if name in found and name != CORE and found[name] != old
+    ]
+    if changed:
+        warnings.warn(
+            f"{what} was made with {', '.join(changed)}: its numbers may not come out again; `dadkit plugins freeze` and "
+            "run.json say which versions to install",
+            PluginVersionWarning,
+            stacklevel=stacklevel + 1,
+        )

@@ -1,6 +1,6 @@
 """How commands name models."""
 
-from dadkit.cli.models import short_names, split_model
+from dadkit.cli.arguments import short_names, split_model
 
 
 def test_a_registered_name_has_options_behind_a_colon():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dadkit.kinds import KINDS
-from dadkit.plugin.known import known_plugins
+from dadkit.plugin.messages import known_plugins
 from dadkit.testing import checks_of
 
 DOCS = Path(__file__).parents[2] / "docs"

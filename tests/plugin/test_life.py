@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dadkit.plugin import PluginError, PluginState, PluginVersionWarning, Registry, use_registry, warn_of_other_versions
-from dadkit.plugin.known import known_plugins
+from dadkit.plugin.messages import known_plugins
 from dadkit.plugin.switches import disabled_file, switched_off
 
 LOCAL = '''

@@ -11,7 +11,7 @@ import pytest
 
 from dadkit.plugin import PluginState
 from dadkit.plugin.hookspecs import HOOKS, Register
-from dadkit.plugin.staging import Registrar
+from dadkit.plugin.registration import Registrar
 
 DOCS = Path(__file__).parents[2] / "docs"
 

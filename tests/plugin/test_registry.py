@@ -233,7 +233,7 @@ def test_a_missing_extra_is_named_as_pip_takes_it(plugin_farm, monkeypatch):
     registry = plugin_farm.registry()
     component = registry.resolve("student", "x/t")
     required = ["torch>=2", "nobody-has-me>=3; extra == 'magic'", "nor-me; extra == 'other'"]
-    monkeypatch.setattr("dadkit.plugin.targets.metadata.requires", lambda name: required)
+    monkeypatch.setattr("dadkit.plugin.host.metadata.requires", lambda name: required)
     message = r"needs dadkit\[magic\] \(nobody-has-me is not installed\): `pip install 'dadkit\[magic\]'`"
     with pytest.raises(PluginError, match=message):
         registry.load(component)

@@ -10,7 +10,7 @@ import yaml
 
 from dadkit._version import __version__
 from dadkit.cli import main
-from dadkit.cli.plugins_new import Kind, License
+from dadkit.cli.plugins import Kind, License
 from dadkit.kinds import KINDS
 from dadkit.plugin import PluginError
 from dadkit.plugin.scaffold import CONFORMANCE, LICENSES, SCAFFOLDS, write_package

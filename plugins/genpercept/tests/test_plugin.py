@@ -82,17 +82,17 @@ assert model(torch.rand(1, 3, 64, 64)).depth.shape == (1, 1, 64, 64)
 
 
 def test_without_diffusers_the_extra_is_named(monkeypatch):
-    from dadkit.plugin import targets
+    from dadkit.plugin import host
 
-    installed = targets.metadata.version
+    installed = host.metadata.version
 
     def version(name):
         if name == "diffusers":
-            raise targets.metadata.PackageNotFoundError(name)
+            raise host.metadata.PackageNotFoundError(name)
         return installed(name)
 
-    monkeypatch.setattr(targets.metadata, "version", version)
-    monkeypatch.setattr(targets.metadata, "requires", lambda name: ["diffusers>=0.35; extra == 'genpercept'"])
+    monkeypatch.setattr(host.metadata, "version", version)
+    monkeypatch.setattr(host.metadata, "requires", lambda name: ["diffusers>=0.35; extra == 'genpercept'"])
     registry = get_registry()
     with pytest.raises(PluginError, match=r"diffusers is not installed\): `pip install 'dadkit\[genpercept\]'`"):
         registry.load(registry.resolve("teacher", "genpercept/vae"))

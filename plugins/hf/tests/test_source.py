@@ -194,17 +194,17 @@ def test_by_name(saved):
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch):
-    from dadkit.plugin import targets
+    from dadkit.plugin import host
 
-    installed = targets.metadata.version
+    installed = host.metadata.version
 
     def version(name):
         if name == "transformers":
-            raise targets.metadata.PackageNotFoundError(name)
+            raise host.metadata.PackageNotFoundError(name)
         return installed(name)
 
-    monkeypatch.setattr(targets.metadata, "version", version)
-    monkeypatch.setattr(targets.metadata, "requires", lambda name: ["transformers>=4.50; extra == 'hf'"])
+    monkeypatch.setattr(host.metadata, "version", version)
+    monkeypatch.setattr(host.metadata, "requires", lambda name: ["transformers>=4.50; extra == 'hf'"])
     registry = get_registry()
     with pytest.raises(PluginError, match=r"transformers is not installed\): `pip install 'dadkit\[hf\]'`"):
         registry.load(registry.resolve("teacher", "hf/auto"))

@@ -1,12 +1,14 @@
-"""How commands name a model: a run, a file, or a registered name with options."""
+"""What commands take in common: models named by run, file or component, and a local file as a plugin."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["short_names", "split_model"]
+import typer
+
+__all__ = ["PluginFile", "short_names", "split_model"]
 
 
 def split_model(text: str) -> tuple[str, dict[str, Any]]:
@@ -35,3 +37,20 @@ def short_names(texts: Sequence[str]) -> list[str]:
         return "/".join(own[-count:])
 
     return [end(index) for index in range(len(parts))]
+
+
+def _use(file: Path | None) -> Path | None:
+    if file is not None:
+        from dadkit.plugin import get_registry
+
+        get_registry().use_file(file)
+    return file
+
+
+PluginFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--plugin", metavar="FILE", callback=_use, help="A Python file with hooks of your own; its names are local/…."
+    ),
+]
+"""Annotation of a command's parameter; the file is in use before the command runs."""

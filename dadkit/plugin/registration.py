@@ -1,4 +1,4 @@
-"""The ``register`` that hooks receive: it checks what a plugin says and keeps it aside until all of it has proved good."""
+"""The ``register`` that hooks receive: it checks what a plugin says, and shows nothing before all of it has proved good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dadkit.plugin.discovery import NAME_PATTERN, unmet_requirements
 from dadkit.plugin.records import CORE, Component, PluginRecord
 from dadkit.spaces import Space
 
-__all__ = ["SUPPORTED_APIS", "RegistrationError", "Stage"]
+__all__ = ["SUPPORTED_APIS", "Registration", "RegistrationError"]
 
 SUPPORTED_APIS = (1,)
 """Versions of the component contract (``dadkit.interfaces`` and the hooks' meaning) that this dadkit can drive."""
@@ -25,8 +25,8 @@ class RegistrationError(ValueError):
     """A plugin registered something that cannot be right; a fault of the plugin, reported as ``hook-error``."""
 
 
-class Stage:
-    """What one plugin has registered so far, not yet visible to anybody."""
+class Registration:
+    """What one plugin has registered so far, not yet visible to anything else."""
 
     def __init__(self, record: PluginRecord) -> None:
         self.record = record
@@ -51,7 +51,7 @@ class Stage:
         """Keep one component.
 
         Raises:
-            RegistrationError: the stage is closed, or one of the component's names is taken.
+            RegistrationError: its hooks have returned, or one of the component's names is taken.
         """
         if not self._is_open:
             raise RegistrationError("register was called after its hook had returned; call it inside the hook")
@@ -65,8 +65,8 @@ class Stage:
 class Registrar:
     """``register`` for one kind of component; see :mod:`dadkit.plugin.hookspecs` for its arguments."""
 
-    def __init__(self, stage: Stage, kind: str) -> None:
-        self._stage = stage
+    def __init__(self, registration: Registration, kind: str) -> None:
+        self._registration = registration
         self._kind = kind
 
     def __call__(
@@ -94,11 +94,11 @@ class Registrar:
         former = _texts(what, "aliases", aliases)
         for alias in former:
             _check_name("an alias", alias)
-        record = self._stage.record
-        self._stage.add(
+        record = self._registration.record
+        self._registration.add(
             Component(
                 kind=self._kind,
-                name=self._stage.qualified(name),
+                name=self._registration.qualified(name),
                 target=_import_path(what, "target", target),
                 api=api,
                 plugin=record.name,
@@ -111,7 +111,7 @@ class Registrar:
                 config=None if config is None else _import_path(what, "config", config),
                 arguments=_plain_arguments(what, {} if arguments is None else arguments),
                 requires=_requirements(what, requires),
-                aliases=tuple(self._stage.qualified(alias) for alias in former),
+                aliases=tuple(self._registration.qualified(alias) for alias in former),
             )
         )
 

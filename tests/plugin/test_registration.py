@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dadkit.plugin.records import PluginRecord
-from dadkit.plugin.staging import RegistrationError, Stage
+from dadkit.plugin.registration import Registration, RegistrationError
 
 GOOD = {"name": "small", "target": "package.module:Name", "api": 1}
 
 
 @pytest.fixture
-def stage():
-    return Stage(PluginRecord("acme", "dadkit_acme", "dadkit-acme", "0.1", "/somewhere"))
+def registration():
+    return Registration(PluginRecord("acme", "dadkit_acme", "dadkit-acme", "0.1", "/somewhere"))
 
 
 @pytest.mark.parametrize(
@@ -51,33 +51,33 @@ def stage():
         ({"quux": "x"}, "register has no argument 'quux'; it has api, summary, space"),
     ],
 )
-def test_what_cannot_be_right_is_refused(stage, change, message):
+def test_what_cannot_be_right_is_refused(registration, change, message):
     with pytest.raises(RegistrationError, match=message):
-        stage.register_for("teacher")(**(GOOD | change))
+        registration.register_for("teacher")(**(GOOD | change))
     if "aliases" not in change:
-        assert stage.close() == ()
+        assert registration.close() == ()
 
 
-def test_one_name_may_be_of_several_kinds_but_only_once_of_each(stage):
-    stage.register_for("teacher")(**GOOD)
-    stage.register_for("student")(**GOOD)
+def test_one_name_may_be_of_several_kinds_but_only_once_of_each(registration):
+    registration.register_for("teacher")(**GOOD)
+    registration.register_for("student")(**GOOD)
     with pytest.raises(RegistrationError, match="student 'acme/small' is registered twice"):
-        stage.register_for("student")("large", "a:b", api=1, aliases=["small"])
-    assert [(component.kind, component.name) for component in stage.close()] == [
+        registration.register_for("student")("large", "a:b", api=1, aliases=["small"])
+    assert [(component.kind, component.name) for component in registration.close()] == [
         ("teacher", "acme/small"),
         ("student", "acme/small"),
     ]
 
 
-def test_registering_after_the_hook_is_refused(stage):
-    register = stage.register_for("teacher")
-    stage.close()
+def test_registering_after_the_hook_is_refused(registration):
+    register = registration.register_for("teacher")
+    registration.close()
     with pytest.raises(RegistrationError, match="after its hook had returned"):
         register(**GOOD)
 
 
-def test_arguments_are_copied(stage):
+def test_arguments_are_copied(registration):
     arguments = {"sizes": [1, 2]}
-    stage.register_for("teacher")(**GOOD, arguments=arguments)
+    registration.register_for("teacher")(**GOOD, arguments=arguments)
     arguments["sizes"].append(3)
-    assert stage.close()[0].arguments == {"sizes": [1, 2]}
+    assert registration.close()[0].arguments == {"sizes": [1, 2]}
