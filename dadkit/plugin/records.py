@@ -100,9 +100,10 @@ class Component:
         origin = "" if self.plugin == CORE else f"plugin {self.plugin}, "
         return f"{self.kind} '{self.name}' ({origin}{self.distribution} {self.version})"
 
-    def provenance(self) -> dict[str, str]:
-        """``{"distribution", "version", "target"}``: what a run stores about each component that it used."""
-        return {"distribution": self.distribution, "version": self.version, "target": self.target}
+    def provenance(self) -> dict[str, str | None]:
+        """Returns what ``run.json`` stores about each component that a run used."""
+        keys = ("kind", "name", "distribution", "version", "target", "space", "license")
+        return {key: getattr(self, key) for key in keys}
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def describe_run(
         },
         "environment": {**_environment(device), "processes": processes},
         "licenses": list(dict.fromkeys(name for stage in stages for name in stage.licenses)),
-        "components": [_component(component) for component in components],
+        "components": [component.provenance() for component in components],
         "stages": [stage.plain() for stage in stages],
     }
 
@@ -79,14 +79,3 @@ def _environment(device: torch.device) -> Mapping[str, Any]:
     if device.type == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
     return found
-
-
-def _component(component: Component) -> dict[str, Any]:
-    return {
-        "kind": component.kind,
-        "name": component.name,
-        "distribution": component.distribution,
-        "version": component.version,
-        "space": component.space,
-        "license": component.license,
-    }
