@@ -148,7 +148,7 @@ _Name = Annotated[str, typer.Argument(help="Name of the plugin, the part before 
 
 
 def disable(name: _Name) -> None:
-    """Switch a plugin off until it is enabled again; it is never imported, so one that breaks everything can be mended so.
+    """Switch a plugin off until it is enabled again; it is never imported, so a plugin that breaks everything can be left out.
 
     Example: dadkit plugins disable acme
     """

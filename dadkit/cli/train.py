@@ -105,7 +105,7 @@ def _check_alone(file: str, folder: Path, others: dict[Path, str]) -> None:
 def _train(
     run: RunConfig, console: Console, results: list[RunResult], reports: Callable[[Exception], bool], *, fresh: bool
 ) -> int:
-    """Train one run; 0, or the exit code of what the user can mend."""
+    """Train one run; 0, or the exit code of what the user can put right."""
     from dadkit.errors import DadkitError
     from dadkit.training.run import train as train_run
 
@@ -119,7 +119,7 @@ def _train(
 
 
 def _plan(run: RunConfig, console: Console) -> int:
-    """Print what a run would do; 0, or the exit code of what the user can mend."""
+    """Print what a run would do; 0, or the exit code of what the user can put right."""
     from dadkit.errors import DadkitError
 
     try:

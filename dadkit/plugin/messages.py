@@ -124,5 +124,5 @@ def remedy(state: PluginState, record: PluginRecord) -> str:
     if state is PluginState.CONFLICT:
         return "uninstall all but one of them"
     if name == LOCAL:
-        return f"correct {distribution}"
-    return f"correct or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"
+        return f"fix {distribution}"
+    return f"fix or upgrade {distribution}, or switch it off: `dadkit plugins disable {name}`"

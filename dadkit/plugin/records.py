@@ -53,7 +53,7 @@ class PluginState(StrEnum):
 
     @property
     def is_failure(self) -> bool:
-        """True for the states that somebody has to mend; being switched off is a wish, not a failure."""
+        """True for the states that call for a repair; being switched off is a wish, not a failure."""
         return self not in {PluginState.FOUND, PluginState.OK, PluginState.DISABLED}
 
 

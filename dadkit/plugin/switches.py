@@ -69,9 +69,11 @@ def _read() -> list[str]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise PluginError(f"{path} cannot be read: {error}; mend or remove it, it only lists plugins that are off") from error
+        raise PluginError(
+            f"{path} cannot be read: {error}; correct or remove it, it only lists plugins that are off"
+        ) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise PluginError(f"{path}: disabled must be a list of plugin names, got {names!r}; mend or remove the file")
+        raise PluginError(f"{path}: disabled must be a list of plugin names, got {names!r}; correct or remove the file")
     return names
 
 

@@ -78,7 +78,7 @@ def test_plugins_as_json(farm, dadkit):
         "import-error",
         "ModuleNotFoundError: No module named 'a_package_that_nobody_has'",
     )
-    assert bad["remedy"].startswith("mend or upgrade dadkit-bad")
+    assert bad["remedy"].startswith("fix or upgrade dadkit-bad")
 
 
 def test_show_imports_one_plugin_and_prints_its_traceback(farm, dadkit):

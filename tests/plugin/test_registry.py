@@ -160,7 +160,7 @@ def test_a_component_of_a_broken_plugin_names_plugin_distribution_cause_and_reme
         acme.registry().resolve("teacher", "bad/x")
     assert str(caught.value) == (
         "teacher 'bad/x' cannot be had, plugin 'bad' (dadkit-bad 1.2) is import-error: ModuleNotFoundError: "
-        "No module named 'a_package_that_nobody_has'; mend or upgrade dadkit-bad, or switch it off: "
+        "No module named 'a_package_that_nobody_has'; fix or upgrade dadkit-bad, or switch it off: "
         "`dadkit plugins disable bad`. `dadkit plugins show bad` says more"
     )
 

@@ -50,7 +50,7 @@ def test_import_error(plugin_farm, code, reason):
     record = only(plugin_farm)
     assert (record.state, record.reason, record.components) == (PluginState.IMPORT_ERROR, reason, ())
     assert "Traceback (most recent call last)" in record.traceback
-    assert record.remedy == "mend or upgrade dadkit-bad, or switch it off: `dadkit plugins disable bad`"
+    assert record.remedy == "fix or upgrade dadkit-bad, or switch it off: `dadkit plugins disable bad`"
 
 
 @pytest.mark.parametrize("target", ["farm_dadkit_bad:missing", "not an entry point", "no_such_module_anywhere"])

@@ -168,7 +168,8 @@ def backends(subject: Subject) -> None:
                 continue
             if not all(is_close(x, y, tolerance=1e-3) for x, y in zip(found, wanted, strict=True)):
                 fail(
-                    f"backend='{name}' does not agree with the reference", "The reference is the specification: mend the other"
+                    f"backend='{name}' does not agree with the reference",
+                    "The reference is the specification: correct the other",
                 )
 
 

@@ -147,7 +147,7 @@ def fast_path(subject: Subject) -> None:
     for value, slow in zip(found, wanted, strict=True):
         if not is_close(value, slow, tolerance=1e-3):
             what = "value" if value.ndim == 0 else "gradient"
-            fail(f"the {what} of loss(…) is not that of __call__", "One formula, two routes: mend the one that is wrong")
+            fail(f"the {what} of loss(…) is not that of __call__", "One formula, two routes: correct the one that is wrong")
 
 
 class _ByCall:
