@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-GROUND = {"_lazy", "_version", "errors", "spaces", "kinds", "files"}
+GROUND = {"_lazy", "_version", "errors", "spaces", "kinds", "files", "results"}
 """Small rooms without dependencies, which every other may use (except those that must be usable with only torch installed)."""
 
 ROOMS: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ ROOMS: dict[str, set[str]] = {
     "spaces": set(),
     "kinds": set(),
     "files": {"errors"},
+    "results": {"errors"},
     "options": set(),
     "ops": set(),
     "losses": {"ops"},
@@ -57,7 +58,7 @@ EXCEPTIONS = {
 }
 
 THIRD_PARTY: dict[str, set[str]] = {
-    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files")},
+    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files", "results")},
     **{key: {"torch"} for key in ("ops", "losses", "interfaces", "normalizers", "contexts")},
     "options": {"pydantic"},
     "plugin": {"pluggy", "packaging"},

@@ -9,6 +9,9 @@ import typer
 
 from dadkit.cli.arguments import PluginFile
 
+WRITTEN = ("cache", "evaluation.json", "evaluation.csv", "evaluation.jpg", "evaluation.html")
+"""What an evaluation leaves in its folder."""
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -68,6 +71,7 @@ def evaluate(
     from dadkit.evaluation import load_protocol
     from dadkit.loading import load_model, pick_device
     from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
+    from dadkit.results import claim
 
     if not model:
         raise DadkitError("nothing to evaluate; give --model RUN or --model PLUGIN/NAME, several times to compare")
@@ -89,7 +93,8 @@ def evaluate(
         batch_size=batch_size,
         trivial=trivial,
     )
-    output.mkdir(parents=True, exist_ok=True)
+    summary = output / "evaluation.json"
+    claim(output, WRITTEN, known=summary.is_file() and "protocol_in_words" in summary.read_text(encoding="utf-8"))
     if fresh:
         _forget(output / "cache")
     workers = None if processes == 1 else (processes, str(target), plugin)

@@ -10,11 +10,15 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from dadkit.errors import DataError
+from dadkit.results import LIST, read_results
 
-__all__ = ["EXTENSIONS", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
+__all__ = ["EXTENSIONS", "OWN", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """File name extensions taken for images in folders and tar shards, in any case. List files may name anything."""
+
+OWN = "results of dadkit"
+"""What :func:`scan` calls files that dadkit wrote, where it counts what it left out."""
 
 
 def stem(name: str) -> str:
@@ -31,16 +35,17 @@ def normalise_extensions(extensions: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(sorted({"." + e.lower().lstrip(".") for e in extensions}))
 
 
-def scan(folder: Path, extensions: Collection[str]) -> tuple[list[str], Counter[str]]:
+def scan(folder: Path, extensions: Collection[str], *, results: bool = False) -> tuple[list[str], Counter[str]]:
     """All files below ``folder`` with one of ``extensions``.
 
     Symlinked folders are followed. Every folder is read once, however many links lead to it and under its own name where it
     lies in the tree, so a link to a parent is no endless loop and no image is taken twice. Names that begin with a dot are
-    left out: they are thumbnails, version control, and the ``._name.jpg`` files that macOS puts beside images.
+    left out: they are thumbnails, version control, and the ``._name.jpg`` files that macOS puts beside images. Files that
+    dadkit wrote (:mod:`dadkit.results`) are left out too, unless ``results`` is True.
 
     Returns:
         The paths relative to ``folder`` with ``/`` between parts, sorted by code points (the same on every machine), and how
-        often each *other* extension occurred, for messages.
+        often each *other* extension occurred, for messages; dadkit's own files are counted as :data:`OWN`.
 
     Raises:
         DataError: a folder cannot be read.
@@ -48,6 +53,7 @@ def scan(folder: Path, extensions: Collection[str]) -> tuple[list[str], Counter[
     found: list[str] = []
     others: Counter[str] = Counter()
     seen: set[tuple[int, int]] = set()
+    own: set[str] = set()
     # Real folders before linked ones: a folder that also lies in the tree keeps its own name.
     real, linked = deque([""]), deque[str]()
     while real or linked:
@@ -59,11 +65,15 @@ def scan(folder: Path, extensions: Collection[str]) -> tuple[list[str], Counter[
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder / prefix) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
+            if not results and any(entry.name == LIST for entry in entries):
+                own.update(prefix + name for name in read_results(folder / prefix).files)
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 name = prefix + entry.name
-                if entry.is_dir():
+                if name in own:
+                    others[OWN] += 1
+                elif entry.is_dir():
                     (linked if entry.is_symlink() else real).append(name + "/")
                 elif os.path.splitext(name)[1].lower() in extensions:
                     found.append(name)  # a dangling link too: it is reported and counted when it is read

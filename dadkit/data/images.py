@@ -64,13 +64,13 @@ def decode(
         (3, H, W) uint8, RGB. The memory lies in (H, W, 3) order, which resizing is fastest on.
 
     Raises:
-        SampleError: the file is empty, not an image, truncated, a decompression bomb, too small, or cannot be opened. The
-            message gives the reason and does not name the file, which the caller knows better.
+        SampleError: the file is empty, not an image, truncated, a decompression bomb, too small, a depth map that dadkit wrote,
+            or cannot be opened. The message gives the reason and does not name the file, which the caller knows better.
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(stream) as image:
-            _check_size(image.size, min_size, max_pixels)
+            _check_header(image, min_size, max_pixels)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             _load_whole(image)
@@ -87,8 +87,10 @@ def decode(
         raise SampleError(f"cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _check_size(size: tuple[int, int], min_size: int, max_pixels: int) -> None:
-    width, height = size
+def _check_header(image: Image.Image, min_size: int, max_pixels: int) -> None:
+    if "dadkit:space" in image.info:
+        raise SampleError("a depth map that dadkit wrote, not a photograph")
+    width, height = image.size
     if width * height > max_pixels:
         raise SampleError(f"{width} x {height} pixels are more than max_pixels = {max_pixels}")
     if min(width, height) < min_size:

@@ -154,7 +154,7 @@ def _mirrored(
         if not (root / folder).is_dir():
             raise DataError(f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist")
     names, _ = scan(root / images, extensions)
-    found, _ = scan(root / depths, {suffix})
+    found, _ = scan(root / depths, {suffix}, results=True)
     by_stem = {stem(name): name for name in found}
     if (root / images).samefile(root / depths):
         if not depth_suffix:

@@ -16,7 +16,7 @@ from dadkit.data.packed import PackedStrings
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 
-__all__ = ["FileSource", "ShardSource", "Source", "inside", "keys_with_suffix", "open_root"]
+__all__ = ["FileSource", "ShardSource", "Source", "file_stamp", "inside", "keys_with_suffix", "open_root"]
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -36,6 +36,10 @@ class Source(Protocol):
 
     def read(self, index: int) -> Path | bytes:
         """The file, or its bytes. Raises :class:`SampleError` if they cannot be had."""
+        ...
+
+    def stamp(self, index: int) -> str:
+        """A text that changes when the file that holds the image changes: its size and time of change."""
         ...
 
 
@@ -60,6 +64,10 @@ class FileSource:
     def read(self, index: int) -> Path:
         """The path."""
         return self.base / self._names[index]
+
+    def stamp(self, index: int) -> str:
+        """Size and time of change."""
+        return file_stamp(self.base / self._names[index])
 
 
 class ShardSource:
@@ -116,6 +124,20 @@ class ShardSource:
         if len(data) < size:
             raise SampleError(f"the shard ends after {len(data)} of the member's {size} bytes")
         return data
+
+    def stamp(self, index: int) -> str:
+        """The member's place, and the shard's time of change."""
+        shard, offset, size = self._places[index].tolist()
+        return f"{offset}+{size} of {file_stamp(self._shards[shard][1])}"
+
+
+def file_stamp(path: Path) -> str:
+    """Size and time of change of a file, as text."""
+    try:
+        status = path.stat()
+    except OSError:
+        return "unreadable"
+    return f"{status.st_size} bytes, {status.st_mtime_ns}"
 
 
 def _read_headers(path: Path) -> dict[str, tuple[int, int]]:

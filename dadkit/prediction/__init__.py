@@ -1,9 +1,11 @@
 """Depth maps for files: which images, run in batches, written in the formats people open; videos; point clouds."""
 
 from dadkit.prediction.camera import CloudError, Lens
+from dadkit.prediction.inputs import VIDEOS, find_inputs
 from dadkit.prediction.outputs import DEFAULT, FORMATS, read_png16, write_prediction
-from dadkit.prediction.predict import Failure, find_images, predict_files
-from dadkit.prediction.video import VIDEOS, predict_video
+from dadkit.prediction.plan import OverwriteError, check_targets, identity, make_plan
+from dadkit.prediction.predict import Failure, carry_out, predict_files
+from dadkit.prediction.video import predict_video
 
 __all__ = [
     "DEFAULT",
@@ -12,7 +14,12 @@ __all__ = [
     "CloudError",
     "Failure",
     "Lens",
-    "find_images",
+    "OverwriteError",
+    "carry_out",
+    "check_targets",
+    "find_inputs",
+    "identity",
+    "make_plan",
     "predict_files",
     "predict_video",
     "read_png16",

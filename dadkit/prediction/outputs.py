@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from dadkit import pictures
@@ -17,9 +16,10 @@ from dadkit.interfaces import Prediction
 from dadkit.prediction.camera import Lens, metres, unproject
 from dadkit.prediction.cloud import write_glb, write_ply
 from dadkit.prediction.float_files import write_exr, write_npz, write_pfm
+from dadkit.prediction.png import write_png
 from dadkit.spaces import Space
 
-__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "read_png16", "write_one", "write_prediction"]
+__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "MOVING", "read_png16", "write_one", "write_prediction"]
 
 FORMATS = {
     "npy": ".npy",
@@ -35,6 +35,9 @@ FORMATS = {
 """Name of a format -> how its files end."""
 
 DEFAULT = ("npy", "png16", "color", "side")
+MOVING = {"color": ".color.mp4", "side": ".side.mp4"}
+"""Formats that become a video -> how it ends; the others become a folder with a file a frame."""
+
 CLOUDS = ("ply", "glb")
 """Formats that need metres and a focal length."""
 
@@ -86,9 +89,12 @@ def write_prediction(
                 case "png16":
                     _write_png16(temporary, depth, valid, space, model)
                 case "color":
-                    Image.fromarray(pictures.colorize(depth, space=space, valid=valid)).save(temporary)
+                    write_png(
+                        temporary, pictures.colorize(depth, space=space, valid=valid), _mark(space, model, shows="colors")
+                    )
                 case "side":
-                    Image.fromarray(pictures.side_by_side(image, depth, space=space, valid=valid)).save(temporary)
+                    sheet = pictures.side_by_side(image, depth, space=space, valid=valid)
+                    write_png(temporary, sheet, _mark(space, model, shows="image and colors"))
                 case "ply" | "glb":
                     points = _points(depth, valid, Space(space), lens or Lens(), intrinsics)
                     (write_ply if name == "ply" else write_glb)(temporary, points, pictures.to_uint8(image))
@@ -168,8 +174,9 @@ def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, 
     low, high = (float(values[keep].min()), float(values[keep].max())) if keep.any() else (0.0, 0.0)
     span = high - low if high > low else 1.0
     levels = np.where(keep, 1 + np.round((np.where(keep, values, low) - low) / span * 65534), 0).astype(np.uint16)
-    text = PngInfo()
-    entries = {"space": space, "low": repr(low), "high": repr(low + span), "invalid": "0", "model": model}
-    for key, value in entries.items():
-        text.add_text(f"dadkit:{key}", str(value))
-    Image.fromarray(levels).save(path, pnginfo=text)
+    write_png(path, levels, _mark(space, model, low=repr(low), high=repr(low + span), invalid="0"))
+
+
+def _mark(space: Space, model: str, **more: str) -> dict[str, str]:
+    """The text by which a PNG is known as a result of dadkit: it is not taken for a photograph."""
+    return {f"dadkit:{key}": str(value) for key, value in {"space": space, "model": model, **more}.items()}

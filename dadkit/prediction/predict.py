@@ -1,61 +1,36 @@
-"""Predict depth for images on disk, in batches, skipping what cannot be read."""
+"""Predict depth for images on disk, in batches, skipping what cannot be read.
+
+Threads read images ahead of the model and write results behind it; the model runs in the calling thread.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from dadkit.data.folders import EXTENSIONS, scan, stem
 from dadkit.data.images import decode
 from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
-from dadkit.interfaces import DepthModel
+from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud
+from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
+from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 
-__all__ = ["Failure", "find_images", "predict_files"]
+__all__ = ["Failure", "carry_out", "predict_files"]
 
 
 @dataclass(frozen=True)
 class Failure:
     """An image that could not be read, and why."""
 
-    path: Path
+    path: str
     reason: str
-
-
-def find_images(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
-    """Images to predict, each with the relative stem of its outputs.
-
-    Args:
-        paths: image files, and folders that are searched recursively.
-
-    Returns:
-        ``(file, stem)`` pairs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in
-        their suffix keep it in the stem: ``a.jpg`` and ``a.png`` become ``a.jpg.npy`` and ``a.png.npy``.
-
-    Raises:
-        DataError: a path does not exist, or there is no image at all.
-    """
-    found: list[tuple[Path, Path]] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found += [(path / name, Path(stem(name))) for name in scan(path, EXTENSIONS)[0]]
-        elif path.is_file():
-            found.append((path, Path(path.stem)))
-        else:
-            raise DataError(f"{path} does not exist; give image files or folders of images")
-    if not found:
-        raise DataError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(EXTENSIONS)}")
-    counts = Counter(place for _, place in found)
-    unique = [(file, place if counts[place] == 1 else place.with_name(file.name)) for file, place in found]
-    if len({place for _, place in unique}) < len(unique):
-        raise DataError("two images of the same name would write the same outputs; predict their folders separately")
-    return unique
 
 
 def predict_files(
@@ -67,51 +42,125 @@ def predict_files(
     formats: Sequence[str] = DEFAULT,
     batch_size: int = 1,
     lens: Lens | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    resume: bool = True,
 ) -> tuple[list[Path], list[Failure]]:
-    """Predict every image and write the outputs below ``output``.
+    """Predict every image and write the outputs below ``output``; what `dadkit predict` does with images.
 
     Args:
         model: its own resizing policy is applied; answers have the images' sizes.
-        paths: image files and folders.
+        paths: see :func:`dadkit.prediction.find_inputs`; films are left out.
         output: folder of the outputs.
         name: the model's name, stored in the PNG.
         formats: what to write, out of ``FORMATS``.
         batch_size: consecutive images of one size share a forward pass.
         lens: focal length and scale, for point clouds.
-        progress: called with (done, total).
+        resume: images whose results of the same name were made by a model of the same name are left as they are.
 
     Returns:
         The written files and the images that could not be read.
 
     Raises:
+        dadkit.prediction.plan.OverwriteError: a result would replace a file that dadkit did not write.
         dadkit.prediction.camera.CloudError: points are wanted, but the model's maps hold none; before anything is predicted.
     """
-    if set(formats) & set(CLOUDS):
+    inputs = find_inputs(paths)
+    check_targets(inputs, output, formats)
+    plan = make_plan(inputs, output, formats, identity(name, {}, {"lens": lens}), resume=resume)
+    return carry_out(model, plan, name=name, batch_size=batch_size, lens=lens)
+
+
+def carry_out(
+    model: DepthModel,
+    plan: Plan,
+    *,
+    name: str,
+    batch_size: int = 1,
+    lens: Lens | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Path], list[Failure]]:
+    """Predict the images of a plan and write the results. Arguments, answers and errors as in :func:`predict_files`.
+
+    Args:
+        progress: called with the number of images that were finished, read or not, since the last call.
+    """
+    if any(set(work.formats) & set(CLOUDS) for work in plan.images):
         check_cloud(model.spec.space, lens or Lens())
-    jobs = find_images(paths)
     written: list[Path] = []
     failures: list[Failure] = []
-    for batch in _batches(jobs, batch_size, failures):
-        prediction = model.predict([image.float() / 255 for _, image in batch], batch_size=batch_size)
-        for index, (place, image) in enumerate(batch):
-            written += write_one(output / place, image, prediction, index, formats=formats, model=name, lens=lens)
+
+    def write(work: Work[Job], image: Tensor, prediction: Prediction, index: int) -> list[Path]:
+        place = plan.output / work.name
+        return write_one(place, image, prediction, index, formats=work.formats, model=name, lens=lens)
+
+    def settle(work: Work[Job], writing: Future[list[Path]]) -> None:
+        written.extend(writing.result())
+        plan.results.finish(work.name, work.fingerprint, work.files)
         if progress is not None:
-            progress(len(written) // max(1, len(formats)) + len(failures), len(jobs))
+            progress(1)
+
+    threads = max(2, os.cpu_count() or 1)
+    pending: deque[tuple[Work[Job], Future[list[Path]]]] = deque()
+    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
+        try:
+            for batch in _batches(_read(plan.images, readers, threads, failures, progress), batch_size):
+                prediction = model.predict([image for _, image in batch], batch_size=batch_size)
+                for index, (work, image) in enumerate(batch):
+                    while len(pending) >= 2 * threads:
+                        settle(*pending.popleft())
+                    plan.results.claim(work.files)
+                    pending.append((work, writers.submit(write, work, image, prediction, index)))
+                while pending and pending[0][1].done():
+                    settle(*pending.popleft())
+            while pending:
+                settle(*pending.popleft())
+        finally:
+            readers.shutdown(cancel_futures=True)
+            writers.shutdown(cancel_futures=True)
     return written, failures
 
 
-def _batches(jobs: list[tuple[Path, Path]], size: int, failures: list[Failure]) -> Iterator[list[tuple[Path, Tensor]]]:
-    batch: list[tuple[Path, Tensor]] = []
-    for file, place in jobs:
+def _read(
+    work: Iterable[Work[Job]],
+    readers: ThreadPoolExecutor,
+    ahead: int,
+    failures: list[Failure],
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[Work[Job], Tensor]]:
+    """The images in order, ``ahead`` of them being decoded meanwhile; what cannot be read is noted."""
+    todo = iter(work)
+    running: deque[tuple[Work[Job], Future[Tensor]]] = deque()
+
+    def start() -> None:
+        one = next(todo, None)
+        if one is not None:
+            running.append((one, readers.submit(_decode, one)))
+
+    for _ in range(ahead):
+        start()
+    while running:
+        one, reading = running.popleft()
         try:
-            image = decode(file)
+            image = reading.result()
         except SampleError as error:
-            failures.append(Failure(file, str(error)))
+            failures.append(Failure(one.job.location, str(error)))
+            if progress is not None:
+                progress(1)
+            start()
             continue
+        start()
+        yield one, image
+
+
+def _decode(work: Work[Job]) -> Tensor:
+    return decode(work.job.read())
+
+
+def _batches(images: Iterable[tuple[Work[Job], Tensor]], size: int) -> Iterator[list[tuple[Work[Job], Tensor]]]:
+    batch: list[tuple[Work[Job], Tensor]] = []
+    for work, image in images:
         if batch and (len(batch) == size or image.shape != batch[0][1].shape):
             yield batch
             batch = []
-        batch.append((place, image))
+        batch.append((work, image))
     if batch:
         yield batch

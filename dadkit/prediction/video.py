@@ -18,15 +18,9 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud
-from dadkit.prediction.outputs import CLOUDS, write_one
+from dadkit.prediction.outputs import CLOUDS, MOVING, write_one
 
-__all__ = ["VIDEOS", "predict_video"]
-
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-"""File name extensions taken for videos."""
-
-MOVING = {"color": ".color.mp4", "side": ".side.mp4"}
-"""Formats that become a video -> how it ends; the others become a folder with a file a frame."""
+__all__ = ["predict_video"]
 
 _PROBES = 24
 
@@ -34,7 +28,7 @@ _PROBES = 24
 def predict_video(
     model: DepthModel,
     path: Path,
-    output: Path,
+    stem: Path,
     *,
     name: str,
     formats: Sequence[str],
@@ -45,13 +39,13 @@ def predict_video(
     """Predict every frame of a video.
 
     ``color`` and ``side`` become videos with the source's frame rate and size (an odd side loses its last pixel); other formats
-    become ``output/<stem>/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
+    become ``stem/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
     same for all frames: what flickers is the model.
 
     Args:
         model: its own resizing policy is applied to each frame.
         path: the video.
-        output: folder of the results.
+        stem: path of the results, without ending.
         name: the model's name, stored in files that can hold it.
         formats: out of :data:`dadkit.prediction.FORMATS`.
         batch_size: consecutive frames per forward pass.
@@ -71,7 +65,7 @@ def predict_video(
     rate, total = _facts(av, path)
     limits = _limits(av, model, path, total, batch_size)
     still = [kind for kind in formats if kind not in MOVING]
-    written = [output / (path.stem + MOVING[kind]) for kind in formats if kind in MOVING]
+    written = [stem.with_name(stem.name + MOVING[kind]) for kind in formats if kind in MOVING]
     done = 0
     with ExitStack() as stack:
         writers = {
@@ -85,14 +79,13 @@ def predict_video(
                 for kind, writer in writers.items():
                     writer.add(colored if kind == "color" else np.concatenate([pictures.to_uint8(frame), colored], axis=1))
                 if still:
-                    stem = output / path.stem / f"{done:06d}"
-                    write_one(stem, frame, prediction, index, formats=still, model=name, lens=lens)
+                    write_one(stem / f"{done:06d}", frame, prediction, index, formats=still, model=name, lens=lens)
                 done += 1
             if progress is not None:
                 progress(done, total)
     if done == 0:
         raise DataError(f"{path} has no frame that can be decoded")
-    return written + ([output / path.stem] if still else [])
+    return written + ([stem] if still else [])
 
 
 class _Writer:

@@ -21,6 +21,7 @@ from dadkit.evaluation import Evaluation, load_protocol
 from dadkit.files import write_text
 from dadkit.plugin import Component
 from dadkit.report import write_report
+from dadkit.results import claim
 from dadkit.training.assess import DECIDING_METRIC, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
@@ -110,6 +111,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
 
 def _begin(run: RunConfig, folder: RunFolder, *, fresh: bool) -> str:
     """Prepare the folder; answers with the hash of the configuration that was written."""
+    claim(folder.path, WRITTEN, known=folder.metadata.is_file() and "components" in folder.metadata.read_text(encoding="utf-8"))
     if fresh:
         _clear(folder)
     check_begun(run, folder)

@@ -22,7 +22,7 @@ def test_predict_writes_what_was_asked_for(photos, tmp_path, dadkit):
     out = tmp_path / "out"
     answer = dadkit("predict", str(photos), "--model", "topformer/tiny", "-o", str(out), "-f", "npy", "-f", "side")
     assert answer.code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["a.npy", "a.side.png", "b.npy", "b.side.png"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["a.npy", "a.side.png", "b.npy", "b.side.png"]
     assert np.load(out / "a.npy").shape == (40, 56)
     assert "larger is nearer" in answer.err
 
@@ -32,7 +32,7 @@ def test_predict_names_what_it_could_not_read_and_keeps_the_rest(photos, tmp_pat
     out = tmp_path / "out"
     answer = dadkit("predict", str(photos), "--model", "topformer/tiny", "-o", str(out), "-f", "npy")
     assert answer.code == 3
-    assert sorted(path.name for path in out.iterdir()) == ["a.npy", "b.npy"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["a.npy", "b.npy"]
     error = answer.err.replace("\n", "")
     assert "c.jpg" in error
     assert "1 of 3 images could not be read" in error

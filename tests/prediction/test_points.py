@@ -134,7 +134,7 @@ def test_points_are_refused_with_the_reason(tmp_path, space, lens, message):
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
     with pytest.raises(CloudError, match=message):
         predict_files(Brightness(space), [tmp_path / "a.png"], tmp_path / "out", name="m", formats=["ply"], lens=lens)
-    assert not list((tmp_path / "out").glob("*"))
+    assert not list((tmp_path / "out").glob("a*"))
 
 
 @pytest.mark.parametrize("options", [{"focal": 1.0, "fov": 2.0}, {"focal": 0.0}, {"fov": 180.0}, {"align": (0.0, 1.0)}])
@@ -200,7 +200,7 @@ def test_videos_keep_order_size_rate_and_limits(film, tmp_path, batch_size):
     written = predict_video(
         Brightness(),
         film,
-        tmp_path / "out",
+        tmp_path / "out" / "film",
         name="m",
         formats=["side", "npy"],
         batch_size=batch_size,

@@ -1,5 +1,7 @@
 """`dadkit predict`'s work: which files, which formats, what happens to bad ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 
 from dadkit.errors import DadkitError, DataError
 from dadkit.interfaces import DepthModel, ModelSpec
-from dadkit.prediction import find_images, predict_files, read_png16
+from dadkit.prediction import find_inputs, predict_files, read_png16
 from dadkit.prediction.outputs import write_prediction
 from dadkit.spaces import Space
 
@@ -37,7 +39,7 @@ def photos(tmp_path):
 def test_every_format_of_every_image(photos, tmp_path, batch_size):
     out = tmp_path / "out"
     written, failures = predict_files(Brightness(), [photos], out, name="brightness", batch_size=batch_size)
-    assert [f.path.name for f in failures] == ["broken.jpg"]
+    assert [Path(f.path).name for f in failures] == ["broken.jpg"]
     assert sorted(str(p.relative_to(out)) for p in written) == sorted(
         stem + end for stem in ("a", "b", "deep/a") for end in (".npy", ".png", ".color.png", ".side.png")
     )
@@ -81,15 +83,15 @@ def test_a_foreign_png_has_no_range(tmp_path):
 def test_same_stem_with_two_endings_does_not_collide(tmp_path):
     for name in ("a.jpg", "a.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
-    assert [str(stem) for _, stem in find_images([tmp_path])] == ["a.jpg", "a.png"]
+    assert [str(job.stem) for job in find_inputs([tmp_path]).images] == ["a.jpg", "a.png"]
 
 
 def test_missing_path_and_empty_folder_say_so(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        find_images([tmp_path / "nowhere"])
+        find_inputs([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images in"):
-        find_images([tmp_path / "empty"])
+        find_inputs([tmp_path / "empty"])
 
 
 def test_a_failing_writer_leaves_no_file_behind(tmp_path, monkeypatch):

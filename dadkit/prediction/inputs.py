@@ -1,0 +1,169 @@
+"""What is predicted: images and films out of files, folders, lists and tar shards, and what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from dadkit.data.folders import EXTENSIONS, OWN, scan, stem
+from dadkit.data.sources import FileSource, Source, file_stamp, open_root
+from dadkit.errors import DataError
+
+__all__ = ["VIDEOS", "Film", "Inputs", "Job", "find_inputs"]
+
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+"""File name extensions taken for videos."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to predict.
+
+    Attributes:
+        source, index: where its bytes are.
+        stem: relative path of its outputs, without ending.
+    """
+
+    source: Source
+    index: int
+    stem: Path
+
+    @property
+    def location(self) -> str:
+        """Where a person finds it, for messages."""
+        return self.source.location(self.index)
+
+    def read(self) -> Path | bytes:
+        """The file, or its bytes. Raises :class:`dadkit.data.SampleError` if they cannot be had."""
+        return self.source.read(self.index)
+
+    def stamp(self) -> str:
+        """Changes when the image's file changes."""
+        return self.source.stamp(self.index)
+
+
+@dataclass(frozen=True)
+class Film:
+    """One video to predict, and the relative path of its outputs, without ending."""
+
+    path: Path
+    stem: Path
+
+    def stamp(self) -> str:
+        """Changes when the film's file changes."""
+        return file_stamp(self.path)
+
+
+@dataclass
+class Inputs:
+    """What :func:`find_inputs` found.
+
+    Attributes:
+        images, films: what is predicted.
+        left_out: kind -> how many files of searched folders and shards are not; kinds are extensions, and ``OWN`` for results.
+    """
+
+    images: list[Job] = field(default_factory=list)
+    films: list[Film] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def all(self) -> list[Job | Film]:
+        """Images, then films."""
+        return [*self.images, *self.films]
+
+    def summary(self) -> str:
+        """``"left out: 8 .heic, 2 results of dadkit"``; empty if nothing was."""
+        kinds = ", ".join(
+            f"{count} {kind}" for kind, count in sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+        )
+        return f"left out: {kinds}" if kinds else ""
+
+
+def find_inputs(paths: Sequence[str | Path]) -> Inputs:
+    """Images and films to predict, each with the relative stem of its outputs.
+
+    Args:
+        paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``, one
+            path a line, relative to the list's folder), tar shards (``.tar``).
+
+    Returns:
+        Jobs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in their suffix keep it
+        in the stem: ``a.jpg`` and ``a.png`` become ``a.jpg.npy`` and ``a.png.npy``. dadkit's own results are left out.
+
+    Raises:
+        DataError: a path does not exist, two inputs would write the same outputs, or there is no input at all.
+    """
+    found = Inputs()
+    for path in map(Path, paths):
+        if path.is_dir():
+            _search(path, found)
+        elif path.suffix.lower() in VIDEOS and path.is_file():
+            found.films.append(Film(path, Path(path.stem)))
+        elif path.suffix.lower() in (".txt", ".tar") or ("{" in str(path) and not path.exists()):
+            for source in open_root(path, EXTENSIONS):
+                _add(found, source)
+        elif path.is_file():
+            _add(found, FileSource(path.parent, [path.name]))
+        else:
+            raise DataError(f"{path} does not exist; give image files, videos, folders, lists (.txt) or tar shards (.tar)")
+    if not found.images and not found.films:
+        looked = f"looked for {', '.join(EXTENSIONS)}, videos and tar shards"
+        raise DataError("; ".join(filter(None, (f"no images in {', '.join(map(str, paths))}", looked, found.summary()))))
+    _name_apart(found)
+    return found
+
+
+def _search(folder: Path, found: Inputs) -> None:
+    names, others = scan(folder, {*EXTENSIONS, *VIDEOS, ".tar"})
+    kinds: dict[str, list[str]] = {"film": [], "shard": [], "image": []}
+    for name in names:
+        suffix = Path(name).suffix.lower()
+        kinds["film" if suffix in VIDEOS else "shard" if suffix == ".tar" else "image"].append(name)
+    found.left_out += others
+    _add(found, FileSource(folder, kinds["image"]))
+    found.films += [Film(folder / name, Path(stem(name))) for name in kinds["film"]]
+    for name in kinds["shard"]:
+        for source in open_root(folder / name, EXTENSIONS):
+            _add(found, source, Path(name).parent)
+
+
+def _add(found: Inputs, source: Source, below: Path = Path()) -> None:
+    for index in range(len(source)):
+        if _is_result(source, index):
+            found.left_out[OWN] += 1
+        else:
+            found.images.append(Job(source, index, below / stem(source.name(index))))
+
+
+def _is_result(source: Source, index: int) -> bool:
+    """True if the file carries dadkit's mark: a result that was moved away from the list beside it."""
+    if not (isinstance(source, FileSource) and source.name(index).lower().endswith(".png")):
+        return False
+    try:
+        with Image.open(source.read(index)) as picture:
+            return "dadkit:space" in picture.info
+    except Exception:  # whatever is wrong with it is said when it is decoded
+        return False
+
+
+def _name_apart(found: Inputs) -> None:
+    counts = Counter(job.stem for job in found.images)
+    found.images = [
+        job if counts[job.stem] == 1 else Job(job.source, job.index, job.stem.with_name(Path(job.source.name(job.index)).name))
+        for job in found.images
+    ]
+    films = Counter(film.stem for film in found.films)
+    found.films = [
+        film if films[film.stem] == 1 else Film(film.path, film.stem.with_name(film.path.name)) for film in found.films
+    ]
+    for stems in ([job.stem for job in found.images], [film.stem for film in found.films]):
+        if len(set(stems)) < len(stems):
+            twice = Counter(stems).most_common(1)[0][0]
+            raise DataError(
+                f"two inputs of the same name would write the same outputs ({twice}); predict their folders separately"
+            )
