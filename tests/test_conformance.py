@@ -67,6 +67,7 @@ ROWS = [
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "topformer/tiny"),
+    Row("student", "timm/auto", {"encoder": "mobilenetv4_conv_small_050", "decoder": "light", "channels": 8}),
     Row("encoder", "dinov2/tiny"),
     Row("teacher", "midas/tiny"),
     Row("student", "midas/tiny"),
@@ -101,13 +102,14 @@ SAME_CLASS: dict[tuple[str, str], str] = {
 OTHER_CONTRACT: dict[tuple[str, str], str] = {
     ("dataset", "da-2k"): "pairs of points, no depth maps: tests/data/benchmarks",
     ("dataset", "diw"): "pairs of points, no depth maps: tests/data/benchmarks",
+    ("teacher", "onnx/auto"): "needs a file, which the same checks get in plugins/onnx/tests",
 }
 """(kind, name) -> why the checks of its kind do not speak about it, and where its tests are."""
 
 READERS = "dadkit.data.benchmarks."
 """Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
-PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "topformer")
+PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "timm", "topformer")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Image/depth pairs as a local plugin: `dadkit train starter.yaml --plugin augmented.py` trains on stored teacher maps.
 
-Pseudo-labels that were computed once are pairs like any other, but the student must not see the clean pixels that the teacher saw.
-`local/augmented` therefore yields each pair several times, each time with other colours, blur and another crop.
+Pseudo-labels that were computed once are pairs like any other, but the student must not see the clean pixels that the teacher
+saw. `local/augmented` therefore yields each pair several times, each time with other colours, blur and another crop.
 """
 
 from __future__ import annotations

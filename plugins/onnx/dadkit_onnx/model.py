@@ -21,8 +21,8 @@ __all__ = ["OnnxDepth"]
 class OnnxDepth(Teacher):
     """A depth network in an ONNX file. It has no parameter that torch knows of, and runs where onnxruntime does.
 
-    A file that fixes height and width sees every image stretched to them, whatever its shape. A file that fixes the batch gets its
-    images in such batches, the last one filled up.
+    A file that fixes height and width sees every image stretched to them, whatever its shape. A file that fixes the batch
+    gets its images in such batches, the last one filled up.
 
     Args:
         file: the .onnx file, or hf://ORG/NAME/FILE; see :class:`dadkit_onnx.options.Options` for this and the rest.

@@ -20,8 +20,8 @@ class Options(Base):
     file: str | Path
     """The .onnx file, or hf://ORG/NAME/FILE."""
     space: Literal["disparity", "depth", "metric"]
-    """What the numbers of its answers mean: ``disparity`` (larger is nearer) or ``depth`` (larger is farther), both up to scale and
-    shift, or ``metric`` (metres)."""
+    """What the numbers of its answers mean: ``disparity`` (larger is nearer) or ``depth`` (larger is farther), both up to scale
+    and shift, or ``metric`` (metres)."""
     input_max: Annotated[float, Field(gt=0)] = 1.0
     """The number of a white pixel: 1, or 255 for a network that divides by itself."""
     mean: Triple = (0.0, 0.0, 0.0)

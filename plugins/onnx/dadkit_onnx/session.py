@@ -60,7 +60,9 @@ def _as_maps(answer: Tensor, count: int, name: str) -> Tensor:
     if answer.ndim == 3:
         answer = answer[:, None]
     if answer.ndim != 4 or answer.shape[:2] != (count, 1):
-        raise WeightsError(f"output '{name}' has the shape {shape} for {count} images, which is no map an image; see option output")
+        raise WeightsError(
+            f"output '{name}' has the shape {shape} for {count} images, which is no map an image; see option output"
+        )
     return answer
 
 

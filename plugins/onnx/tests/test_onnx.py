@@ -92,10 +92,11 @@ def test_a_file_that_takes_no_images(write):
         OnnxDepth(write(["n", 4, "h", "w"]), space="disparity")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _file_to_check(write):
+    TestConformance.options = {"file": write(OPEN), "space": "disparity", "license": "CC0-1.0"}
+
+
 class TestConformance(TeacherConformance):
     component = OnnxDepth
     conformance_version = 1
-
-    @pytest.fixture(autouse=True, scope="class")
-    def _file(self, request, write):
-        request.cls.options = {"file": write(OPEN), "space": "disparity", "license": "CC0-1.0"}

@@ -17,17 +17,15 @@ def widths(channels: int, strides: Sequence[int]) -> list[int]:
     """Channels of the fusion path at each stride: coarser maps get more, since they cost less.
 
     Args:
-        channels: those at stride 2 and 4.
+        channels: those at stride 2 and 4; at least 8, a multiple of 8.
         strides: powers of two, fine to coarse.
     """
-    return [8 * round(channels * _GROWTH[min(stride.bit_length() - 2, 4)] / 8) for stride in strides]
+    return [8 * max(1, round(channels * _GROWTH[stride.bit_length() - 2] / 8)) for stride in strides]
 
 
 def _depthwise(channels: int, side: int, stride: int = 1) -> nn.Conv2d:
     # Repeated border pixels: with zeros the answers fade towards the frame of the image.
-    return nn.Conv2d(
-        channels, channels, side, stride, side // 2, groups=channels, bias=False, padding_mode="replicate"
-    )
+    return nn.Conv2d(channels, channels, side, stride, side // 2, groups=channels, bias=False, padding_mode="replicate")
 
 
 class Unit(nn.Module):

@@ -32,7 +32,7 @@ class EncoderError(DadkitError):
 
 
 class TimmStudent(Student):
-    """Maps of an encoder at strides 2 (or 4) to 32, fused by depthwise-separable convolutions; answers at half the input's size.
+    """Maps of an encoder at strides 2 (or 4) to 32, fused by depthwise-separable convolutions; answers at half size.
 
     An encoder whose finest map has stride 4 gets two small convolutions of the image beside it, so that edges stay sharp.
     Disparity passes through softplus, which never dies; depth is the exponential of a clamped logarithm.
