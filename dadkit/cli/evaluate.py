@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from dadkit.config.schema import EvaluationConfig
-    from dadkit.evaluation import Evaluation, Protocol
+    from dadkit.evaluation import Evaluation, EvaluationPlan, Protocol
 
 
 def evaluate(
@@ -68,7 +67,7 @@ def evaluate(
     from dadkit.config.overrides import parse_assignments
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.errors import DadkitError
-    from dadkit.evaluation import load_protocol
+    from dadkit.evaluation import EvaluationPlan
     from dadkit.loading import load_model, pick_device
     from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
     from dadkit.results import claim
@@ -79,12 +78,6 @@ def evaluate(
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
         raise DadkitError(f"unknown figure {', '.join(map(repr, unknown))}; choose from {', '.join(FIGURES)}")
-    chosen = load_protocol(protocol, dataset)
-    check_figures(figures, chosen)
-    target = pick_device(device)
-    different = list(dict.fromkeys(model))
-    named = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
-    models = {name: load_model(path, **own).to(target) for name, (path, own) in named.items()}
     given = parse_assignments(options or []) | ({} if root is None else {"root": root})
     config = EvaluationConfig(
         data=DatasetConfig(name=dataset, options=given),
@@ -93,23 +86,30 @@ def evaluate(
         batch_size=batch_size,
         trivial=trivial,
     )
+    plan = EvaluationPlan.resolve(config)
+    chosen = plan.protocol
+    check_figures(figures, chosen)
+    target = pick_device(device)
+    different = list(dict.fromkeys(model))
+    named = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
+    models = {name: load_model(path, **own).to(target) for name, (path, own) in named.items()}
     summary = output / "evaluation.json"
     claim(output, WRITTEN, known=summary.is_file() and "protocol_in_words" in summary.read_text(encoding="utf-8"))
     if fresh:
         _forget(output / "cache")
     workers = None if processes == 1 else (processes, str(target), plugin)
-    evaluations = _measure(config, output, models, named, workers)
+    evaluations = _measure(plan, output, models, named, workers)
     print_table(*_rows(evaluations, chosen))
     note(f"{dataset}: {chosen.summary}")
     if chosen.datasets and chosen.dataset is None:
         known = ", ".join(chosen.datasets)
         note(f"the protocol '{chosen.name}' has values of its own for {known}; for '{dataset}' its general ones were used")
     if report:
-        note(f"report: {write_evaluation_report(output, config, models, figures=figures, qualitative=qualitative)}")
+        note(f"report: {write_evaluation_report(output, plan, models, figures=figures, qualitative=qualitative)}")
 
 
 def _measure(
-    config: EvaluationConfig,
+    plan: EvaluationPlan,
     output: Path,
     models: Mapping[str, Any],
     named: Mapping[str, tuple[str, dict[str, Any]]],
@@ -123,9 +123,9 @@ def _measure(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        show = _progress(progress, config.limit)
-        work = None if workers is None else _workers(config, output, named, workers, show)
-        return evaluate_run(config, output, models, progress=show, cache=output / "cache", workers=work)
+        show = _progress(progress, plan.limit)
+        work = None if workers is None else _workers(plan, output, named, workers, show)
+        return evaluate_run(plan, output, models, progress=show, cache=output / "cache", workers=work)
 
 
 def _progress(progress: Progress, total: int | None) -> Callable[[str, int], None]:
@@ -140,16 +140,14 @@ def _progress(progress: Progress, total: int | None) -> Callable[[str, int], Non
 
 
 def _workers(
-    config: EvaluationConfig,
+    plan: EvaluationPlan,
     output: Path,
     named: Mapping[str, tuple[str, dict[str, Any]]],
     workers: tuple[int, str, Path | None],
     show: Callable[[str, int], None],
 ) -> Callable[[str, str, str], None]:
-    from dadkit.evaluation import load_protocol
     from dadkit.evaluation.workers import Job, run_workers
 
-    protocol = load_protocol(config.protocol, config.data.name)
     processes, device, plugin = workers
 
     def work(name: str, fingerprint: str, key: str) -> None:
@@ -157,15 +155,11 @@ def _workers(
         job = Job(
             model=path,
             model_options=own,
-            dataset=config.data.name,
-            dataset_options={**protocol.options, **config.data.options},
-            protocol=config.protocol,
+            plan=plan,
             cache=output / "cache",
             key=key,
             fingerprint=fingerprint,
             processes=processes,
-            batch_size=config.batch_size,
-            limit=config.limit,
             plugin=plugin,
             device=device,
         )

@@ -2,8 +2,8 @@
 
 from dadkit.evaluation.evaluate import Evaluation, evaluate
 from dadkit.evaluation.intervals import Tally, bootstrap_mean, compare
-from dadkit.evaluation.library import ProtocolError, load_protocol, protocol_names
-from dadkit.evaluation.metrics import METRICS, depth_metrics
+from dadkit.evaluation.metrics import METRICS
+from dadkit.evaluation.plan import EvaluationPlan, ProtocolError, load_protocol, protocol_names
 from dadkit.evaluation.protocol import Protocol
 from dadkit.evaluation.results import write_results
 from dadkit.evaluation.run import evaluate_run
@@ -11,12 +11,12 @@ from dadkit.evaluation.run import evaluate_run
 __all__ = [
     "METRICS",
     "Evaluation",
+    "EvaluationPlan",
     "Protocol",
     "ProtocolError",
     "Tally",
     "bootstrap_mean",
     "compare",
-    "depth_metrics",
     "evaluate",
     "evaluate_run",
     "load_protocol",

@@ -35,7 +35,7 @@ from torch import Tensor
 from dadkit.evaluation.boundary import boundary_f1
 from dadkit.evaluation.ordinal import whdr_of_depth
 
-__all__ = ["DEPTH_METRICS", "HIGHER_IS_BETTER", "METRICS", "Metric", "Pair", "depth_metrics", "find_metric", "measure"]
+__all__ = ["DEPTH_METRICS", "HIGHER_IS_BETTER", "METRICS", "Metric", "Pair", "find_metric", "measure"]
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2", "delta3")
 """What a protocol measures unless it says otherwise."""
@@ -166,30 +166,12 @@ def find_metric(name: str) -> Metric:
     raise KeyError(name)
 
 
-def depth_metrics(prediction: Tensor, truth: Tensor, valid: Tensor, names: Sequence[str] = METRICS) -> dict[str, Tensor]:
-    """The metrics ``names`` of each image, in float64.
-
-    Args:
-        prediction: (B, H, W) metric depth, positive and finite on ``valid`` (the protocol clips it).
-        truth: (B, H, W) metric depth, positive and finite on ``valid``.
-        valid: (B, H, W) bool; values elsewhere are never used.
-        names: see the table at the top of this module.
-
-    Returns:
-        name -> (B,) float64; NaN for an image without valid pixels.
+def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+    """The metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0.
 
     Raises:
         KeyError: an unknown name.
     """
-    rows = []
-    for index in range(prediction.shape[0]):
-        maps = (prediction[index], truth[index], valid[index])
-        rows.append(measure(maps[0][maps[2]].double(), maps[1][maps[2]].double(), names, lambda maps=maps: maps))
-    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64, device=prediction.device) for name in names}
-
-
-def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
-    """The metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0."""
     metrics = [find_metric(name) for name in names]
     if p.numel() == 0:
         return dict.fromkeys(names, math.nan)

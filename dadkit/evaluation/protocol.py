@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from dadkit.evaluation.alignment import Affine, fit_regions, vector_fits
+from dadkit.evaluation.alignment import FITS, Affine, fit_regions
 from dadkit.evaluation.crops import CROPS, FRAMES, keep_inside
 from dadkit.evaluation.metrics import METRICS, find_metric, measure
 from dadkit.evaluation.ordinal import ORDINAL_METRICS
@@ -240,7 +240,7 @@ class Protocol(BaseModel):
             step = -(-max(source.shape) // self.fit_max_side) if self.fit_max_side else 1
             source, truth, keep = (one[::step, ::step] for one in (source, truth, keep))
             x, g = _gathered(keep & (source > 0) if self.fit_positive else keep, source, truth)
-        return vector_fits()[self.alignment](x, g.reciprocal() if self.space is Space.DISPARITY else g)
+        return FITS[self.alignment](x, g.reciprocal() if self.space is Space.DISPARITY else g)
 
     def _fit_regions(self, source: Tensor, truth: Tensor, keep: Tensor) -> Affine:
         target = torch.where(keep, truth.double(), 1.0)

@@ -11,24 +11,21 @@ from typing import Any
 import torch
 
 from dadkit._version import __version__
-from dadkit.config.components import build
-from dadkit.config.schema import EvaluationConfig
 from dadkit.data.sample import Dataset
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
 from dadkit.evaluation.cache import RowCache, cache_key, fingerprint
 from dadkit.evaluation.evaluate import Evaluation, evaluate
-from dadkit.evaluation.library import load_protocol
-from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.plan import EvaluationPlan
 from dadkit.evaluation.results import write_results
 from dadkit.evaluation.strips import write_strips
 from dadkit.interfaces import DepthModel
 from dadkit.spaces import Space, SpaceError
 
-__all__ = ["about_models", "build_dataset", "evaluate_run", "write_strips"]
+__all__ = ["about_models", "evaluate_run"]
 
 
 def evaluate_run(
-    config: EvaluationConfig,
+    plan: EvaluationPlan,
     folder: Path,
     models: Mapping[str, DepthModel],
     *,
@@ -40,7 +37,7 @@ def evaluate_run(
     """Evaluate the models of a run and write ``evaluation.json``, ``evaluation.csv`` and ``evaluation.jpg`` into ``folder``.
 
     Args:
-        config: dataset, protocol, limits.
+        plan: dataset, protocol, limits.
         folder: the run's folder.
         models: row name -> model, in the order of the table (teacher first).
         training_data: a labelled training set for the mean map; without one, or with labels that do not convert to the
@@ -51,13 +48,12 @@ def evaluate_run(
             in other processes, into the cache. Trivial rows are measured here.
 
     Returns:
-        One evaluation per row: the models, then (``config.trivial``) the vertical ramp and the mean map, in the protocol's
+        One evaluation per row: the models, then (``plan.trivial``) the vertical ramp and the mean map, in the protocol's
         space. A protocol in metres has no ramp.
     """
-    protocol = load_protocol(config.protocol, config.data.name)
-    dataset, options = build_dataset(config, protocol)
+    protocol, dataset = plan.protocol, plan.open()
     rows: dict[str, DepthModel] = dict(models)
-    if config.trivial:
+    if plan.trivial:
         if protocol.space is not Space.METRIC:
             rows["vertical ramp"] = VerticalRamp(protocol.space)
         if training_data is not None:
@@ -68,7 +64,7 @@ def evaluate_run(
         known = None
         if cache is not None:
             own = fingerprint(model)
-            known = RowCache(cache, cache_key(own, protocol, config.data.name, options))
+            known = RowCache(cache, cache_key(own, protocol, plan.dataset, plan.options))
             if workers is not None and name in models:
                 workers(name, own, known.key)
         evaluations.append(
@@ -77,23 +73,17 @@ def evaluate_run(
                 dataset,
                 protocol,
                 name=name,
-                batch_size=config.batch_size,
-                limit=config.limit,
+                batch_size=plan.batch_size,
+                limit=plan.limit,
                 progress=None if progress is None else lambda done, name=name: progress(name, done),
                 cache=known,
             )
         )
-    about = {"dataset": {"name": config.data.name, "options": {key: str(value) for key, value in options.items()}}}
+    about = {"dataset": {"name": plan.dataset, "options": {key: str(value) for key, value in plan.options.items()}}}
     write_results(folder, evaluations, protocol, about={**about, **about_models(models)})
     if protocol.task == "depth":
         write_strips(folder / "evaluation.jpg", models, evaluations, dataset, protocol)
     return evaluations
-
-
-def build_dataset(config: EvaluationConfig, protocol: Protocol) -> tuple[Dataset, dict[str, Any]]:
-    """The dataset, with the options that the protocol asks for unless the configuration gives others; and those options."""
-    options = {**protocol.options, **config.data.options}
-    return build("dataset", config.data.name, options), options
 
 
 def about_models(models: Mapping[str, DepthModel]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from queue import Empty
 from typing import Any
 
 from dadkit.errors import DadkitError
+from dadkit.evaluation.plan import EvaluationPlan
 
 __all__ = ["Job", "run_workers"]
 
@@ -21,27 +22,21 @@ class Job:
 
     Attributes:
         model, model_options: as :func:`dadkit.loading.load_model` takes them.
-        dataset, dataset_options: a registered dataset.
-        protocol: its name.
+        plan: what is measured.
         cache, key: where rows are kept.
         fingerprint: of the model as the caller has it; a process whose model is another one refuses.
         processes: how many share the images.
-        batch_size, limit: as in :func:`dadkit.evaluation.evaluate`.
         plugin: a local plugin file that the processes use too.
         device: ``cpu``, ``cuda:0`` or ``cuda`` (the processes are then spread over all GPUs).
     """
 
     model: str
-    dataset: str
-    protocol: str
+    plan: EvaluationPlan
     cache: Path
     key: str
     fingerprint: str
     processes: int
     model_options: Mapping[str, Any] = field(default_factory=dict)
-    dataset_options: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int = 8
-    limit: int | None = None
     plugin: Path | None = None
     device: str = "cpu"
 
@@ -100,10 +95,8 @@ def _failure(value: tuple[int, str]) -> DadkitError:
 def _work(job: Job, part: int, messages: Any) -> None:
     import torch
 
-    from dadkit.config.components import build
     from dadkit.evaluation.cache import RowCache
     from dadkit.evaluation.evaluate import score_rows
-    from dadkit.evaluation.library import load_protocol
     from dadkit.loading import load_model
     from dadkit.plugin import get_registry
     from dadkit.spaces import SpaceError
@@ -117,15 +110,14 @@ def _work(job: Job, part: int, messages: Any) -> None:
             device = f"cuda:{part % torch.cuda.device_count()}"
         model = load_model(job.model, **job.model_options).to(device)
         _check_model(model, job)
-        dataset = build("dataset", job.dataset, job.dataset_options)
-        protocol = load_protocol(job.protocol, job.dataset)
-        count = len(dataset) if job.limit is None else min(job.limit, len(dataset))
+        plan, dataset = job.plan, job.plan.open()
+        count = len(dataset) if plan.limit is None else min(plan.limit, len(dataset))
         score_rows(
             model,
             dataset,
-            protocol,
+            plan.protocol,
             range(part, count, job.processes),
-            batch_size=job.batch_size,
+            batch_size=plan.batch_size,
             progress=lambda done: messages.put((part, "done", done)),
             cache=RowCache(job.cache, job.key, part),
         )

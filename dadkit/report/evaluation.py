@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from dadkit.config.schema import EvaluationConfig
 from dadkit.data.sample import Dataset, Sample
 from dadkit.errors import DadkitError
 from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.library import load_protocol
+from dadkit.evaluation.plan import EvaluationPlan
 from dadkit.evaluation.protocol import Protocol
-from dadkit.evaluation.run import build_dataset
 from dadkit.evaluation.strips import find_samples, strip
 from dadkit.interfaces import DepthModel, convert
 from dadkit.pictures import grid
@@ -55,7 +53,7 @@ def check_figures(names: Sequence[str], protocol: Protocol) -> None:
 
 def write_evaluation_report(
     folder: Path,
-    config: EvaluationConfig,
+    plan: EvaluationPlan,
     models: Mapping[str, DepthModel],
     *,
     figures: Sequence[str] = (),
@@ -65,7 +63,7 @@ def write_evaluation_report(
 
     Args:
         folder: where those files lie.
-        config: what was measured.
+        plan: what was measured.
         models: row name -> model, for the pictures.
         figures: out of :data:`FIGURES`.
         qualitative: a folder of images on which all models are shown.
@@ -74,12 +72,12 @@ def write_evaluation_report(
         The path of the page. It refers to no other file and loads nothing from the network.
     """
     results = read_json(folder / "evaluation.json")
-    protocol = load_protocol(config.protocol, config.data.name)
+    protocol = plan.protocol
     scores = _scores(folder / "evaluation.csv", protocol)
     body = [_protocol(protocol, results), "<h2>Results</h2>", scores_table(results, detailed=True), comparison_table(results)]
     body.append(_failures(results))
     if protocol.task == "depth":
-        dataset, _ = build_dataset(config, protocol)
+        dataset = plan.open()
         shown = {name: model for name, model in models.items() if name in scores}
         body += _strips(dataset, shown, scores, protocol)
         body += _figures(figures, dataset, shown, scores, protocol)
@@ -95,7 +93,7 @@ def write_evaluation_report(
     counts = f"{len(results['models'])} model{'s' if len(results['models']) != 1 else ''}"
     return write_page(
         folder / "evaluation.html",
-        title=f"dadkit evaluation: {config.data.name}, {protocol.name}",
+        title=f"dadkit evaluation: {plan.dataset}, {protocol.name}",
         subtitle=f"{counts}; means are over images, each counting once",
         body=body,
     )

@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 
 from dadkit.config.components import build
-from dadkit.config.schema import EvaluationConfig, RunConfig, StageConfig
+from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
-from dadkit.evaluation import Evaluation, evaluate, evaluate_run, load_protocol
+from dadkit.evaluation import Evaluation, EvaluationPlan, evaluate, evaluate_run
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_result
 from dadkit.spaces import Space, SpaceError, check_conversion
@@ -25,20 +25,24 @@ DECIDING_METRIC = "abs_rel"
 """What chooses the best checkpoint: the smaller, the better."""
 
 
-def validator(config: EvaluationConfig) -> Callable[[DepthModel], float]:
-    """A function that measures a model's mean :data:`DECIDING_METRIC` under the run's protocol."""
-    dataset = build("dataset", config.data.name, config.data.options)
-    protocol = load_protocol(config.protocol, config.data.name)
+def validator(plan: EvaluationPlan) -> Callable[[DepthModel], float]:
+    """A function that measures a model's mean :data:`DECIDING_METRIC` as the run's evaluation will."""
+    dataset = plan.open()
 
     def validate(model: DepthModel) -> float:
-        found = evaluate(model, dataset, protocol, name="student", batch_size=config.batch_size, limit=config.limit)
+        found = evaluate(model, dataset, plan.protocol, name="student", batch_size=plan.batch_size, limit=plan.limit)
         return found.mean[DECIDING_METRIC]
 
     return validate
 
 
 def evaluate_at_end(
-    run: RunConfig, folder: Path, results: Mapping[str, Path], device: torch.device, console: Console
+    run: RunConfig,
+    plan: EvaluationPlan | None,
+    folder: Path,
+    results: Mapping[str, Path],
+    device: torch.device,
+    console: Console,
 ) -> list[Evaluation]:
     """Evaluate the last stage's teachers and student, and stages that neither is, beside each other; [] without ``evaluation``.
 
@@ -46,10 +50,10 @@ def evaluate_at_end(
     and the trivial answers. A teacher that cannot be loaded any more leaves out its row, which a finished run does not need;
     the results that lie there, which may have it, then stay as they are.
     """
-    if run.evaluation is None:
+    if plan is None:
         return []
     lost: dict[str, str] = {}
-    models = {name: model.to(device) for name, model in _models(run, results, lost).items()}
+    models = {name: model.to(device) for name, model in _models(run, plan, results, lost).items()}
     kept = bool(lost) and (folder / "evaluation.json").is_file()
     for name, reason in lost.items():
         text = f"{name} is not evaluated: {reason}{'. The evaluation.json of before stays' if kept else ''}"
@@ -58,7 +62,7 @@ def evaluate_at_end(
     training_data = None if labelled is None else build("dataset", labelled.name, labelled.options)
     with console.status("evaluating") as status, tempfile.TemporaryDirectory() as aside:
         return evaluate_run(
-            run.evaluation,
+            plan,
             Path(aside) if kept else folder,
             models,
             training_data=training_data,
@@ -66,10 +70,9 @@ def evaluate_at_end(
         )
 
 
-def _models(run: RunConfig, results: Mapping[str, Path], lost: dict[str, str]) -> dict[str, DepthModel]:
+def _models(run: RunConfig, plan: EvaluationPlan, results: Mapping[str, Path], lost: dict[str, str]) -> dict[str, DepthModel]:
     """Row name -> model; ``lost`` gets the rows, with the reason, of teachers whose files are gone."""
     last = run.stages[-1]
-    assert run.evaluation is not None
     names = teacher_names(last.teachers)
     label = {name: "teacher" if len(names) == 1 else f"teacher {name}" for name in names}
     models: dict[str, DepthModel] = {}
@@ -79,11 +82,10 @@ def _models(run: RunConfig, results: Mapping[str, Path], lost: dict[str, str]) -
         except DadkitError as error:
             lost[label[name]] = str(error)
     shown = {teacher.stage for teacher in last.teachers} | {last.name}
-    space = load_protocol(run.evaluation.protocol, run.evaluation.data.name).space
     others = {f"stage {stage.name}": load_result(results[stage.name]) for stage in run.stages if stage.name not in shown}
-    models |= {name: model for name, model in others.items() if _converts(model.spec.space, space)}
+    models |= {name: model for name, model in others.items() if _converts(model.spec.space, plan.protocol.space)}
     models["student"] = load_result(results[last.name])
-    if run.evaluation.trivial:
+    if plan.trivial:
         models["untrained student"] = _untrained(run, last, results)
     return models
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from dadkit.config import build, dump
+from dadkit.config import dump
 from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
-from dadkit.evaluation import Evaluation, load_protocol
+from dadkit.evaluation import Evaluation, EvaluationPlan
 from dadkit.files import write_text
 from dadkit.plugin import Component
 from dadkit.report import write_report
@@ -95,14 +95,14 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
     with join() as ranks:
         console = (console or Console()) if ranks.main else Console(quiet=True)
         device = ranks.device(run.device)
-        _check(run, ranks)
+        plan = _check(run, ranks)
         with lock(folder.path) if ranks.main else nullcontext(), _determinism(run.deterministic):
             written = ranks.from_main(lambda: _begin(run, folder, fresh=fresh))
             _check_shared(folder, written, ranks)
             hint = restart_hint() if ranks.several else None
             if hint is not None:
                 console.print(f"warning: {hint}", style="yellow", highlight=False, soft_wrap=True)
-            runner = _Runner(run, folder, device, console, ranks)
+            runner = _Runner(run, plan, folder, device, console, ranks)
             records = runner.stages()
             evaluations: list[Evaluation] = []
             ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
@@ -122,7 +122,7 @@ def _begin(run: RunConfig, folder: RunFolder, *, fresh: bool) -> str:
 def _conclude(runner: _Runner) -> list[Evaluation]:
     """Evaluate and report."""
     run, folder, console = runner.run, runner.folder, runner.console
-    evaluations = evaluate_at_end(run, folder.path, runner.results, runner.device, console)
+    evaluations = evaluate_at_end(run, runner.plan, folder.path, runner.results, runner.device, console)
     if run.report:
         console.print(f"report: {write_report(folder.path)}", highlight=False, soft_wrap=True)
     return evaluations
@@ -131,7 +131,16 @@ def _conclude(runner: _Runner) -> list[Evaluation]:
 class _Runner:
     """Trains the stages that are not finished yet, and keeps ``run.json`` up to date."""
 
-    def __init__(self, run: RunConfig, folder: RunFolder, device: torch.device, console: Console, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        run: RunConfig,
+        plan: EvaluationPlan | None,
+        folder: RunFolder,
+        device: torch.device,
+        console: Console,
+        ranks: Ranks,
+    ) -> None:
+        self.plan = plan
         self.run, self.folder, self.device, self.console, self.ranks = run, folder, device, console, ranks
         self.components: list[Component] = run_components(run)
         self.results: dict[str, Path] = {}
@@ -155,15 +164,15 @@ class _Runner:
         with noted_files() as used:
             stage = build_stage(self.run, config, self.results, self.device, self.ranks)
         digest = self.ranks.from_main(lambda: note_weights(files, config, used, self.results))
-        if self.run.evaluation is not None and (config.validate_every or config is self.run.stages[-1]):
-            protocol = load_protocol(self.run.evaluation.protocol, self.run.evaluation.data.name)
+        if self.plan is not None and (config.validate_every or config is self.run.stages[-1]):
+            protocol = self.plan.protocol
             what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
             check_space(stage.student.spec.space, protocol.space, what)
         for hint in advice(stage.student.spec):
             self._say(f"{config.name}: {hint}", style="yellow")
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
-        validate = validator(self.run.evaluation) if self.run.evaluation and config.validate_every else None
+        validate = validator(self.plan) if self.plan and config.validate_every else None
         outcome = Trainer(stage, self.folder, self.console, validate, self.ranks).train()
         return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
 
@@ -223,8 +232,8 @@ def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path
     )
 
 
-def _check(run: RunConfig, ranks: Ranks) -> None:
-    """What would only be noticed after hours of training otherwise."""
+def _check(run: RunConfig, ranks: Ranks) -> EvaluationPlan | None:
+    """Refuse what would only be noticed after hours of training otherwise; returns what is to be evaluated."""
     for stage in run.stages:
         if stage.batch_size < ranks.count:
             raise StageError(
@@ -238,14 +247,16 @@ def _check(run: RunConfig, ranks: Ranks) -> None:
             )
         if stage.validate_every is not None and run.evaluation is None:
             raise StageError(f"stage '{stage.name}' has validate_every, but the run has no evaluation: say what to measure on")
-    if run.evaluation is not None:
-        protocol = load_protocol(run.evaluation.protocol, run.evaluation.data.name)
-        if any(stage.validate_every for stage in run.stages) and DECIDING_METRIC not in protocol.metrics:
-            raise StageError(
-                f"validate_every chooses the best checkpoint by {DECIDING_METRIC}, which protocol '{protocol.name}' does not "
-                "measure; take another protocol, or leave validate_every out"
-            )
-        build("dataset", run.evaluation.data.name, run.evaluation.data.options)
+    if run.evaluation is None:
+        return None
+    plan = EvaluationPlan.resolve(run.evaluation)
+    if any(stage.validate_every for stage in run.stages) and DECIDING_METRIC not in plan.protocol.metrics:
+        raise StageError(
+            f"validate_every chooses the best checkpoint by {DECIDING_METRIC}, which protocol '{plan.protocol.name}' does not "
+            "measure; take another protocol, or leave validate_every out"
+        )
+    plan.open()
+    return plan
 
 
 def _check_shared(folder: RunFolder, written: str, ranks: Ranks) -> None:

@@ -11,7 +11,7 @@ from dadkit.config.schema import DatasetConfig, EvaluationConfig
 from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DadkitError, DataError
-from dadkit.evaluation import evaluate, evaluate_run, load_protocol
+from dadkit.evaluation import EvaluationPlan, evaluate, evaluate_run, load_protocol
 from dadkit.evaluation.cache import Row, RowCache, cache_key, fingerprint
 from dadkit.evaluation.workers import Job, run_workers
 from dadkit.interfaces import DepthModel, ModelSpec
@@ -143,11 +143,9 @@ def test_ordinal_protocols():
 
 def _job(tmp_path, **fields):
     options = {"split": "test", "count": 5, "size": 64}
-    config = EvaluationConfig(data=DatasetConfig(name="procedural", options=options))
-    base = {"model": "topformer/tiny", "dataset": "procedural", "protocol": "affine-disparity", "dataset_options": options}
-    return config, Job(
-        **{**base, "cache": tmp_path / "cache", "key": "k", "fingerprint": "?", "processes": 2, "batch_size": 2, **fields}
-    )
+    plan = EvaluationPlan(load_protocol("affine-disparity"), "procedural", options, batch_size=2)
+    base = {"model": "topformer/tiny", "plan": plan, "cache": tmp_path / "cache", "key": "k", "fingerprint": "?"}
+    return plan, Job(**{**base, "processes": 2, **fields})
 
 
 @pytest.mark.slow
@@ -163,15 +161,15 @@ def test_several_processes_answer_as_one(tmp_path):
     weights.mkdir()
     card = ModelCard("topformer/tiny", {}, "disparity", ["none"], {}, "r", "s", 1, "h")
     save_file(model.state_dict(), weights / "model.safetensors", metadata=card.to_metadata())
-    config, job = _job(tmp_path, model=str(weights))
+    plan, job = _job(tmp_path, model=str(weights))
     models = {"m": load_model(weights)}
     done = []
 
     def work(name, own, key):
         run_workers(Job(**{**vars(job), "fingerprint": own, "key": key}), progress=done.append)
 
-    (one,) = evaluate_run(config, tmp_path / "one", models)
-    (two,) = evaluate_run(config, tmp_path / "two", models, cache=tmp_path / "cache", workers=work)
+    (one,) = evaluate_run(plan, tmp_path / "one", models)
+    (two,) = evaluate_run(plan, tmp_path / "two", models, cache=tmp_path / "cache", workers=work)
     assert done[-1] == 5
     assert len(list((tmp_path / "cache").glob("*.jsonl"))) == 2
     assert [i.key for i in two.images] == [i.key for i in one.images]
@@ -184,13 +182,14 @@ def test_several_processes_answer_as_one(tmp_path):
         run_workers(_job(tmp_path, processes=1)[1])
 
 
-def test_options_of_the_protocol_reach_the_dataset_and_the_users_win():
-    from dadkit.evaluation.run import build_dataset
-
-    protocol = load_protocol("metric").model_copy(update={"options": {"count": 3, "size": 16}})
-    config = EvaluationConfig(data=DatasetConfig(name="procedural", options={"count": 2}))
-    dataset, options = build_dataset(config, protocol)
-    assert (len(dataset), options) == (2, {"count": 2, "size": 16})
+def test_options_of_the_protocol_reach_the_dataset_and_the_users_win(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("{summary: mine, space: metric, options: {count: 3, size: 16}}")
+    plan = EvaluationPlan.resolve(
+        EvaluationConfig(data=DatasetConfig(name="procedural", options={"count": 2}), protocol=str(path), limit=1)
+    )
+    dataset = plan.open()
+    assert (len(dataset), plan.options, plan.limit) == (2, {"count": 2, "size": 16}, 1)
     assert dataset[0].image.shape == build("dataset", "procedural", {"size": 16})[0].image.shape
 
 

@@ -6,14 +6,13 @@ import json
 import pytest
 import torch
 
-from dadkit.config.schema import EvaluationConfig
 from dadkit.data import ProceduralScenes
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
-from dadkit.evaluation import evaluate, load_protocol, write_results
+from dadkit.evaluation import EvaluationPlan, evaluate, load_protocol, write_results
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
-from dadkit.evaluation.run import evaluate_run, write_strips
-from dadkit.evaluation.strips import MIN_SIDE, strip
+from dadkit.evaluation.run import evaluate_run
+from dadkit.evaluation.strips import MIN_SIDE, strip, write_strips
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.spaces import Space
 
@@ -143,14 +142,8 @@ def test_the_ramp_grows_downwards():
     ],
 )
 def test_trivial_answers_speak_the_protocols_language(tmp_path, protocol, rows):
-    config = EvaluationConfig.model_validate(
-        {
-            "data": {"name": "procedural", "options": {"count": 3, "size": 24, "styles": ["room"]}},
-            "protocol": protocol,
-            "trivial": True,
-        }
-    )
+    plan = EvaluationPlan(load_protocol(protocol), "procedural", {"count": 3, "size": 24, "styles": ["room"]}, trivial=True)
     scenes = ProceduralScenes(count=8, size=24, styles=["room"], seed=1)
-    found = evaluate_run(config, tmp_path, {"student": Metres()}, training_data=scenes)
+    found = evaluate_run(plan, tmp_path, {"student": Metres()}, training_data=scenes)
     assert [evaluation.model for evaluation in found] == ["student", *rows]
     assert found[-1].mean["abs_rel"] < 1.5

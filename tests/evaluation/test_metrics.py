@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadkit.evaluation.boundary import THRESHOLDS, boundary_f1
-from dadkit.evaluation.metrics import DEPTH_METRICS, METRICS, depth_metrics, find_metric
+from dadkit.evaluation.metrics import DEPTH_METRICS, METRICS, find_metric, measure
 from dadkit.evaluation.ordinal import ordinal_metrics, whdr_of_depth
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
@@ -45,6 +45,15 @@ def _by_hand(prediction, truth, valid) -> dict[str, float]:
     for lam in (0.5, 0.85, 0.3):
         result[f"silog_{lam}"] = math.sqrt(sum(r * r for r in logs) / n - lam * mean * mean)
     return result
+
+
+def depth_metrics(prediction, truth, valid, names=METRICS) -> dict[str, torch.Tensor]:
+    """The metrics of each image of a batch of (B, H, W) maps."""
+    rows = [
+        measure(p[v].double(), g[v].double(), names, lambda maps=(p, g, v): maps)
+        for p, g, v in zip(prediction, truth, valid, strict=True)
+    ]
+    return {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in names}
 
 
 @given(seed=st.integers(0, 10_000), spread=st.sampled_from([0.05, 0.5, 2.0]))

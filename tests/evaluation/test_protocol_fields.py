@@ -164,16 +164,23 @@ def test_a_protocol_of_ones_own(tmp_path):
     found = load_protocol(str(path))
     assert (found.name, found.metrics) == ("mine", ("silog_0.7", "mae"))
     for text, message in {
-        "summary: x\nmetrics: [abs_rle]": "unknown metric 'abs_rle'",
-        "summary: x\ncorp: garg": "corp: Extra inputs",
+        "summary: x\nmetrics: [abs_rle]": "mine.yaml:1:1: unknown metric 'abs_rle'",
+        "summary: x\ncorp: garg": "mine.yaml:2:1: corp: unknown key, did you mean 'crop'",
         "summary: x\nmax_depth: .inf": "floor: cap needs a finite max_depth",
+        "summary: x\nsummary: y": "mine.yaml:2:1: summary: ",
         "- a": "is a mapping",
-        "a: [": "not YAML",
-        "summary: x\ndatasets: {nyuv2: {crop: garbage}}": "crop: Input should be",
+        "a: [": "mine.yaml:1:5: the bracket",
+        "summary: x\ndatasets:\n  nyuv2: {crop: garbage}": "mine.yaml:3:17: datasets.nyuv2.crop: must be 'none'",
+        "summary: x\ndatasets: {nyuv2: }": "datasets.nyuv2: must be a mapping",
         "summary: x\ntask: ordinal": "unknown metric 'abs_rel' for the task 'ordinal'",
     }.items():
         path.write_text(text)
         with pytest.raises(ProtocolError, match=message):
             load_protocol(str(path))
+    path.write_bytes(b"summary: \xff")
+    with pytest.raises(ProtocolError, match=r"mine\.yaml cannot be read"):
+        load_protocol(str(path))
+    path.write_text("{summary: x, options: {list: on, when: 2020-01-01, eps: 1e-3}}")  # as in a run's file: YAML 1.2
+    assert load_protocol(str(path)).options == {"list": "on", "when": "2020-01-01", "eps": 1e-3}
     with pytest.raises(ProtocolError, match="does not exist"):
         load_protocol(str(tmp_path / "gone.yaml"))

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from dadkit.evaluation import Protocol, load_protocol, protocol_names
-from dadkit.evaluation.alignment import vector_fits
+from dadkit.evaluation.alignment import FITS
 from dadkit.evaluation.metrics import DEPTH_METRICS
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
 
-ALIGNMENTS = ["none", "scale-shift-regions", *vector_fits()]
+ALIGNMENTS = ["none", "scale-shift-regions", *FITS]
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dadkit.config.schema import DatasetConfig, EvaluationConfig
 from dadkit.data import ProceduralScenes
 from dadkit.errors import DadkitError, DataError
-from dadkit.evaluation import evaluate_run, load_protocol
+from dadkit.evaluation import EvaluationPlan, evaluate_run, load_protocol
 from dadkit.interfaces import DepthModel, ModelSpec, convert
 from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
 from dadkit.report.figures import alignment_figure, centre, crops_figure, normalisation_figure, qualitative_figure
@@ -38,8 +38,8 @@ class Ramp(DepthModel):
 
 
 MODELS = {"ramp <a>": Ramp(0.0), "ramp b": Ramp(0.5, license="CC-BY-NC-4.0")}
-CONFIG = EvaluationConfig(
-    data=DatasetConfig(name="procedural", options={"split": "test", "count": 6, "size": [48, 64]}), trivial=True
+PLAN = EvaluationPlan(
+    load_protocol("affine-disparity"), "procedural", {"split": "test", "count": 6, "size": [48, 64]}, trivial=True
 )
 
 
@@ -52,8 +52,8 @@ def page(tmp_path_factory):
         pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(photos / name)
     (photos / "broken.jpg").write_bytes(b"no image")
-    evaluate_run(CONFIG, folder, MODELS)
-    return write_evaluation_report(folder, CONFIG, MODELS, figures=list(FIGURES), qualitative=photos)
+    evaluate_run(PLAN, folder, MODELS)
+    return write_evaluation_report(folder, PLAN, MODELS, figures=list(FIGURES), qualitative=photos)
 
 
 def test_the_page_is_complete_and_self_contained(page):
@@ -155,8 +155,8 @@ def test_failures_are_on_the_page(tmp_path):
             return depth, features
 
     models = {"sometimes": Sometimes(0.1)}
-    (found,) = evaluate_run(CONFIG.model_copy(update={"trivial": False}), tmp_path, models)
+    (found,) = evaluate_run(replace(PLAN, trivial=False), tmp_path, models)
     assert found.failed
-    text = write_evaluation_report(tmp_path, CONFIG, models).read_text()
+    text = write_evaluation_report(tmp_path, PLAN, models).read_text()
     assert "not finite" in text
     assert found.failed[0] in text

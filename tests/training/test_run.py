@@ -422,6 +422,16 @@ def test_validation_picks_by_abs_rel(small):
     assert json.loads((folder / "run.json").read_text())["stages"][0]["step"] == min(validated, key=validated.get)
 
 
+def test_validation_measures_what_the_evaluation_at_the_end_measures(small, tmp_path):
+    protocol = tmp_path / "mine.yaml"  # its options are not the reader's defaults
+    protocol.write_text("{summary: mine, space: disparity, alignment: scale-shift, options: {split: test, size: [40, 48]}}")
+    evaluation = f"evaluation={{data: {{name: procedural}}, protocol: '{protocol}', limit: 2}}"
+    folder = small("validate_every=2", evaluation, "iterations=2")
+    (validated,) = [line["validation/abs_rel"] for line in read_metrics(folder / "metrics.jsonl") if len(line) == 3]
+    models = {row["model"]: row["mean"] for row in json.loads((folder / "evaluation.json").read_text())["models"]}
+    assert models["student"]["abs_rel"] == pytest.approx(validated, rel=1e-9)
+
+
 def test_bf16_and_features_through_an_adapter(small):
     folder = small("precision=bf16", "losses.feature.weight=1", "iterations=2", "deterministic=true")
     (line,) = read_metrics(folder / "metrics.jsonl")
