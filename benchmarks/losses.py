@@ -27,6 +27,7 @@ from torch import Tensor
 
 from dadkit.ops import fused
 from dadkit.ops.build_info import describe
+from dadkit.ops.reference import NormOptions
 
 SIZE = 560
 CASES: dict[str, tuple[int, ...]] = {"hybrid": (1, 2, 4), "global": (1,), "local": (4,)}
@@ -55,7 +56,7 @@ def contenders(
         corners = torch.tensor([[0.0, 0.0], [209.5, 3.2], [2.7, 208.8], [210.0, 210.0]], device=device)
         boxes = torch.cat([corners, corners + 350], -1).expand(batch, 4, 4).contiguous()
         best = {"loop": lambda: eager_local_global(pred, patches, boxes, (1, 2, 4))}
-        own = lambda: fused.local_global_loss(pred, patches, boxes, min_pixels=1)  # noqa: E731
+        own = lambda: fused.local_global_loss(pred, patches, boxes, None, NormOptions(min_pixels=1))  # noqa: E731
     elif case == "gradient-matching":
         best = {"eager": lambda: eager_gradient_matching(pred, target)}
         own = lambda: fused.gradient_matching_loss(pred, target)  # noqa: E731
@@ -65,7 +66,7 @@ def contenders(
     else:
         segments = CASES[case]
         best = {name: (lambda f=f: f(pred, target, segments)) for name, f in BASELINES.items()}
-        own = lambda: fused.hybrid_norm_loss(pred, target, segments=segments)  # noqa: E731
+        own = lambda: fused.hybrid_norm_loss(pred, target, None, NormOptions(segments))  # noqa: E731
         if compiled:
             whole = torch.compile(BASELINES["nanmedian"], fullgraph=True)
             best["compiled nanmedian"] = lambda: whole(pred, target, segments)

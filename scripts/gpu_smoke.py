@@ -12,6 +12,7 @@ import sys
 import torch
 
 from dadkit.ops import fused, library
+from dadkit.ops.reference import NormOptions
 
 SHAPES = ((1, 1, 1), (2, 13, 29), (1, 97, 101), (3, 64, 64))
 SMALL = ((2, 13, 29), (1, 97, 100))
@@ -42,14 +43,14 @@ def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partit
     patches = torch.randn(shape[0], 2, 23, 31, generator=generator, dtype=dtype).to(device)
     runs = 0
     for segments in ((1, 2, 4), (8,), (1, 2, 4, 8)):
-        options = {"segments": segments, "variant": variant, "partition": partition}
-        stats = fused.target_statistics(target, mask, **options)
+        options = NormOptions(segments, partition, variant)
+        stats = fused.target_statistics(target, mask, options)
         values = [
-            fused.hybrid_norm_loss(pred, target, mask, **options),
-            fused.hybrid_norm_loss(pred, target, mask, target_stats=stats, reduction="none", **options).sum(),
-            fused.local_global_loss(pred, patches, boxes, **options),
-            fused.local_global_loss(pred, patches, boxes, reduction="none", **options).sum(),
-            fused.normalize(pred, mask, reference=target, **options).square().sum(),
+            fused.hybrid_norm_loss(pred, target, mask, options),
+            fused.hybrid_norm_loss(pred, target, mask, options, target_stats=stats, reduction="none").sum(),
+            fused.local_global_loss(pred, patches, boxes, None, options),
+            fused.local_global_loss(pred, patches, boxes, None, options, reduction="none").sum(),
+            fused.normalize(pred, mask, options, reference=target).square().sum(),
             sum(x.sum() for x in fused.median_mad(pred, mask)),
             fused.gradient_matching_loss(pred, target, mask),
             fused.gradient_matching_loss(pred, target, mask, reduction="none", scales=2).sum(),

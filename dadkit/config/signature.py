@@ -15,7 +15,7 @@ from operator import or_
 from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_validator
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
@@ -45,7 +45,7 @@ def signature_model(target: Callable[..., Any], *, fixed: Collection[str] = ()) 
 
     Returns:
         The model. ``**kwargs`` in the signature lets unknown options pass; a parameter with a default whose type YAML cannot
-        hold is left out.
+        hold is left out. Options that ``target.removed_options`` names, with the value that it names, pass and are dropped.
 
     Raises:
         SignatureError: a required parameter is positional-only, or its type cannot be written in YAML.
@@ -75,7 +75,20 @@ def signature_model(target: Callable[..., Any], *, fixed: Collection[str] = ()) 
         # Implicitly optional parameters, `size: int = None`, are common in this field.
         annotation = annotation | None if parameter.default is None and annotation is not Any else annotation
         fields[f"option_{len(fields)}"] = (annotation, _field(target, name, parameter, described.get(name)))
-    return create_model(title, __base__=base, **fields)
+    removed = getattr(target, "removed_options", None)
+    validators: dict[str, Any] = {} if not removed else {"without_removed": model_validator(mode="before")(_without(removed))}
+    return create_model(title, __base__=base, __validators__=validators, **fields)
+
+
+def _without(removed: Mapping[str, object]) -> Callable[[Any], Any]:
+    """Drops options of earlier versions where they have the only value that was legal."""
+
+    def drop(options: Any) -> Any:
+        if not isinstance(options, Mapping):
+            return options
+        return {key: value for key, value in options.items() if key not in removed or value != removed[key]}
+
+    return drop
 
 
 class _Open(SignatureOptions):

@@ -16,7 +16,8 @@ class Normalizer(Protocol):
     A normalizer may also offer ``loss(pred, target, mask, *, reduction, trim, backend) -> Tensor``, the fused path of
     ``(weight * |pred_n - target_n|)`` summed over levels, and ``local_global(pred, target, boxes, mask, *, pred_mask,
     reduction, trim, backend)``, the same between a map and its patches. Without them ``dadkit.normalizers.map_loss`` and
-    ``local_global`` take the mean from ``__call__``'s answer.
+    ``local_global`` take the mean from ``__call__``'s answer. A method may leave out keywords that it does not know; then it is
+    not called where they matter, and a run with ``backend: fused`` is refused.
     """
 
     def __call__(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

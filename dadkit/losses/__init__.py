@@ -5,29 +5,13 @@ float64 stays float64; losses come back in that dtype, gradients in the input's.
 """
 
 from dadkit.losses.anchor import ScaleAnchorLoss, scale_anchor_loss
-from dadkit.losses.checks import check_inputs
-from dadkit.losses.distillation_modules import (
-    ChannelWiseLoss,
-    GeometricLoss,
-    MSELoss,
-    PairwiseLoss,
-    SILogLoss,
-    SpatialLoss,
-)
-from dadkit.losses.distributions import channel_wise_loss, spatial_loss
-from dadkit.losses.feature import feature_alignment_loss
-from dadkit.losses.geometric import geometric_loss
-from dadkit.losses.gradient import gradient_matching_loss
+from dadkit.losses.distributions import ChannelWiseLoss, SpatialLoss, channel_wise_loss, spatial_loss
+from dadkit.losses.feature import FeatureAlignmentLoss, feature_alignment_loss
+from dadkit.losses.geometric import GeometricLoss, geometric_loss
+from dadkit.losses.gradient import GradientMatchingLoss, gradient_matching_loss
+from dadkit.losses.inputs import check_inputs
 from dadkit.losses.local_global import local_global_loss
-from dadkit.losses.modules import (
-    FeatureAlignmentLoss,
-    GradientMatchingLoss,
-    HybridNormLoss,
-    L1Loss,
-    LocalGlobalLoss,
-    LocalNormLoss,
-    SSILoss,
-)
+from dadkit.losses.modules import HybridNormLoss, L1Loss, LocalGlobalLoss, LocalNormLoss, SSILoss
 from dadkit.losses.normalization import (
     hybrid_norm_loss,
     l1_loss,
@@ -37,10 +21,10 @@ from dadkit.losses.normalization import (
     ssi_loss,
     target_statistics,
 )
-from dadkit.losses.pairwise import pairwise_loss
+from dadkit.losses.pairwise import PairwiseLoss, pairwise_loss
 from dadkit.losses.pointnet import PointNet
 from dadkit.losses.scale import ScaleMeter
-from dadkit.losses.values import mse_loss, silog_loss
+from dadkit.losses.values import MSELoss, SILogLoss, mse_loss, silog_loss
 from dadkit.ops.reference import TargetStats
 
 __all__ = [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dadkit.losses.inputs import check_reduction, whole_maps
 from dadkit.losses.scale import ScaleMeter, scale_of
+from dadkit.ops import Backend
 from dadkit.ops.reference import Reduction
 from dadkit.ops.reference.reduction import over_images
 
@@ -24,6 +25,7 @@ def scale_anchor_loss(
     target_scale: float | Tensor,
     student_scale: float | Tensor = 1.0,
     reduction: Reduction = "mean",
+    backend: Backend = "auto",
 ) -> Tensor:
     """How far the student's magnitude is from the one that the teacher's map asks for (not from a paper).
 
@@ -41,6 +43,7 @@ def scale_anchor_loss(
         student_scale: gamma, the student's wanted typical s, above 0: a number or a tensor of shape () or (B,).
         reduction: ``"mean"``: over the batch, a skipped image counting 0; ``"image"``: (B,); ``"pixel"``: images weighted by
             their numbers of valid pixels; ``"none"``: each image's loss at each of its valid pixels, in pred's shape.
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``.
 
     Returns:
         float32 (float64 if an input is float64); the gradient has pred's dtype.
@@ -53,9 +56,14 @@ def scale_anchor_loss(
 
     Raises:
         ValueError: wrong shapes, dtypes or options; a scale given as a number that is not above 0.
+
+    Example:
+        >>> target = torch.tensor([[[0.0, 1.0, 2.0, 3.0]]])  # its deviation is 1
+        >>> round(scale_anchor_loss(4 * target, target, target_scale=1.0).item(), 4)  # log 4
+        1.3863
     """
     check_reduction(reduction)
-    pair = _measure(pred, target, mask)
+    pair = _measure(pred, target, mask, backend)
     wanted = pair.log_target - _log("target_scale", target_scale) + _log("student_scale", student_scale)
     return _reduce(pair, wanted, reduction, pred.shape)
 
@@ -72,23 +80,35 @@ class ScaleAnchorLoss(nn.Module):
         warmup_maps: how many maps of each teacher are measured.
         pretrained_student: False: the student starts from a random head and is held at a median deviation of 1.
             True: it is held at its own, the median over the first ``warmup_maps`` maps of any teacher.
-        reduction: as in :func:`scale_anchor_loss`.
+        reduction, backend: as in :func:`scale_anchor_loss`.
 
     State: the measured deviations and their numbers are buffers, so ``state_dict`` brings all of it back exactly. Every rank of
     a distributed run measures the maps it sees; to anchor all of them to one scale, broadcast the buffers once they are frozen.
 
     Raises:
         ValueError: ``teachers`` or ``warmup_maps`` under 1.
+
+    Example:
+        >>> anchor = ScaleAnchorLoss(teachers=2)
+        >>> anchor(torch.rand(2, 8, 8), torch.rand(2, 8, 8), teacher=1).shape
+        torch.Size([])
     """
 
     def __init__(
-        self, *, teachers: int = 1, warmup_maps: int = 64, pretrained_student: bool = False, reduction: Reduction = "mean"
+        self,
+        *,
+        teachers: int = 1,
+        warmup_maps: int = 64,
+        pretrained_student: bool = False,
+        reduction: Reduction = "mean",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         if teachers < 1 or warmup_maps < 1:
             raise ValueError(f"teachers and warmup_maps must be at least 1, got {teachers} and {warmup_maps}")
         check_reduction(reduction)
         self.reduction: Reduction = reduction
+        self.backend: Backend = backend
         self.pretrained_student = pretrained_student
         self.targets = nn.ModuleList(ScaleMeter(warmup_maps) for _ in range(teachers))
         self.student = ScaleMeter(warmup_maps)
@@ -100,7 +120,7 @@ class ScaleAnchorLoss(nn.Module):
             pred, target, mask: as in :func:`scale_anchor_loss`.
             teacher: which teacher the target comes from.
         """
-        pair = _measure(pred, target, mask)
+        pair = _measure(pred, target, mask, self.backend)
         if self.training:
             self._take(pair, teacher)
         meter = self._meter(teacher)
@@ -111,7 +131,7 @@ class ScaleAnchorLoss(nn.Module):
     @torch.no_grad()
     def observe(self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, teacher: int = 0) -> None:
         """Measure without a loss: for runs that need c_T but no anchor. Arguments as in :meth:`forward`."""
-        self._take(_measure(pred, target, mask), teacher)
+        self._take(_measure(pred, target, mask, self.backend), teacher)
 
     def target_scale(self, teacher: int = 0) -> Tensor:
         """c_T, a tensor of shape (): the median deviation of ``teacher``'s maps; 1 before the first one."""
@@ -142,11 +162,11 @@ class _Pair(NamedTuple):
     valid: Tensor
 
 
-def _measure(pred: Tensor, target: Tensor, mask: Tensor | None) -> _Pair:
+def _measure(pred: Tensor, target: Tensor, mask: Tensor | None, backend: Backend) -> _Pair:
     p, d, m = whole_maps(pred, target, mask)
     d = d.detach()
     valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
-    (s_p, flat_p), (s_d, flat_d) = scale_of(p, m), scale_of(d, m)
+    (s_p, flat_p), (s_d, flat_d) = scale_of(p, m, backend), scale_of(d, m, backend)
     usable = ~(flat_p | flat_d)
     return _Pair(torch.where(usable, s_p, 1).log(), torch.where(usable, s_d, 1).log(), usable, valid)
 

@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import check_reduction, compute_dtype
 from dadkit.ops.reference import Reduction
 from dadkit.ops.reference.reduction import average, over_images, poison_of, reduce
 
-__all__ = ["Divergence", "channel_wise_loss", "spatial_loss"]
+__all__ = ["ChannelWiseLoss", "Divergence", "SpatialLoss", "channel_wise_loss", "spatial_loss"]
 
 Divergence = Literal["kl", "mse"]
 
@@ -55,6 +56,11 @@ def channel_wise_loss(
 
     Raises:
         ValueError: wrong shapes, dtypes or options.
+
+    Example:
+        >>> target = torch.rand(1, 4, 4)
+        >>> abs(channel_wise_loss(target + 3, target).item()) < 1e-5  # blind to a shift
+        True
     """
     p, d, valid = _stacks(pred, target, mask)
     check_tau(tau)
@@ -98,6 +104,11 @@ def spatial_loss(
 
     Raises:
         ValueError: one channel, over which softmax is 1 whatever the value; wrong shapes, dtypes or options.
+
+    Example:
+        >>> features = torch.rand(2, 16, 7, 7)
+        >>> spatial_loss(features, features).item()
+        0.0
     """
     p, d, valid = _stacks(pred, target, mask)
     check_tau(tau)
@@ -154,3 +165,40 @@ def _stacks(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, 
     if tuple(flat.shape) != wanted or mask.dtype != torch.bool:
         raise ValueError(f"mask must be bool of shape {wanted}, True = valid; got {mask.dtype} of shape {tuple(mask.shape)}")
     return p, d, flat
+
+
+class ChannelWiseLoss(Configured):
+    """:func:`dadkit.losses.channel_wise_loss`: each channel as a distribution over pixels.
+
+    Example:
+        >>> ChannelWiseLoss(tau=4.0)(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *, tau: float = 1.0, divergence: Divergence = "kl", reduction: Reduction = "mean") -> None:
+        check_tau(tau)
+        check_reduction(reduction)
+        check_divergence(divergence)
+        super().__init__(tau=tau, divergence=divergence, reduction=reduction)
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target``, (B, C, H, W) or (B, H, W), where ``mask`` is True."""
+        return channel_wise_loss(pred, target, mask, **self.options)
+
+
+class SpatialLoss(Configured):
+    """:func:`dadkit.losses.spatial_loss`: each pixel's channels as a distribution; features only.
+
+    Example:
+        >>> SpatialLoss()(torch.rand(2, 16, 7, 7), torch.rand(2, 16, 7, 7)).shape
+        torch.Size([])
+    """
+
+    def __init__(self, *, tau: float = 1.0, reduction: Reduction = "mean") -> None:
+        check_tau(tau)
+        check_reduction(reduction)
+        super().__init__(tau=tau, reduction=reduction)
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target``, (B, C, H, W) with C > 1, where ``mask`` is True."""
+        return spatial_loss(pred, target, mask, **self.options)

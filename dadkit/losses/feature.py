@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import check_reduction, compute_dtype
 from dadkit.ops.reference import Reduction
 from dadkit.ops.reference.reduction import reduce_sums
 
-__all__ = ["feature_alignment_loss"]
+__all__ = ["FeatureAlignmentLoss", "feature_alignment_loss"]
 
 
 def feature_alignment_loss(
@@ -38,6 +39,13 @@ def feature_alignment_loss(
     Raises:
         ValueError: the shapes differ or are not (B, N, C), a wrong dtype, an option out of range. Resample grids and adapt
             widths first (:class:`FeatureAlignmentLoss` has a linear adapter).
+
+    Example:
+        >>> tokens = torch.eye(4)[None]  # 4 tokens of width 4
+        >>> feature_alignment_loss(tokens, 3 * tokens).item()  # similar enough: left alone
+        0.0
+        >>> feature_alignment_loss(tokens, tokens.flip(1)).item()
+        1.0
     """
     if student_tokens.ndim != 3 or student_tokens.shape != reference_tokens.shape:
         raise ValueError(
@@ -68,3 +76,47 @@ def _directions(tokens: Tensor) -> Tensor:
     squares = tokens.square().sum(-1, keepdim=True)
     nonzero = squares != 0  # true for NaN, which must be seen
     return torch.where(nonzero, tokens, 0) * torch.where(nonzero, squares, 1).rsqrt()
+
+
+class FeatureAlignmentLoss(Configured):
+    """:func:`dadkit.losses.feature_alignment_loss`, with a linear adapter on the student's side where the widths differ.
+
+    Args:
+        student_width: C of the student's tokens; None with ``reference_width`` None = the widths are equal.
+        reference_width: C of the reference's tokens.
+        cos_threshold: tokens above this similarity are left alone.
+        reduction: as in the functional.
+
+    The adapter, ``self.adapter``, is trained with the student and thrown away afterwards; it is None where the widths agree.
+
+    Raises:
+        ValueError: only one width is given, or one is under 1.
+
+    Example:
+        >>> loss = FeatureAlignmentLoss(student_width=32, reference_width=64)
+        >>> loss(torch.rand(2, 49, 32), torch.rand(2, 49, 64)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        *,
+        student_width: int | None = None,
+        reference_width: int | None = None,
+        cos_threshold: float = 0.85,
+        reduction: Reduction = "mean",
+    ) -> None:
+        check_reduction(reduction)
+        check_threshold(cos_threshold)
+        super().__init__(cos_threshold=cos_threshold, reduction=reduction)
+        self.adapter: nn.Linear | None = None
+        if student_width != reference_width:
+            if student_width is None or reference_width is None or min(student_width, reference_width) < 1:
+                raise ValueError(f"give both widths, at least 1 each, or none; got {student_width} and {reference_width}")
+            self.adapter = nn.Linear(student_width, reference_width)
+
+    def forward(self, student_tokens: Tensor, reference_tokens: Tensor) -> Tensor:
+        """The loss of tokens (B, N, student_width) against (B, N, reference_width)."""
+        if self.adapter is not None:
+            student_tokens = self.adapter(student_tokens)
+        return feature_alignment_loss(student_tokens, reference_tokens, **self.options)

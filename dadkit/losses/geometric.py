@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import whole_maps
 from dadkit.losses.pointnet import PointNet
-from dadkit.ops import operator
+from dadkit.ops import Backend, choose, fused, reference
 from dadkit.ops.reference.hybrid import is_flat
 from dadkit.ops.reference.reduction import over_images, sanitize
 
-__all__ = ["Compare", "assumed_intrinsics", "check_inverse", "geometric_loss", "unproject"]
+__all__ = ["Compare", "GeometricLoss", "assumed_intrinsics", "check_inverse", "geometric_loss", "unproject"]
 
 Compare = Literal["clouds", "matrices"]
 
@@ -36,6 +37,7 @@ def geometric_loss(
     assume_inverse: Mapping[str, float] | None = None,
     generator: torch.Generator | None = None,
     reduction: Literal["mean", "image"] = "mean",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Student's and teacher's maps as point clouds (Robust Lightweight, geometric distillation).
 
@@ -64,6 +66,7 @@ def geometric_loss(
         assume_inverse: ``{"scale": a, "shift": b}`` for disparity maps: Z = 1 / (a d + b) in the teacher's units.
         generator: randomness of the pixels, on the maps' device; None is torch's own.
         reduction: ``"mean"``: images' losses averaged over the batch; ``"image"``: (B,).
+        backend: ``"auto"``, ``"fused"`` or ``"reference"``, for the maps' medians and deviations.
 
     Returns:
         float32 (float64 if an input is float64); the gradient has pred's dtype.
@@ -75,6 +78,11 @@ def geometric_loss(
 
     Raises:
         ValueError: a disparity pair without ``assume_inverse``, since affine disparity has no Z; wrong shapes, dtypes, options.
+
+    Example:
+        >>> target = torch.rand(1, 8, 8)
+        >>> round(geometric_loss(2 * target + 1, target, encoder=PointNet()).item(), 6)  # blind to scale and shift
+        0.0
     """
     check_inverse(space, assume_inverse)
     check_sampling(points, fov, near, compare)
@@ -83,7 +91,7 @@ def geometric_loss(
     p, d, m = whole_maps(pred, target, mask)
     p, d, valid, poison = sanitize(p, d, m)
     camera = _cameras(p, intrinsics, frames, fov)
-    own, other, usable = _depths(p, d, valid, space, near, assume_inverse)
+    own, other, usable = _depths(p, d, valid, space, near, assume_inverse, backend)
     pixels = _sample(valid, points, generator)
     with torch.no_grad():
         wanted = encoder(unproject(other, camera, pixels))
@@ -151,14 +159,20 @@ def check_sampling(points: int, fov: float, near: float, compare: str) -> None:
 
 
 def _depths(
-    pred: Tensor, target: Tensor, valid: Tensor, space: str, near: float, inverse: Mapping[str, float] | None
+    pred: Tensor,
+    target: Tensor,
+    valid: Tensor,
+    space: str,
+    near: float,
+    inverse: Mapping[str, float] | None,
+    backend: Backend,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Z of both maps (B, H, W), and which images can be compared (B,)."""
     some = valid.flatten(1).any(1)
     if space == "metric":
         return pred, target, some
-    own, _, _, _ = _normal(pred, valid)
-    other, median, mad, flat = _normal(target, valid)
+    own, _, _, _ = _normal(pred, valid, backend)
+    other, median, mad, flat = _normal(target, valid, backend)
     usable = some & ~flat
     if inverse is None:
         lowest = other.masked_fill(~valid, torch.inf).amin((1, 2), keepdim=True)
@@ -167,14 +181,14 @@ def _depths(
     mad = torch.where(flat[:, None, None], 1, mad)
     least = 1e-3 * (inverse["scale"] * mad)  # so that a disparity at or below the horizon stays a finite depth
     z_own, z_other = (1 / torch.maximum(inverse["scale"] * (x * mad + median) + inverse["shift"], least) for x in (own, other))
-    _, unit = operator("median_mad", "auto", z_other)(z_other, valid)
+    _, unit = choose(backend, fused.median_mad, reference.median_mad, z_other)(z_other, valid)
     unit = torch.where(usable & (unit > 0), unit, 1)[:, None, None]
     return z_own / unit, z_other / unit, usable
 
 
-def _normal(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _normal(x: Tensor, valid: Tensor, backend: Backend) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(x - t) / s with t and s (B, 1, 1), and which maps are flat (B,), where it is 0."""
-    median, mad = operator("median_mad", "auto", x)(x, valid)
+    median, mad = choose(backend, fused.median_mad, reference.median_mad, x)(x, valid)
     flat = is_flat(torch.where(valid, x, 0), mad)
     t, s = median[:, None, None], torch.where(flat, 1, mad)[:, None, None]
     return torch.where(flat[:, None, None], 0, (x - t) / s), t, mad[:, None, None], flat
@@ -185,3 +199,76 @@ def _sample(valid: Tensor, points: int, generator: torch.Generator | None) -> Te
     weight = valid.flatten(1).float()
     weight = torch.where(weight.sum(1, keepdim=True) > 0, weight, 1)
     return torch.multinomial(weight, points, replacement=True, generator=generator)
+
+
+class GeometricLoss(Configured):
+    """:func:`dadkit.losses.geometric_loss` with a frozen PointNet of its own.
+
+    Args:
+        seed: of PointNet's random weights (not from the paper).
+        points: pixels per map (not from the paper).
+        fov: assumed field of view of the image's longer side in degrees, where its camera is not known (not from the paper).
+        near: least teacher's Z, in deviations of the map (not from the paper).
+        compare: ``clouds``: transformed points and features; ``matrices``: the transforms themselves.
+        assume_inverse: for disparity maps, the assumption ``{scale: a, shift: b}`` with Z = 1 / (a d + b).
+        reduction: ``mean`` or ``image``.
+        backend: which implementation computes the maps' medians and deviations.
+
+    Example:
+        >>> GeometricLoss(points=64)(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), space="metric").shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        points: int = 1024,
+        fov: float = 60.0,
+        near: float = 1.0,
+        compare: Compare = "clouds",
+        assume_inverse: dict[str, float] | None = None,
+        reduction: Literal["mean", "image"] = "mean",
+        backend: Backend = "auto",
+    ) -> None:
+        check_sampling(points, fov, near, compare)
+        if assume_inverse is not None:
+            check_inverse("disparity", assume_inverse)
+        super().__init__(
+            points=points,
+            fov=fov,
+            near=near,
+            compare=compare,
+            assume_inverse=assume_inverse,
+            reduction=reduction,
+            backend=backend,
+        )
+        self.encoder = PointNet(seed)
+
+    def check_space(self, space: str) -> None:
+        """ValueError where maps of ``space`` have no depth and none is assumed."""
+        check_inverse(space, self.options["assume_inverse"])
+
+    def forward(
+        self,
+        pred: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        *,
+        intrinsics: Tensor | None = None,
+        frames: Tensor | None = None,
+        space: str = "depth",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The loss of ``pred`` against ``target``, both in ``space``, where ``mask`` is True; cameras as in the functional."""
+        return geometric_loss(
+            pred,
+            target,
+            intrinsics,
+            mask,
+            frames=frames,
+            encoder=self.encoder,
+            space=space,
+            generator=generator,
+            **self.options,
+        )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import check_reduction, whole_maps
-from dadkit.ops import Backend, operator
+from dadkit.ops import Backend, choose, fused, reference
 from dadkit.ops.reference import Reduction
 
-__all__ = ["gradient_matching_loss"]
+__all__ = ["GradientMatchingLoss", "gradient_matching_loss"]
 
 
 def gradient_matching_loss(
@@ -55,11 +56,19 @@ def gradient_matching_loss(
     Raises:
         ValueError: wrong shapes, dtypes or options.
         RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example:
+        >>> target = torch.arange(64.0).view(1, 8, 8)
+        >>> gradient_matching_loss(2 * target + 3, target).item()
+        0.0
+        >>> gradient_matching_loss(target + torch.eye(8), target).item() > 0
+        True
     """
     p, d, m = whole_maps(pred, target, mask)
     check_reduction(reduction)
     check_scales(scales)
-    loss = operator("gradient_matching_loss", backend, p, d)(p, d, m, scales=scales, normalize=normalize, reduction=reduction)
+    function = choose(backend, fused.gradient_matching_loss, reference.gradient_matching_loss, p, d)
+    loss = function(p, d, m, scales=scales, normalize=normalize, reduction=reduction)
     return loss.view(pred.shape) if reduction == "none" else loss
 
 
@@ -67,3 +76,23 @@ def check_scales(scales: int) -> None:
     """ValueError unless there is a scale."""
     if scales < 1:
         raise ValueError(f"scales must be at least 1, got {scales}")
+
+
+class GradientMatchingLoss(Configured):
+    """:func:`dadkit.losses.gradient_matching_loss` with its options fixed.
+
+    Example:
+        >>> GradientMatchingLoss(scales=2)(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self, *, scales: int = 4, normalize: bool = True, reduction: Reduction = "mean", backend: Backend = "auto"
+    ) -> None:
+        check_scales(scales)
+        check_reduction(reduction)
+        super().__init__(scales=scales, normalize=normalize, reduction=reduction, backend=backend)
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        return gradient_matching_loss(pred, target, mask, **self.options)

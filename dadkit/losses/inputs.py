@@ -1,23 +1,30 @@
-"""What the losses accept: shapes, dtypes and options, checked before any work. Values are never looked at here."""
+"""What the losses accept: shapes, dtypes and options, checked before any work.
+
+Values are looked at by :func:`check_inputs` alone, and, on the CPU, those of boxes.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant, median_mad
+from dadkit.ops.reference.hybrid import is_flat
 from dadkit.ops.reference.options import LEVELS, segment_count
 
 __all__ = [
+    "check_inputs",
     "check_options",
     "check_reduction",
     "check_stats",
     "check_trim",
     "compute_dtype",
     "patch_pair",
+    "refuse_fine_boxes",
     "single_map",
     "whole_maps",
 ]
@@ -71,7 +78,7 @@ def patch_pair(
     return _flat3(pred).to(dtype), target.to(dtype), boxes.detach(), mask, flat_mask
 
 
-def check_options(options: NormOptions, shape: Sequence[int], detach_scale: bool = False) -> None:
+def check_options(options: NormOptions, shape: Sequence[int] = (1, 1)) -> None:
     """ValueError unless the options are legal for maps of this shape."""
     segments = options.segments
     if not segments or len(set(segments)) != len(segments) or not set(segments) <= set(LEVELS):
@@ -85,11 +92,6 @@ def check_options(options: NormOptions, shape: Sequence[int], detach_scale: bool
     low, high = options.range_clip
     if not 0 <= low < high <= 1:
         raise ValueError(f"range_clip must be two quantiles 0 <= low < high <= 1, got {options.range_clip!r}")
-    if detach_scale:
-        raise ValueError(
-            "detach_scale=True is refused: with a constant denominator nothing holds the student's scale from below and it "
-            "collapses (a deviation of 0.24 fell to 0.012 within 200 noisy steps). detach_median=True is harmless to it."
-        )
     if options.variant == "hdn":
         _check_hdn(options, shape)
 
@@ -105,19 +107,28 @@ def check_trim(trim: float) -> None:
         raise ValueError(f"trim must be a share 0 <= trim < 1 of each image's pixels, got {trim}")
 
 
-def check_stats(stats: TargetStats | None, maps: int, options: NormOptions) -> None:
-    """ValueError unless cached statistics have the shapes that belong to these maps and options."""
+def check_stats(stats: TargetStats | None, maps: int, options: NormOptions, like: Tensor) -> None:
+    """ValueError unless cached statistics have the shapes, dtypes and device that belong to these maps and options.
+
+    Args:
+        stats: what the caller brought; None is legal.
+        maps: number of maps.
+        options: how they are normalised.
+        like: a map, in the dtype of the computation.
+    """
     if stats is None:
         return
     segments = sum(segment_count(level, options.partition) for level in options.segments)
     borders = 0 if options.partition == "grid" else max(options.segments) + 1
-    want = {"edges": (maps, borders), "count": (maps, segments), "median": (maps, segments), "mad": (maps, segments)}
-    got = {name: tuple(getattr(stats, name).shape) for name in want}
-    if got != want:
-        raise ValueError(
-            f"target_stats do not belong to {maps} maps with segments={options.segments}, partition={options.partition!r}: "
-            f"expected shapes {want}, got {got}. Compute them with target_statistics() and the same options."
-        )
+    shapes = ((maps, borders), *[(maps, segments)] * 3, (maps,), (maps,))
+    dtypes = (like.dtype, torch.int64, *[like.dtype] * 3, torch.bool)
+    for name, x, shape, dtype in zip(TargetStats._fields, stats, shapes, dtypes, strict=True):
+        if tuple(x.shape) != shape or x.dtype != dtype or x.device != like.device:
+            raise ValueError(
+                f"target_stats do not belong to {maps} maps with segments={options.segments}, partition={options.partition!r}: "
+                f"{name} must be {dtype} of shape {shape} on {like.device}, got {x.dtype} of shape {tuple(x.shape)} on "
+                f"{x.device}. Compute them with target_statistics() and the same options."
+            )
 
 
 def _check_hdn(options: NormOptions, shape: Sequence[int]) -> None:
@@ -160,3 +171,99 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 def _flat3(x: Tensor) -> Tensor:
     return x[:, 0] if x.ndim == 4 else x
+
+
+def check_inputs(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    boxes: Tensor | None = None,
+    pred_mask: Tensor | None = None,
+) -> None:
+    """Check the *values* that a loss is about to see, eagerly.
+
+    The losses themselves never read a value back to the host, since on a GPU that would stop the queue; so a NaN inside a mask
+    becomes a NaN loss. This check waits for the device and says what is wrong. Use it while debugging, or once per run.
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W).
+        target: same shape; with ``boxes``, the patches (B, N, h, w).
+        mask: bool of target's shape, True = valid; None = all valid.
+        boxes: (B, N, 4) x0, y0, x1, y1 in pixels of ``pred``, as :func:`local_global_loss` takes them.
+        pred_mask: bool of pred's shape, with ``boxes`` only.
+
+    Raises:
+        ValueError: wrong shapes or dtypes; a non-finite value inside its mask; boxes that are not finite or that minify more
+            than twice.
+
+    Warns:
+        UserWarning: images that add nothing to a loss: no valid pixel, a constant target, a constant prediction.
+
+    Example:
+        >>> check_inputs(torch.rand(1, 4, 4), torch.rand(1, 4, 4))
+        >>> check_inputs(torch.rand(1, 4, 4), torch.full((1, 4, 4), torch.nan))
+        Traceback (most recent call last):
+            ...
+        ValueError: target has 16 non-finite values inside its mask, in images [0]: build masks with isfinite()
+    """
+    if boxes is None:
+        if pred_mask is not None:
+            raise ValueError("pred_mask belongs to local-global losses: pass boxes too, or put it into mask")
+        pred, target, mask = whole_maps(pred, target, mask)
+        pred_mask = mask
+    else:
+        pred, target, boxes, mask, pred_mask = patch_pair(pred, target, boxes, mask, pred_mask)
+        if not boxes.isfinite().all():
+            raise ValueError(f"boxes hold {int((~boxes.isfinite()).sum())} non-finite coordinates")
+        _refuse_fine_boxes(boxes, target)
+        target, mask = target.flatten(0, 1), None if mask is None else mask.flatten(0, 1)
+    for name, x, valid in (("pred", pred, pred_mask), ("target", target, mask)):
+        _check_values(name, x.detach(), torch.ones_like(x, dtype=torch.bool) if valid is None else valid)
+
+
+def refuse_fine_boxes(boxes: Tensor, target: Tensor) -> None:
+    """Where looking at values is free (on the CPU, not while compiling): ValueError for boxes that minify more than twice."""
+    if boxes.device.type == "cpu" and not torch.compiler.is_compiling():
+        _refuse_fine_boxes(boxes, target)
+
+
+def _refuse_fine_boxes(boxes: Tensor, target: Tensor) -> None:
+    size = (target.shape[-2], target.shape[-1])
+    bad = _too_fine(boxes, size).nonzero()
+    if len(bad):
+        image, patch = bad[0].tolist()
+        x0, y0, x1, y1 = boxes[image, patch].tolist()
+        raise ValueError(
+            f"box {patch} of image {image} covers {x1 - x0:g} x {y1 - y0:g} pixels of pred, but its target has {size[1]} x "
+            f"{size[0]}: more than 2x minification leaves pixels of pred without gradient. Resample the teacher's patch to at "
+            "least half the box instead."
+        )
+
+
+def _too_fine(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, N) bool: one step of the patch's grid of ``size`` (h, w) jumps over more than 2 pixels of the map.
+
+    Bilinear sampling reads 2 x 2 pixels; from there on pixels of the student get no gradient at all.
+    """
+    extent = boxes[..., 2:] - boxes[..., :2]
+    return (extent > 2 * extent.new_tensor([size[1], size[0]])).any(-1)
+
+
+def _check_values(name: str, x: Tensor, valid: Tensor) -> None:
+    bad = (valid & ~x.isfinite()).flatten(1).sum(1)
+    if bad.any():
+        images = bad.nonzero().flatten().tolist()
+        raise ValueError(
+            f"{name} has {int(bad.sum())} non-finite values inside its mask, in images {images}: build masks with isfinite()"
+        )
+    empty = ~valid.flatten(1).any(1)
+    if empty.any():
+        warnings.warn(f"{name}: images {empty.nonzero().flatten().tolist()} have no valid pixel and add nothing", stacklevel=3)
+    _, mad = median_mad(x, valid)
+    constant = is_flat(torch.where(valid, x, 0), mad) & ~empty
+    if constant.any():
+        warnings.warn(
+            f"{name}: images {constant.nonzero().flatten().tolist()} are constant, so normalised losses give them no gradient",
+            stacklevel=3,
+        )

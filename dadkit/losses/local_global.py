@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dadkit.losses.checks import refuse_fine_boxes
-from dadkit.losses.inputs import check_options, check_stats, check_trim, patch_pair
+from dadkit.losses.inputs import check_options, check_stats, check_trim, patch_pair, refuse_fine_boxes
 from dadkit.losses.normalization import reduction_of
-from dadkit.ops import Backend, operator
+from dadkit.ops import Backend, choose, fused, reference
 from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
 
-__all__ = ["local_global_loss"]
+__all__ = ["local_global_loss", "patches_loss"]
 
 
 def local_global_loss(
@@ -27,7 +26,6 @@ def local_global_loss(
     mad_floor: float = 0.01,
     range_clip: tuple[float, float] = (0.0, 1.0),
     detach_median: bool = False,
-    detach_scale: bool = False,
     trim: float = 0.0,
     reduction: Reduction | None = None,
     target_stats: TargetStats | None = None,
@@ -50,7 +48,7 @@ def local_global_loss(
             overlaps welcome, at most 2 w wide and 2 h high. A box without area is left out of the mean.
         mask: bool (B, N, h, w), True = valid; None = all valid.
         pred_mask: bool of pred's shape; a sample counts only if all pixels that it reads are valid. None = all valid.
-        segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median, detach_scale, trim, backend: as in
+        segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median, trim, backend: as in
             :func:`hybrid_norm_loss`, for each patch.
         reduction: ``"mean"``: mean over a patch's pixels, over an image's patches, over the batch; patches and images without
             valid pixels count 0. ``"pixel"``: mean over all pixels; ``"image"``: (B,); ``"none"``: (B, N, h, w). None:
@@ -72,21 +70,48 @@ def local_global_loss(
             student without gradient. On a GPU and under ``torch.compile`` the boxes' values are not looked at;
             :func:`check_inputs` does.
         RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example:
+        >>> student = torch.arange(256.0).view(1, 1, 16, 16)
+        >>> boxes = torch.tensor([[[0.0, 0.0, 8.0, 8.0], [4.0, 4.0, 12.0, 12.0]]])  # two patches that overlap
+        >>> teacher = torch.stack([student[0, 0, :8, :8], student[0, 0, 4:12, 4:12]])[None]
+        >>> local_global_loss(student, 5 * teacher + 1, boxes).item()
+        0.0
     """
     options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
+    return patches_loss(
+        pred,
+        target,
+        boxes,
+        mask,
+        options,
+        pred_mask=pred_mask,
+        trim=trim,
+        reduction=reduction,
+        target_stats=target_stats,
+        backend=backend,
+    )
+
+
+def patches_loss(
+    pred: Tensor,
+    target: Tensor,
+    boxes: Tensor,
+    mask: Tensor | None,
+    options: NormOptions,
+    *,
+    pred_mask: Tensor | None = None,
+    trim: float = 0.0,
+    reduction: Reduction | None = None,
+    target_stats: TargetStats | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """:func:`local_global_loss` with its options packed."""
     p, d, b, m, pm = patch_pair(pred, target, boxes, mask, pred_mask)
-    check_options(options, d.shape, detach_scale)
-    check_stats(target_stats, d.shape[0] * d.shape[1], options)
+    check_options(options, d.shape)
+    check_stats(target_stats, d.shape[0] * d.shape[1], options, p)
     check_trim(trim)
     refuse_fine_boxes(b, d)
-    return operator("local_global_loss", backend, p, d)(
-        p,
-        d,
-        b,
-        m,
-        pred_mask=pm,
-        **options._asdict(),
-        trim=trim,
-        reduction=reduction_of(reduction, variant),
-        target_stats=target_stats,
-    )
+    reduction = reduction_of(reduction, options.variant)
+    function = choose(backend, fused.local_global_loss, reference.local_global_loss, p, d)
+    return function(p, d, b, m, options, pred_mask=pm, trim=trim, reduction=reduction, target_stats=target_stats)

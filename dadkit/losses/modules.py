@@ -1,31 +1,32 @@
-"""Thin modules around the functionals: options at construction, tensors at the call."""
+"""The normalised losses as modules: options at construction, tensors at the call."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import ClassVar
+
+import torch
+from torch import Tensor
 
 from dadkit.losses.base import Configured
-from dadkit.losses.feature import check_threshold, feature_alignment_loss
-from dadkit.losses.gradient import check_scales, gradient_matching_loss
-from dadkit.losses.inputs import check_options, check_reduction, check_trim
-from dadkit.losses.local_global import local_global_loss
-from dadkit.losses.normalization import hybrid_norm_loss, l1_loss
+from dadkit.losses.inputs import check_options, check_reduction, check_trim, whole_maps
+from dadkit.losses.local_global import patches_loss
+from dadkit.losses.normalization import l1_loss, maps_loss, normalized_map
 from dadkit.ops import Backend
-from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant, segment_weights
 
-__all__ = [
-    "FeatureAlignmentLoss",
-    "GradientMatchingLoss",
-    "HybridNormLoss",
-    "L1Loss",
-    "LocalGlobalLoss",
-    "LocalNormLoss",
-    "SSILoss",
-]
+__all__ = ["HybridNormLoss", "L1Loss", "LocalGlobalLoss", "LocalNormLoss", "SSILoss"]
 
 
 class HybridNormLoss(Configured):
-    """:func:`dadkit.losses.hybrid_norm_loss` with its options fixed; the options are documented there."""
+    """:func:`dadkit.losses.hybrid_norm_loss` with its options fixed; the options are documented there.
+
+    Example:
+        >>> HybridNormLoss(segments=(1, 2))(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)).shape
+        torch.Size([])
+    """
+
+    removed_options: ClassVar[dict[str, object]] = {"detach_scale": False}
+    """Options of earlier versions and their only legal value: a configuration may still name them."""
 
     def __init__(
         self,
@@ -37,51 +38,79 @@ class HybridNormLoss(Configured):
         mad_floor: float = 0.01,
         range_clip: tuple[float, float] = (0.0, 1.0),
         detach_median: bool = False,
-        detach_scale: bool = False,
         trim: float = 0.0,
         reduction: Reduction | None = None,
         backend: Backend = "auto",
     ) -> None:
         norm = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
-        check_options(norm, (1, 1), detach_scale)
+        check_options(norm)
         check_trim(trim)
         if reduction is not None:
             check_reduction(reduction)
-        super().__init__(**norm._asdict(), trim=trim, reduction=reduction, backend=backend)
+        super().__init__(trim=trim, reduction=reduction, backend=backend)
+        self.norm = norm
 
     def forward(
         self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, target_stats: TargetStats | None = None
     ) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
-        return hybrid_norm_loss(pred, target, mask, target_stats=target_stats, **self.options)
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
+        return maps_loss(pred, target, mask, self.norm, target_stats=target_stats, **self.options)
+
+    def normalized(
+        self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, backend: Backend | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what the loss compares: both maps normalised, and the weight of each level at each pixel.
+
+        A pixel's loss is ``(weight * |pred_n - target_n|).sum(1)``.
+
+        Args:
+            pred, target, mask: as in :func:`dadkit.losses.hybrid_norm_loss`.
+            backend: which implementation normalises; None: the module's own. The weights come from the reference.
+
+        Returns:
+            ``(pred_n, target_n, weight)``, (B, L, H, W) each; weights sum over the L levels to 1 where a pixel takes part,
+            and to 0 elsewhere. Only ``pred_n`` carries a gradient.
+        """
+        backend = self.options["backend"] if backend is None else backend
+        pred_n = normalized_map(pred, mask, self.norm, cut_by=target, backend=backend)
+        target_n = normalized_map(target.detach(), mask, self.norm, backend=backend)
+        _, d, m = whole_maps(pred, target, mask)
+        return pred_n, target_n.to(pred_n.dtype), segment_weights(d, m, self.norm)
+
+    def extra_repr(self) -> str:
+        """Returns all options, for ``repr``."""
+        return ", ".join(f"{name}={value!r}" for name, value in {**self.norm._asdict(), **self.options}.items())
 
 
 class SSILoss(HybridNormLoss):
-    """:func:`dadkit.losses.ssi_loss`: the whole map is the only segment."""
+    """:func:`dadkit.losses.ssi_loss`: the whole map is the only segment.
+
+    Example:
+        >>> SSILoss(trim=0.1)(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)).shape
+        torch.Size([])
+    """
 
     def __init__(
         self,
         *,
         variant: Variant = "dadkit",
         detach_median: bool = False,
-        detach_scale: bool = False,
         trim: float = 0.0,
         reduction: Reduction | None = None,
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
-            segments=(1,),
-            variant=variant,
-            detach_median=detach_median,
-            detach_scale=detach_scale,
-            trim=trim,
-            reduction=reduction,
-            backend=backend,
+            segments=(1,), variant=variant, detach_median=detach_median, trim=trim, reduction=reduction, backend=backend
         )
 
 
 class LocalNormLoss(HybridNormLoss):
-    """:func:`dadkit.losses.local_norm_loss`: the four parts of the target's range only."""
+    """:func:`dadkit.losses.local_norm_loss`: the four parts of the target's range only.
+
+    Example:
+        >>> LocalNormLoss(reduction="image")(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2])
+    """
 
     def __init__(
         self,
@@ -92,7 +121,6 @@ class LocalNormLoss(HybridNormLoss):
         mad_floor: float = 0.01,
         range_clip: tuple[float, float] = (0.0, 1.0),
         detach_median: bool = False,
-        detach_scale: bool = False,
         trim: float = 0.0,
         reduction: Reduction | None = None,
         backend: Backend = "auto",
@@ -105,7 +133,6 @@ class LocalNormLoss(HybridNormLoss):
             mad_floor=mad_floor,
             range_clip=range_clip,
             detach_median=detach_median,
-            detach_scale=detach_scale,
             trim=trim,
             reduction=reduction,
             backend=backend,
@@ -113,7 +140,13 @@ class LocalNormLoss(HybridNormLoss):
 
 
 class LocalGlobalLoss(HybridNormLoss):
-    """:func:`dadkit.losses.local_global_loss`: the teacher's patches against the student's one map. Options as for hybrid."""
+    """:func:`dadkit.losses.local_global_loss`: the teacher's patches against the student's one map. Options as for hybrid.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]])
+        >>> LocalGlobalLoss()(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 8, 8), boxes).shape
+        torch.Size([])
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -125,12 +158,19 @@ class LocalGlobalLoss(HybridNormLoss):
         pred_mask: Tensor | None = None,
         target_stats: TargetStats | None = None,
     ) -> Tensor:
-        """The loss of ``pred`` (B, 1, H, W) at ``boxes`` (B, N, 4) against the patches ``target`` (B, N, h, w)."""
-        return local_global_loss(pred, target, boxes, mask, pred_mask=pred_mask, target_stats=target_stats, **self.options)
+        """Returns the loss of ``pred`` (B, 1, H, W) at ``boxes`` (B, N, 4) against the patches ``target`` (B, N, h, w)."""
+        return patches_loss(
+            pred, target, boxes, mask, self.norm, pred_mask=pred_mask, target_stats=target_stats, **self.options
+        )
 
 
 class L1Loss(Configured):
-    """:func:`dadkit.losses.l1_loss`: no normalisation."""
+    """:func:`dadkit.losses.l1_loss`: no normalisation.
+
+    Example:
+        >>> L1Loss()(torch.zeros(1, 4, 4), torch.ones(1, 4, 4)).item()
+        1.0
+    """
 
     def __init__(self, *, trim: float = 0.0, reduction: Reduction = "mean", backend: Backend = "auto") -> None:
         check_trim(trim)
@@ -138,59 +178,14 @@ class L1Loss(Configured):
         super().__init__(trim=trim, reduction=reduction, backend=backend)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
         return l1_loss(pred, target, mask, **self.options)
 
-
-class GradientMatchingLoss(Configured):
-    """:func:`dadkit.losses.gradient_matching_loss` with its options fixed."""
-
-    def __init__(
-        self, *, scales: int = 4, normalize: bool = True, reduction: Reduction = "mean", backend: Backend = "auto"
-    ) -> None:
-        check_scales(scales)
-        check_reduction(reduction)
-        super().__init__(scales=scales, normalize=normalize, reduction=reduction, backend=backend)
-
-    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
-        return gradient_matching_loss(pred, target, mask, **self.options)
-
-
-class FeatureAlignmentLoss(Configured):
-    """:func:`dadkit.losses.feature_alignment_loss`, with a linear adapter on the student's side where the widths differ.
-
-    Args:
-        student_width: C of the student's tokens; None with ``reference_width`` None = the widths are equal.
-        reference_width: C of the reference's tokens.
-        cos_threshold: tokens above this similarity are left alone.
-        reduction: as in the functional.
-
-    The adapter, ``self.adapter``, is trained with the student and thrown away afterwards; it is None where the widths agree.
-
-    Raises:
-        ValueError: only one width is given, or one is under 1.
-    """
-
-    def __init__(
-        self,
-        *,
-        student_width: int | None = None,
-        reference_width: int | None = None,
-        cos_threshold: float = 0.85,
-        reduction: Reduction = "mean",
-    ) -> None:
-        check_reduction(reduction)
-        check_threshold(cos_threshold)
-        super().__init__(cos_threshold=cos_threshold, reduction=reduction)
-        self.adapter: nn.Linear | None = None
-        if student_width != reference_width:
-            if student_width is None or reference_width is None or min(student_width, reference_width) < 1:
-                raise ValueError(f"give both widths, at least 1 each, or none; got {student_width} and {reference_width}")
-            self.adapter = nn.Linear(student_width, reference_width)
-
-    def forward(self, student_tokens: Tensor, reference_tokens: Tensor) -> Tensor:
-        """The loss of tokens (B, N, student_width) against (B, N, reference_width)."""
-        if self.adapter is not None:
-            student_tokens = self.adapter(student_tokens)
-        return feature_alignment_loss(student_tokens, reference_tokens, **self.options)
+    def normalized(
+        self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, backend: Backend | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the maps themselves as one level, 0 outside the mask, and the weight 1 inside; (B, 1, H, W) each."""
+        p, d, m = whole_maps(pred, target, mask)
+        valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
+        pred_n, target_n = torch.where(valid, p, 0), torch.where(valid, d.detach(), 0)
+        return pred_n[:, None], target_n[:, None], valid.to(p.dtype)[:, None]

@@ -7,15 +7,18 @@ from typing import TypedDict, Unpack
 from torch import Tensor
 
 from dadkit.losses.inputs import check_options, check_reduction, check_stats, check_trim, single_map, whole_maps
-from dadkit.ops import Backend, operator
+from dadkit.ops import Backend, choose, fused, reference
 from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
 
 __all__ = [
     "hybrid_norm_loss",
     "l1_loss",
     "local_norm_loss",
+    "maps_loss",
     "median_mad",
     "normalize",
+    "normalized_map",
+    "reduction_of",
     "ssi_loss",
     "target_statistics",
 ]
@@ -30,7 +33,6 @@ class NormKeywords(TypedDict, total=False):
     mad_floor: float
     range_clip: tuple[float, float]
     detach_median: bool
-    detach_scale: bool
     trim: float
     reduction: Reduction | None
     target_stats: TargetStats | None
@@ -60,12 +62,13 @@ def median_mad(x: Tensor, mask: Tensor | None = None, *, backend: Backend = "aut
         ValueError: wrong shape or dtype.
         RuntimeError: ``backend="fused"`` cannot run here.
 
-    Example::
-
-        median, mad = median_mad(torch.tensor([[[1.0, 2.0, 4.0, 9.0]]]))  # 2 and (1 + 0 + 2 + 7) / 4
+    Example:
+        >>> median, mad = median_mad(torch.tensor([[[1.0, 2.0, 4.0, 9.0]]]))
+        >>> median.item(), mad.item()  # the lower middle value, and (1 + 0 + 2 + 7) / 4
+        (2.0, 2.5)
     """
     x, mask = single_map("x", x, mask)
-    return operator("median_mad", backend, x)(x, mask)
+    return choose(backend, fused.median_mad, reference.median_mad, x)(x, mask)
 
 
 def normalize(
@@ -104,20 +107,28 @@ def normalize(
     Raises:
         ValueError: wrong shapes, dtypes or options.
         RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example:
+        >>> x = torch.tensor([[[1.0, 2.0, 4.0, 9.0]]])
+        >>> normalize(x).flatten().tolist()
+        [-0.4000000059604645, 0.0, 0.800000011920929, 2.799999952316284]
+        >>> normalize(x, segments=(1, 2, 4)).shape
+        torch.Size([1, 3, 1, 4])
     """
-    flat, target, flat_mask = whole_maps(x, x if reference is None else reference, mask)
-    check_options(NormOptions(segments, partition, variant, 16, mad_floor, range_clip, detach_median), flat.shape)
-    return operator("normalize", backend, flat, target)(
-        flat,
-        flat_mask,
-        reference=None if reference is None else target,
-        segments=tuple(segments),
-        partition=partition,
-        variant=variant,
-        mad_floor=mad_floor,
-        range_clip=range_clip,
-        detach_median=detach_median,
+    options = NormOptions(
+        tuple(segments), partition, variant, mad_floor=mad_floor, range_clip=(*range_clip,), detach_median=detach_median
     )
+    return normalized_map(x, mask, options, cut_by=reference, backend=backend)
+
+
+def normalized_map(
+    x: Tensor, mask: Tensor | None, options: NormOptions, *, cut_by: Tensor | None = None, backend: Backend = "auto"
+) -> Tensor:
+    """:func:`normalize` with its options packed; ``cut_by`` is its ``reference``."""
+    flat, target, flat_mask = whole_maps(x, x if cut_by is None else cut_by, mask)
+    check_options(options, flat.shape)
+    function = choose(backend, fused.normalize, reference.normalize, flat, target)
+    return function(flat, flat_mask, options, reference=None if cut_by is None else target)
 
 
 def target_statistics(
@@ -145,12 +156,21 @@ def target_statistics(
     Raises:
         ValueError: wrong shapes, dtypes or options.
         RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example:
+        >>> target = torch.arange(64.0).view(1, 8, 8)
+        >>> stats = target_statistics(target, segments=(1, 2))
+        >>> stats.count.tolist()
+        [[64, 32, 32]]
+        >>> pred = torch.rand(1, 8, 8)
+        >>> cached = hybrid_norm_loss(pred, target, segments=(1, 2), target_stats=stats)
+        >>> torch.equal(cached, hybrid_norm_loss(pred, target, segments=(1, 2)))
+        True
     """
     target, mask = single_map("target", target, mask)
-    check_options(NormOptions(segments, partition, variant, range_clip=range_clip), target.shape)
-    return operator("target_statistics", backend, target)(
-        target, mask, segments=tuple(segments), partition=partition, variant=variant, range_clip=range_clip
-    )
+    options = NormOptions(tuple(segments), partition, variant, range_clip=(*range_clip,))
+    check_options(options, target.shape)
+    return choose(backend, fused.target_statistics, reference.target_statistics, target)(target, mask, options)
 
 
 def hybrid_norm_loss(
@@ -165,7 +185,6 @@ def hybrid_norm_loss(
     mad_floor: float = 0.01,
     range_clip: tuple[float, float] = (0.0, 1.0),
     detach_median: bool = False,
-    detach_scale: bool = False,
     trim: float = 0.0,
     reduction: Reduction | None = None,
     target_stats: TargetStats | None = None,
@@ -199,7 +218,6 @@ def hybrid_norm_loss(
             only).
         detach_median: take the prediction's medians for constants. Removes the spike of gradient at the median pixel, at the
             price of a gradient that no longer sums to 0.
-        detach_scale: refused; the message says why.
         trim: share of each image's M largest pixel losses to drop, floor(trim M) of them (Depth Anything V2: 0.1).
         reduction: ``"mean"``: mean over an image's pixels, then over the batch, an image without pixels counting 0;
             ``"pixel"``: mean over all pixels of the batch; ``"image"``: (B,); ``"none"``: a loss per pixel in pred's shape, 0
@@ -226,20 +244,38 @@ def hybrid_norm_loss(
         ValueError: wrong shapes, dtypes or options.
         RuntimeError: ``backend="fused"`` cannot run here.
 
-    Example::
-
-        loss = hybrid_norm_loss(student(images), teacher(images), valid)
-        loss.backward()
+    Example:
+        >>> target = torch.arange(64.0).view(1, 8, 8)
+        >>> hybrid_norm_loss(3 * target + 5, target).item()  # blind to scale and shift
+        0.0
+        >>> pred = torch.rand(1, 8, 8, requires_grad=True)
+        >>> hybrid_norm_loss(pred, target, mask=target > 8).backward()
+        >>> pred.grad.shape
+        torch.Size([1, 8, 8])
     """
     options = NormOptions(tuple(segments), partition, variant, min_pixels, mad_floor, (*range_clip,), detach_median)
+    return maps_loss(pred, target, mask, options, trim=trim, reduction=reduction, target_stats=target_stats, backend=backend)
+
+
+def maps_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    options: NormOptions,
+    *,
+    trim: float = 0.0,
+    reduction: Reduction | None = None,
+    target_stats: TargetStats | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """:func:`hybrid_norm_loss` with its options packed."""
     p, d, m = whole_maps(pred, target, mask)
-    check_options(options, p.shape, detach_scale)
-    check_stats(target_stats, len(p), options)
+    check_options(options, p.shape)
+    check_stats(target_stats, len(p), options, p)
     check_trim(trim)
-    reduction = reduction_of(reduction, variant)
-    loss = operator("hybrid_norm_loss", backend, p, d)(
-        p, d, m, **options._asdict(), trim=trim, reduction=reduction, target_stats=target_stats
-    )
+    reduction = reduction_of(reduction, options.variant)
+    function = choose(backend, fused.hybrid_norm_loss, reference.hybrid_norm_loss, p, d)
+    loss = function(p, d, m, options, trim=trim, reduction=reduction, target_stats=target_stats)
     return loss.view(pred.shape) if reduction == "none" else loss
 
 
@@ -247,6 +283,11 @@ def ssi_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None, **keyword
     """Scale- and shift-invariant L1: both whole maps normalised by median and deviation (MiDaS; "global" in Distill Any Depth).
 
     :func:`hybrid_norm_loss` with ``segments=(1,)``; all else is as there.
+
+    Example:
+        >>> target = torch.arange(64.0).view(1, 8, 8)
+        >>> ssi_loss(2 * target - 1, target).item()
+        0.0
     """
     return hybrid_norm_loss(pred, target, mask, segments=(1,), **keywords)
 
@@ -255,6 +296,11 @@ def local_norm_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None, **
     """L1 normalised within the four parts of the target's range only ("local" in Distill Any Depth).
 
     :func:`hybrid_norm_loss` with ``segments=(4,)``; all else is as there.
+
+    Example:
+        >>> target = torch.arange(64.0).view(1, 8, 8)
+        >>> local_norm_loss(2 * target - 1, target).item()
+        0.0
     """
     return hybrid_norm_loss(pred, target, mask, segments=(4,), **keywords)
 
@@ -286,11 +332,15 @@ def l1_loss(
     Raises:
         ValueError: wrong shapes, dtypes or options.
         RuntimeError: ``backend="fused"`` cannot run here.
+
+    Example:
+        >>> l1_loss(torch.zeros(2, 4, 4), torch.full((2, 4, 4), 0.5)).item()
+        0.5
     """
     p, d, m = whole_maps(pred, target, mask)
     check_trim(trim)
     check_reduction(reduction)
-    loss = operator("l1_loss", backend, p, d)(p, d, m, trim=trim, reduction=reduction)
+    loss = choose(backend, None, reference.l1_loss, p, d)(p, d, m, trim=trim, reduction=reduction)
     return loss.view(pred.shape) if reduction == "none" else loss
 
 

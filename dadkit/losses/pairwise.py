@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import compute_dtype
 from dadkit.ops.reference.reduction import over_images
 
-__all__ = ["pairwise_loss"]
+__all__ = ["PairwiseLoss", "pairwise_loss"]
 
 
 def pairwise_loss(
@@ -40,6 +41,11 @@ def pairwise_loss(
 
     Raises:
         ValueError: one channel, where every cosine is 1 or -1; wrong shapes, dtypes or options.
+
+    Example:
+        >>> features = torch.rand(1, 8, 4, 4)
+        >>> pairwise_loss(2 * features, features, grid=2).item() < 1e-6  # blind to the length of a feature
+        True
     """
     for name, x in (("student", student), ("reference", reference)):
         if x.ndim != 4 or not x.is_floating_point():
@@ -80,3 +86,20 @@ def _similarities(features: Tensor, grid: int | None) -> Tensor:
     nonzero = squares != 0  # true for NaN, which must be seen
     unit = torch.where(nonzero, places, 0) * torch.where(nonzero, squares, 1).rsqrt()
     return unit.transpose(1, 2) @ unit
+
+
+class PairwiseLoss(Configured):
+    """:func:`dadkit.losses.pairwise_loss`: how alike the places of an image are to each other; features only.
+
+    Example:
+        >>> PairwiseLoss(grid=4)(torch.rand(2, 16, 8, 8), torch.rand(2, 32, 16, 16)).shape  # widths and grids may differ
+        torch.Size([])
+    """
+
+    def __init__(self, *, grid: int | None = 16, reduction: Literal["mean", "image"] = "mean") -> None:
+        check_pairwise(grid, reduction)
+        super().__init__(grid=grid, reduction=reduction)
+
+    def forward(self, student: Tensor, reference: Tensor) -> Tensor:
+        """The loss of ``student`` (B, C, h, w) against ``reference`` (B, C', h', w')."""
+        return pairwise_loss(student, reference, **self.options)

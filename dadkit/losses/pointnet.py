@@ -38,6 +38,10 @@ class PointNet(nn.Module):
     It has buffers and no parameters: nothing in it is ever trained. Weights are He-normal from ``seed``, biases 0; batch
     normalisation with fresh statistics in eval mode is the identity, and left out. The buffers are in no state dict, since the
     seed brings them back.
+
+    Example:
+        >>> PointNet()(torch.rand(2, 3, 100)).features.shape
+        torch.Size([2, 64, 100])
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from dadkit.losses.inputs import single_map
-from dadkit.ops import operator
+from dadkit.ops import Backend, choose, fused, reference
 from dadkit.ops.reference.hybrid import is_flat
 
 __all__ = ["ScaleMeter", "scale_of"]
 
 
-def scale_of(x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def scale_of(x: Tensor, mask: Tensor | None, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
     """Per map the mean absolute deviation about the median (B,), and whether the map is constant or has no valid pixel (B,)."""
     flat, mask = single_map("x", x, mask)
-    _, mad = operator("median_mad", "auto", flat)(flat, mask)
+    _, mad = choose(backend, fused.median_mad, reference.median_mad, flat)(flat, mask)
     return mad, is_flat(flat if mask is None else torch.where(mask, flat, 0), mad)
 
 
@@ -29,6 +29,12 @@ class ScaleMeter(nn.Module):
         maps: how many are measured.
 
     State: two buffers, so ``state_dict`` brings it back exactly. Nothing here waits for the device.
+
+    Example:
+        >>> meter = ScaleMeter(maps=2)
+        >>> meter.observe(torch.tensor([[[0.0, 1.0, 2.0, 3.0]], [[0.0, 4.0, 8.0, 12.0]]]))
+        >>> round(meter.value().item(), 4)  # of the deviations 1 and 4, the lower median
+        1.0
     """
 
     logs: Tensor
@@ -42,9 +48,9 @@ class ScaleMeter(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def observe(self, x: Tensor, mask: Tensor | None = None) -> None:
-        """Take in the maps (B, H, W) or (B, 1, H, W), valid where ``mask`` is True."""
-        mad, flat = scale_of(x, mask)
+    def observe(self, x: Tensor, mask: Tensor | None = None, *, backend: Backend = "auto") -> None:
+        """Take in the maps (B, H, W) or (B, 1, H, W), valid where ``mask`` is True, measured by ``backend``."""
+        mad, flat = scale_of(x, mask, backend)
         self.append(torch.where(flat, 1, mad).log(), ~flat)
 
     @torch.no_grad()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dadkit.losses.base import Configured
 from dadkit.losses.inputs import check_reduction, check_trim, whole_maps
 from dadkit.ops.reference import Reduction
 from dadkit.ops.reference.reduction import over_images, poison_of, reduce, sanitize
 
-__all__ = ["mse_loss", "silog_loss"]
+__all__ = ["MSELoss", "SILogLoss", "mse_loss", "silog_loss"]
 
 
 def mse_loss(
@@ -32,6 +33,10 @@ def mse_loss(
 
     Raises:
         ValueError: wrong shapes, dtypes or options.
+
+    Example:
+        >>> mse_loss(torch.zeros(1, 4, 4), torch.full((1, 4, 4), 2.0)).item()
+        4.0
     """
     p, d, m = whole_maps(pred, target, mask)
     check_trim(trim)
@@ -81,6 +86,13 @@ def silog_loss(
 
     Raises:
         ValueError: wrong shapes, dtypes or options.
+
+    Example:
+        >>> metres = torch.tensor([[[1.0, 2.0, 4.0, 8.0]]])
+        >>> round(silog_loss(2 * metres, metres).item(), 4)  # sqrt(1 - 0.5) log 2
+        0.4901
+        >>> silog_loss(2 * metres, metres, lam=1.0).item() < 1e-3  # a common factor is forgiven
+        True
     """
     check_silog(lam, min_depth, max_depth, floor, reduction)
     p, d, m = whole_maps(pred, target, mask)
@@ -114,3 +126,64 @@ def check_silog(lam: float, min_depth: float, max_depth: float | None, floor: fl
         raise ValueError(f"floor must be above 0, got {floor}")
     if max_depth is not None and not max_depth > min_depth:
         raise ValueError(f"max_depth must be above min_depth, got {max_depth} and {min_depth}")
+
+
+class MSELoss(Configured):
+    """:func:`dadkit.losses.mse_loss`: squared error, no normalisation.
+
+    Example:
+        >>> MSELoss()(torch.zeros(1, 4, 4), torch.ones(1, 4, 4)).item()
+        1.0
+    """
+
+    def __init__(self, *, trim: float = 0.0, reduction: Reduction = "mean") -> None:
+        check_trim(trim)
+        check_reduction(reduction)
+        super().__init__(trim=trim, reduction=reduction)
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        return mse_loss(pred, target, mask, **self.options)
+
+
+class SILogLoss(Configured):
+    """:func:`dadkit.losses.silog_loss`: the loss of metric fine-tuning. Logs call it ``silog-LAM``.
+
+    Args:
+        lam: how much of a common scale error is forgiven, in [0, 1].
+        min_depth, max_depth: metres between which true depth counts; None is no limit.
+        floor: least predicted depth that the logarithm is taken of.
+        reduction: as in the functional.
+
+    Example:
+        >>> SILogLoss(lam=0.85).label
+        'silog-0.85'
+    """
+
+    def __init__(
+        self,
+        *,
+        lam: float = 0.5,
+        min_depth: float = 1e-3,
+        max_depth: float | None = None,
+        floor: float = 1e-6,
+        reduction: Reduction = "mean",
+    ) -> None:
+        check_silog(lam, min_depth, max_depth, floor, reduction)
+        super().__init__(lam=lam, min_depth=min_depth, max_depth=max_depth, floor=floor, reduction=reduction)
+
+    @property
+    def label(self) -> str:
+        """``silog-0.5``."""
+        return f"silog-{self.options['lam']:g}"
+
+    def check_space(self, space: str) -> None:
+        """ValueError unless maps are in metres: the logarithm of an affine value means nothing."""
+        if space != "metric":
+            raise ValueError(
+                f"silog compares logarithms of metres, but the student answers in space '{space}'; give it the space 'metric'"
+            )
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        return silog_loss(pred, target, mask, **self.options)

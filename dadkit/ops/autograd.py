@@ -6,217 +6,156 @@ know that there is no context among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from dadkit.ops.library import operators
+from dadkit.ops.library import codes, operators
+from dadkit.ops.reference.options import NormOptions
 
-__all__ = ["GradientMatching", "Hybrid", "LocalGlobal", "MedianMad", "Normalize"]
-
-
-def _fold(apply: Callable[..., Any], info: Any, in_dims: Sequence[int | None], args: Sequence[Any]) -> tuple[Any, Any]:
-    """Fold a mapped axis into the batch axis: the operators treat the maps of a batch one by one anyway."""
-    size = info.batch_size
-    folded = []
-    for arg, dim in zip(args, in_dims, strict=True):
-        if not isinstance(arg, Tensor):
-            folded.append(arg)
-            continue
-        moved = arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
-        folded.append(moved.reshape(size * moved.shape[1], *moved.shape[2:]).contiguous())
-    answer = apply(*folded)
-    single = isinstance(answer, Tensor)
-    outputs = [
-        y.new_empty(size, *y.shape) if y.numel() == 0 and y.dim() == 1 else y.unflatten(0, (size, y.shape[0] // size))
-        for y in ((answer,) if single else answer)
-    ]
-    return (outputs[0], 0) if single else (tuple(outputs), (0,) * len(outputs))
+__all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize"]
 
 
-def _refuse(name: str) -> RuntimeError:
-    return RuntimeError(
-        f"{name}: second derivatives are not implemented by the fused operators; use backend='reference' for them "
-        "(the loss is piecewise smooth, so they are those of the pieces)"
-    )
+class _PerMap(Function):
+    """A function that treats the maps of a batch one by one."""
 
-
-class _Once(Function):
-    """A backward as a function of its own, so that a second derivative is an error and not a silent zero."""
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        # PyTorch asks for the signature at each call, and inspect takes longer for it than a small map's loss.
+        cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
+        """Folds a mapped axis into the batch axis."""
+        size = info.batch_size
+        folded = []
+        for arg, dim in zip(args, in_dims, strict=True):
+            if not isinstance(arg, Tensor):
+                folded.append(arg)
+                continue
+            moved = arg.expand(size, *arg.shape) if dim is None else arg.movedim(dim, 0)
+            folded.append(moved.reshape(size * moved.shape[1], *moved.shape[2:]).contiguous())
+        answer = cls.apply(*folded)
+        single = isinstance(answer, Tensor)
+        outputs = [
+            y.new_empty(size, *y.shape) if y.numel() == 0 and y.dim() == 1 else y.unflatten(0, (size, y.shape[0] // size))
+            for y in ((answer,) if single else answer)
+        ]
+        return (outputs[0], 0) if single else (tuple(outputs), (0,) * len(outputs))
+
+
+class _Backward(_PerMap):
+    """A backward as a function of its own, so that a second derivative is an error and not a silent zero."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: Any) -> None:
         pass
 
-
-class _HybridBackward(_Once):
-    @staticmethod
-    def forward(grad, pred, target, mask, stats, segments, partition, variant, mad_floor, detach):
-        return operators().hybrid_backward(grad, pred, target, mask, stats, segments, partition, variant, mad_floor, detach)
-
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _refuse("hybrid_norm_loss")
+        raise RuntimeError(
+            "second derivatives are not implemented by the fused operators; use backend='reference' for them (the losses are "
+            "piecewise smooth, so they are those of the pieces)"
+        )
+
+    @classmethod
+    def run(cls, *args: Any) -> Tensor:
+        """The gradient; as a node of the graph only where somebody builds one (``create_graph``)."""
+        return cls.apply(*args) if torch.is_grad_enabled() else cls.forward(*args)  # type: ignore[no-any-return]
 
 
-class _LocalGlobalBackward(_Once):
+class _Loss(_PerMap):
+    """A loss operator: answers (total, number, map, counted, stats), of which total and map have gradients."""
+
     @staticmethod
-    def forward(grad, pred, target, boxes, mask, stats, segments, partition, variant, mad_floor, detach):
-        options = (segments, partition, variant, mad_floor, detach)
-        return operators().local_global_backward(grad, pred, target, boxes, mask, stats, *options)
+    def keep(ctx: Any, per_pixel: bool, options: Sequence[Any], tensors: Sequence[Any], output: Sequence[Tensor]) -> None:
+        """Notes for the backward whether there is a map, the options, and the tensors."""
+        ctx.per_pixel, ctx.options = per_pixel, options
+        ctx.mark_non_differentiable(output[1], output[3], output[4])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*tensors, output[4])
+
+
+class _HybridNormBackward(_Backward):
+    @staticmethod
+    def forward(grad, pred, target, boxes, mask, stats, options):  # type: ignore[no-untyped-def]
+        chosen = (*codes(options), options.mad_floor, options.detach_median)
+        if boxes is None:
+            return operators().hybrid_backward(grad, pred, target, mask, stats, *chosen)
+        return operators().local_global_backward(grad, pred, target, boxes, mask, stats, *chosen)
+
+
+class HybridNorm(_Loss):
+    """The normalised loss of maps, or, where ``boxes`` (B, N, 4) are given, of patches (B, N, h, w); gradient to ``pred``."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _refuse("local_global_loss")
+    def forward(  # type: ignore[no-untyped-def]
+        pred, target, boxes, mask, edges, count, median, mad, global_mad, flat, options: NormOptions, want_map: bool
+    ):
+        known = (edges, count, median, mad, global_mad, flat)
+        chosen = (*codes(options), options.min_pixels, options.mad_floor)
+        if boxes is None:
+            return operators().hybrid_forward(pred, target, mask, *known, *chosen, want_map)
+        return operators().local_global_forward(pred, target, boxes, mask, *known, *chosen, want_map)
 
-
-class _GradientMatchingBackward(_Once):
     @staticmethod
-    def forward(grad, pred, target, mask, stats, scales, normalize):
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
+        _Loss.keep(ctx, inputs[11], inputs[10], inputs[:4], output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        total, _, losses = grads[:3]
+        if ctx.per_pixel and losses is not None:  # the gradient of the map, plus that of the totals, if any
+            upstream: Tensor | None = losses if total is None else losses + total[..., None, None]
+        else:  # a total alone counts for all pixels alike
+            upstream = total
+        answer = None
+        if upstream is not None:
+            answer = _HybridNormBackward.run(upstream.contiguous(), *ctx.saved_tensors, ctx.options)
+        return (answer, *(None,) * 11)
+
+
+class _GradientMatchingBackward(_Backward):
+    @staticmethod
+    def forward(grad, pred, target, mask, stats, scales, normalize):  # type: ignore[no-untyped-def]
         return operators().gradient_matching_backward(grad, pred, target, mask, stats, scales, normalize)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _refuse("gradient_matching_loss")
 
-
-class _MedianMadBackward(_Once):
-    @staticmethod
-    def forward(grad_median, grad_mad, x, mask, stats):
-        return operators().median_mad_backward(grad_median, grad_mad, x, mask, stats)
+class GradientMatching(_Loss):
+    """The gradient matching loss; total and number are (B, scales); gradient to ``pred``."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _refuse("median_mad")
-
-
-class _NormalizeBackward(_Once):
-    @staticmethod
-    def forward(grad, x, mask, reference, stats, segments, partition, variant, mad_floor, detach):
-        return operators().normalize_backward(grad, x, mask, reference, stats, segments, partition, variant, mad_floor, detach)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _refuse("normalize")
-
-
-def _upstream(grads: Sequence[Tensor | None], per_pixel: bool) -> Tensor | None:
-    """The gradient of the totals, or of the maps where there are maps (then plus that of the totals, if any)."""
-    total, losses = grads[0], grads[2]
-    if not per_pixel:
-        return None if total is None else total.contiguous()
-    if losses is None:
-        return total  # both None; a total alone counts for all pixels alike
-    return losses.contiguous() if total is None else (losses + total[..., None, None]).contiguous()
-
-
-class Hybrid(Function):
-    """(pred, target, mask, edges, count, median, mad, global_mad, flat, segments, partition, variant, min_pixels, mad_floor,
-    detach_median, want_map) -> (total (B,), number (B,), map, counted, stats); gradient to ``pred``."""
-
-    @staticmethod
-    def forward(
-        pred, target, mask, edges, count, median, mad, global_mad, flat,
-        segments, partition, variant, min_pixels, mad_floor, detach_median, want_map,
-    ):  # fmt: skip
-        known = (edges, count, median, mad, global_mad, flat)
-        options = (segments, partition, variant, min_pixels, mad_floor)
-        return operators().hybrid_forward(pred, target, mask, *known, *options, want_map)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
-        pred, target, mask = inputs[:3]
-        ctx.options = (inputs[9], inputs[10], inputs[11], inputs[13], inputs[14])
-        ctx.per_pixel = inputs[15]
-        ctx.mark_non_differentiable(output[1], output[3], output[4])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(pred, target, mask, output[4])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        pred, target, mask, stats = ctx.saved_tensors
-        grad = _upstream(grads, ctx.per_pixel)
-        answer = None if grad is None else _HybridBackward.apply(grad, pred, target, mask, stats, *ctx.options)
-        return (answer, *(None,) * 15)
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
-
-
-class LocalGlobal(Function):
-    """As :class:`Hybrid`, with boxes (B, N, 4) after the target (B, N, h, w); total and number are (B, N)."""
-
-    @staticmethod
-    def forward(
-        pred, target, boxes, mask, edges, count, median, mad, global_mad, flat,
-        segments, partition, variant, min_pixels, mad_floor, detach_median, want_map,
-    ):  # fmt: skip
-        known = (edges, count, median, mad, global_mad, flat)
-        options = (segments, partition, variant, min_pixels, mad_floor)
-        return operators().local_global_forward(pred, target, boxes, mask, *known, *options, want_map)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
-        pred, target, boxes, mask = inputs[:4]
-        ctx.options = (inputs[10], inputs[11], inputs[12], inputs[14], inputs[15])
-        ctx.per_pixel = inputs[16]
-        ctx.mark_non_differentiable(output[1], output[3], output[4])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(pred, target, boxes, mask, output[4])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        pred, target, boxes, mask, stats = ctx.saved_tensors
-        grad = _upstream(grads, ctx.per_pixel)
-        answer = None if grad is None else _LocalGlobalBackward.apply(grad, pred, target, boxes, mask, stats, *ctx.options)
-        return (answer, *(None,) * 16)
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
-
-
-class GradientMatching(Function):
-    """(pred, target, mask, scales, normalize, want_map) -> (total (B, S), number (B, S), map, counted, stats)."""
-
-    @staticmethod
-    def forward(pred, target, mask, scales, normalize, want_map):
+    def forward(pred, target, mask, scales, normalize, want_map):  # type: ignore[no-untyped-def]
         return operators().gradient_matching_forward(pred, target, mask, scales, normalize, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
-        pred, target, mask = inputs[:3]
-        ctx.options, ctx.per_pixel = inputs[3:5], inputs[5]
-        ctx.mark_non_differentiable(output[1], output[3], output[4])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(pred, target, mask, output[4])
+        _Loss.keep(ctx, inputs[5], inputs[3:5], inputs[:3], output)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        pred, target, mask, stats = ctx.saved_tensors
-        grad = grads[2] if ctx.per_pixel else grads[0]
+        upstream = grads[2] if ctx.per_pixel else grads[0]
         answer = None
-        if grad is not None:
-            answer = _GradientMatchingBackward.apply(grad.contiguous(), pred, target, mask, stats, *ctx.options)
+        if upstream is not None:
+            answer = _GradientMatchingBackward.run(upstream.contiguous(), *ctx.saved_tensors, *ctx.options)
         return (answer, *(None,) * 5)
 
-    @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
+
+class _MedianMadBackward(_Backward):
+    @staticmethod
+    def forward(grad_median, grad_mad, x, mask, stats):  # type: ignore[no-untyped-def]
+        return operators().median_mad_backward(grad_median, grad_mad, x, mask, stats)
 
 
-class MedianMad(Function):
+class MedianMad(_PerMap):
     """(x, mask) -> (median (B,), mad (B,), stats)."""
 
     @staticmethod
-    def forward(x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+    def forward(x, mask):  # type: ignore[no-untyped-def]
         return operators().median_mad_forward(x, mask)
 
     @staticmethod
@@ -226,33 +165,29 @@ class MedianMad(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_median: Tensor, grad_mad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, mask, stats = ctx.saved_tensors
-        return _MedianMadBackward.apply(grad_median.contiguous(), grad_mad.contiguous(), x, mask, stats), None
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
+        return _MedianMadBackward.run(grad_median.contiguous(), grad_mad.contiguous(), *ctx.saved_tensors), None
 
 
-class Normalize(Function):
-    """(x, mask, reference, edges, segments, partition, variant, mad_floor, detach_median) -> ((B, L, H, W), stats)."""
+class _NormalizeBackward(_Backward):
+    @staticmethod
+    def forward(grad, x, mask, reference, stats, options):  # type: ignore[no-untyped-def]
+        chosen = (*codes(options), options.mad_floor, options.detach_median)
+        return operators().normalize_backward(grad, x, mask, reference, stats, *chosen)
+
+
+class Normalize(_PerMap):
+    """(x, mask, reference, edges, options) -> ((B, L, H, W), stats); gradient to ``x``."""
 
     @staticmethod
-    def forward(x, mask, reference, edges, segments, partition, variant, mad_floor, detach_median):
-        return operators().normalize_forward(x, mask, reference, edges, segments, partition, variant, mad_floor)
+    def forward(x, mask, reference, edges, options: NormOptions):  # type: ignore[no-untyped-def]
+        return operators().normalize_forward(x, mask, reference, edges, *codes(options), options.mad_floor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
-        ctx.options = inputs[4:]
+        ctx.options = inputs[4]
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs[:3], output[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, mask, reference, stats = ctx.saved_tensors
-        answer = _NormalizeBackward.apply(grad.contiguous(), x, mask, reference, stats, *ctx.options)
-        return (answer, *(None,) * 8)
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        return _fold(cls.apply, info, in_dims, args)
+        return (_NormalizeBackward.run(grad.contiguous(), *ctx.saved_tensors, ctx.options), *(None,) * 4)

@@ -15,7 +15,7 @@ def describe() -> dict[str, str]:
     if path is not None:
         facts["library"] = path.name
     try:
-        from dadkit.ops import _build_info as built
+        from dadkit.ops import _build_info as built  # type: ignore[attr-defined]  # compiled
     except ImportError as missing:
         facts["build information"] = f"none: {missing}"
         return facts

@@ -1,68 +1,96 @@
-"""Which implementation runs: the fused operators of ``csrc/`` or the pure-PyTorch reference.
-
-``dadkit.ops.fused`` offers functions of the names and signatures of ``dadkit.ops.reference``,
-``why_not(*tensors, name) -> str | None``: why the operator ``name`` cannot take these tensors, or None if it can, and
-``proven(*tensors) -> bool``: whether ``"auto"`` may take it. It imports without the compiled library, and says then that there
-is none.
-"""
+"""Which implementation runs: the fused operators of ``csrc/`` or the pure-PyTorch reference."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import Tensor
 
-from dadkit.ops import reference
+from dadkit.ops import fused
 
-try:
-    import dadkit.ops.fused as fused
-except ModuleNotFoundError as missing:
-    if missing.name != "dadkit.ops.fused":
-        raise
-    fused = None
-
-__all__ = ["Backend", "operator", "resolve"]
+__all__ = ["Backend", "choose", "preferred", "resolve"]
 
 Backend = Literal["auto", "fused", "reference"]
+Operation = TypeVar("Operation", bound=Callable[..., Any])
+
+_preferred: Backend = "auto"
 
 
-def resolve(backend: str, *tensors: Tensor, name: str | None = None) -> Literal["fused", "reference"]:
-    """What ``backend`` means for these tensors.
+@contextlib.contextmanager
+def preferred(backend: Backend) -> Iterator[None]:
+    """Sets what ``"auto"`` means, in the whole process, until the block ends.
+
+    A training run sets its ``backend`` once by it, so that no operation is left out: losses, scales, statistics, and whatever
+    plugins call.
+    """
+    global _preferred
+    check_backend(backend)
+    before, _preferred = _preferred, backend
+    try:
+        yield
+    finally:
+        _preferred = before
+
+
+def resolve(backend: str, *tensors: Tensor) -> Literal["fused", "reference"]:
+    """Returns what ``backend`` means for these tensors.
 
     Args:
-        backend: ``"auto"`` is fused where that is built and fits, else the reference; ``"fused"`` never falls back.
+        backend: ``"auto"`` is the one that :func:`preferred` names; without it, fused where that is built and fits, else the
+            reference. ``"fused"`` never falls back.
         tensors: the inputs; their device and dtype decide.
-        name: the operator; None asks for the library as a whole.
 
     Raises:
         ValueError: no such backend.
         RuntimeError: ``"fused"`` was asked for and cannot run; the message says why and what to do.
     """
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}; got {backend!r}")
+    backend = effective(backend)
     if backend == "reference":
         return "reference"
-    reason = _why_not(name, *tensors)
+    reason = fused.why_not(*tensors)
     if reason is None and (backend == "fused" or fused.proven(*tensors)):
         return "fused"
     if backend == "fused":
-        raise RuntimeError(
-            f"backend='fused' cannot run here: {reason}. `dadkit doctor` says what is built and how to get the rest; "
-            "backend='auto' uses the reference where nothing faster fits."
-        )
+        raise cannot_run(reason)
     return "reference"
 
 
-def operator(name: str, backend: str, *tensors: Tensor) -> Callable[..., Any]:
-    """The implementation of the reference's function ``name`` that ``backend`` means for these tensors."""
-    module = fused if resolve(backend, *tensors, name=name) == "fused" else reference
-    return getattr(module, name)
+def choose(backend: str, compiled: Operation | None, reference: Operation, *tensors: Tensor) -> Operation:
+    """Returns the implementation of one operation that ``backend`` means for these tensors.
+
+    Args:
+        backend: as in :func:`resolve`.
+        compiled: the fused implementation; None if there is none.
+        reference: the function that specifies it, with the same parameters.
+        tensors: the inputs.
+
+    Raises:
+        ValueError, RuntimeError: as in :func:`resolve`.
+    """
+    if compiled is not None:
+        return compiled if resolve(backend, *tensors) == "fused" else reference
+    if effective(backend) == "fused":
+        raise cannot_run(fused.why_not(*tensors) or f"there is no fused {reference.__name__}")
+    return reference
 
 
-def _why_not(name: str | None, *tensors: Tensor) -> str | None:
-    if fused is None:
-        return "the fused operators are not built into this installation"
-    if name is not None and not hasattr(fused, name):
-        return f"there is no fused {name}"
-    return fused.why_not(*tensors, name=name)
+def effective(backend: str) -> str:
+    """Returns ``backend``, checked, or what :func:`preferred` says in place of ``"auto"``."""
+    check_backend(backend)
+    return _preferred if backend == "auto" else backend
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError unless ``backend`` is one."""
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}; got {backend!r}")
+
+
+def cannot_run(reason: str | None) -> RuntimeError:
+    """Returns the error for ``backend="fused"`` where it cannot run."""
+    return RuntimeError(
+        f"backend='fused' cannot run here: {reason}. `dadkit doctor` says what is built and how to get the rest; "
+        "backend='auto' uses the reference where nothing faster fits."
+    )

@@ -6,16 +6,15 @@ compiled library is there and takes given tensors.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from dadkit.ops.autograd import GradientMatching, Hybrid, LocalGlobal, MedianMad, Normalize
-from dadkit.ops.library import devices, load_error, operators
+from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize
+from dadkit.ops.library import codes, devices, load_error, operators
 from dadkit.ops.reference.gradient import reduce_scales
-from dadkit.ops.reference.local_global import all_touched, reduce_patch_sums, reduce_patches
-from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference.hybrid import is_flat
+from dadkit.ops.reference.local_global import all_touched, legal_boxes, reduce_patch_sums, reduce_patches
+from dadkit.ops.reference.options import DEFAULT, WHOLE_MAP, NormOptions, Reduction, TargetStats
 from dadkit.ops.reference.order import share_of
 from dadkit.ops.reference.reduction import reduce, reduce_sums
 
@@ -31,16 +30,14 @@ __all__ = [
     "why_not",
 ]
 
-_PARTITIONS = {"range": 0, "quantile": 1, "grid": 2}
-_VARIANTS = {"dadkit": 0, "hdn": 1}
 _ERROR = load_error()
 
 DEVICES = devices()
 """The types of device that the operators are compiled for."""
 
 
-def why_not(*tensors: Tensor, name: str | None = None) -> str | None:
-    """Why the fused operator ``name`` (None: any) cannot take these tensors; None if it can."""
+def why_not(*tensors: Tensor) -> str | None:
+    """Returns why the fused operators cannot take these tensors; None if they can."""
     if _ERROR is not None:
         return _ERROR
     for x in tensors:
@@ -52,7 +49,7 @@ def why_not(*tensors: Tensor, name: str | None = None) -> str | None:
 
 
 def proven(*tensors: Tensor) -> bool:
-    """Whether ``backend="auto"`` may take the fused operators: their tests have passed on this kind of device.
+    """Returns True if ``backend="auto"`` may take the fused operators: their tests have passed on this kind of device.
 
     The CUDA kernels have passed them only run thread by thread on a CPU (docs/kernels.md); they run where they are asked for.
     """
@@ -65,72 +62,43 @@ def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return median, mad
 
 
-def target_statistics(
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    range_clip: tuple[float, float] = (0.0, 1.0),
-) -> TargetStats:
+def target_statistics(target: Tensor, mask: Tensor | None = None, options: NormOptions = DEFAULT) -> TargetStats:
     """The statistics of a target, to be kept and passed back as ``target_stats``."""
-    options = NormOptions(segments, partition, variant, range_clip=range_clip)
     target, mask = target.detach().contiguous(), _contiguous(mask)
     borders = _borders(target, mask, options)
-    answer = operators().segment_statistics(target, mask, borders, list(segments), _PARTITIONS[partition], _VARIANTS[variant])
+    answer = operators().segment_statistics(target, mask, borders, *codes(options))
     edges, count, median, mad, global_mad, flat = answer
-    if variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
+    if options.variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
         _, global_mad, _ = operators().median_mad_forward(target, mask)
-        inside = target if mask is None else torch.where(mask, target, 0)
-        largest = inside.abs().amax((1, 2)).clamp(min=1e-30)
-        flat = global_mad <= 8 * torch.finfo(target.dtype).eps * largest
+        flat = is_flat(target if mask is None else torch.where(mask, target, 0), global_mad)
     return TargetStats(edges, count, median, mad, global_mad, flat)
 
 
 def normalize(
-    x: Tensor,
-    mask: Tensor | None = None,
-    *,
-    reference: Tensor | None = None,
-    segments: tuple[int, ...] = (1,),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
+    x: Tensor, mask: Tensor | None = None, options: NormOptions = WHOLE_MAP, *, reference: Tensor | None = None
 ) -> Tensor:
     """(B, L, H, W): N(x) for each of the L levels; 0 outside the mask. Gradient to ``x`` only."""
-    options = NormOptions(segments, partition, variant, 0, mad_floor, range_clip, detach_median)
     x, mask = x.contiguous(), _contiguous(mask)
     reference = (x if reference is None else reference).detach().contiguous()
-    borders = _borders(reference, mask, options)
-    kind = (list(segments), _PARTITIONS[partition], _VARIANTS[variant])
-    return Normalize.apply(x, mask, reference, borders, *kind, mad_floor, detach_median)[0]
+    normalized: Tensor = Normalize.apply(x, mask, reference, _borders(reference, mask, options), options)[0]
+    return normalized
 
 
 def hybrid_norm_loss(
     pred: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
+    options: NormOptions = DEFAULT,
     *,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    min_pixels: int = 16,
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
     trim: float = 0.0,
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
     """The hybrid-normalised L1 loss; gradient to ``pred`` only."""
-    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
     pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     given = _given(target, mask, options, target_stats)
-    total, number, losses, counted, _ = Hybrid.apply(pred, target, mask, *given, *_arguments(options), per_pixel)
+    total, number, losses, counted, _ = HybridNorm.apply(pred, target, None, mask, *given, options, per_pixel)
     if per_pixel:
         return reduce(losses, counted, _poison(total), reduction=reduction, trim=trim)
     return reduce_sums(total, number, reduction)
@@ -141,33 +109,25 @@ def local_global_loss(
     target: Tensor,
     boxes: Tensor,
     mask: Tensor | None = None,
+    options: NormOptions = DEFAULT,
     *,
     pred_mask: Tensor | None = None,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    min_pixels: int = 16,
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
     trim: float = 0.0,
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
     """The loss of each patch (B, N, h, w) against its box of ``pred`` (B, H, W); gradient to ``pred`` only."""
-    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
     target, boxes = target.detach().contiguous(), boxes.detach().to(pred.dtype).contiguous()
-    present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    present, legal = legal_boxes(boxes)
     if pred_mask is not None:
-        safe = torch.where(present[..., None], boxes, boxes.new_tensor([0, 0, 1, 1]))
-        touched = all_touched(pred_mask, safe, (target.shape[2], target.shape[3]))
+        touched = all_touched(pred_mask, legal, (target.shape[2], target.shape[3]))
         mask = touched if mask is None else mask & touched
         pred = torch.where(pred_mask, pred, 0)
     pred, mask = pred.contiguous(), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     flat_target, flat_mask = target.flatten(0, 1), None if mask is None else mask.flatten(0, 1)
     given = _given(flat_target, flat_mask, options, target_stats)
-    total, number, losses, counted, _ = LocalGlobal.apply(pred, target, boxes, mask, *given, *_arguments(options), per_pixel)
+    total, number, losses, counted, _ = HybridNorm.apply(pred, target, boxes, mask, *given, options, per_pixel)
     if per_pixel:
         poison = _poison(total).flatten()
         return reduce_patches(losses.flatten(0, 1), counted.flatten(0, 1), poison, present, reduction=reduction, trim=trim)
@@ -186,6 +146,7 @@ def gradient_matching_loss(
     """Absolute forward differences of the residual at strides 1, 2, 4, …; gradient to ``pred`` only."""
     pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
     per_pixel = reduction == "none"
+    losses: Tensor
     total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)
     if per_pixel:
         return losses
@@ -200,17 +161,6 @@ def _poison(total: Tensor) -> Tensor:
     """NaN where an image is poisoned, else 1."""
     total = total.detach()
     return torch.where(total.isnan(), torch.nan, torch.ones_like(total))
-
-
-def _arguments(options: NormOptions) -> tuple[Any, ...]:
-    return (
-        list(options.segments),
-        _PARTITIONS[options.partition],
-        _VARIANTS[options.variant],
-        options.min_pixels,
-        options.mad_floor,
-        options.detach_median,
-    )
 
 
 def _given(target: Tensor, mask: Tensor | None, options: NormOptions, stats: TargetStats | None) -> tuple[Tensor | None, ...]:
@@ -249,5 +199,5 @@ def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tenso
 
 def _at(x: Tensor, mask: Tensor | None, ranks: Tensor, count: Tensor) -> Tensor:
     ranks = ranks.clamp(min=0)
-    values = operators().order_statistics(x, mask, ranks.contiguous())
+    values: Tensor = operators().order_statistics(x, mask, ranks.contiguous())
     return torch.where(count[:, None] > 0, values, 0)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dadkit.ops.reference.options import segment_count
+from dadkit.ops.reference.options import NormOptions, Partition, Variant, segment_count
 
-__all__ = ["LIBRARY_STEM", "devices", "library_path", "load_error", "loaded", "operators", "stats_width"]
+__all__ = ["LIBRARY_STEM", "codes", "devices", "library_path", "load_error", "loaded", "operators", "stats_width"]
 
 LIBRARY_STEM = "_kernels"
 _FOLDER = Path(__file__).parent
+_PARTITIONS: dict[Partition, int] = {"range": 0, "quantile": 1, "grid": 2}
+_VARIANTS: dict[Variant, int] = {"dadkit": 0, "hdn": 1}
 _HEAD, _FIELDS, _MATCHING_HEAD = 12, 11, 10  # of a row of `stats`: csrc/common/record.h
 
 
 def library_path() -> Path | None:
-    """The compiled library beside this file; None where it was not built."""
+    """Returns the compiled library beside this file; None where it was not built."""
     return next((p for p in sorted(_FOLDER.glob(f"{LIBRARY_STEM}*")) if p.suffix in {".so", ".dylib"}), None)
 
 
 @functools.cache
 def load_error() -> str | None:
-    """Load the library, once; why it is not there, or None where it is."""
+    """Loads the library, once. Returns why it is not there, or None where it is."""
     path = library_path()
     if path is None:
         return (
@@ -34,10 +37,11 @@ def load_error() -> str | None:
             "(no compiler was found when it was installed, or none was asked for)"
         )
     try:
-        torch.ops.load_library(path)
+        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
     except OSError as error:
         return f"{path.name} was built but cannot be loaded by torch {torch.__version__}: {error}"
-    _register_fakes()
+    for name, shapes in _SHAPES.items():
+        _register_fake(name, shapes)
     return None
 
 
@@ -46,142 +50,109 @@ NAMESPACE = "dadkit"
 
 
 def operators() -> Any:
-    """The compiled operators."""
+    """Returns the compiled operators; csrc/common/schema.h declares them."""
     return getattr(torch.ops, NAMESPACE)
 
 
 def loaded() -> bool:
-    """Whether the compiled operators can be called."""
+    """Returns True if the compiled operators can be called."""
     return load_error() is None
 
 
 def devices() -> frozenset[str]:
-    """The types of device that the operators are compiled for."""
+    """Returns the types of device that the operators are compiled for."""
     if not loaded():
         return frozenset()
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
     return frozenset({"meta"} | {key.lower() for key in ("CPU", "CUDA") if has_kernel("dadkit::hybrid_forward", key)})
 
 
+def codes(options: NormOptions) -> tuple[list[int], int, int]:
+    """Returns segments, partition and variant as the operators take them."""
+    return list(options.segments), _PARTITIONS[options.partition], _VARIANTS[options.variant]
+
+
 def stats_width(segments: Sequence[int], partition: int, variant: int) -> int:
-    """Length of the row that an operator keeps for its backward, in float64."""
-    kind = ("range", "quantile", "grid")[partition]
-    contexts = sum(segment_count(level, kind) for level in segments)
-    added = variant == 0 and 1 not in segments  # the whole map's deviation is needed for the floor
-    return _HEAD + _FIELDS * (contexts + added)
+    """Returns the length of the row that an operator keeps for its backward, in float64."""
+    added = variant == _VARIANTS["dadkit"] and 1 not in segments  # the whole map's deviation is needed for the floor
+    return _HEAD + _FIELDS * (_segments(segments, partition) + added)
 
 
-def _register_fakes() -> None:
-    fake = torch.library.register_fake
+def _segments(levels: Sequence[int], partition: int) -> int:
+    kind = next(name for name, code in _PARTITIONS.items() if code == partition)
+    return sum(segment_count(level, kind) for level in levels)
 
-    def losses(target: Tensor, segments: Sequence[int], partition: int, variant: int, want_map: bool) -> tuple[Tensor, ...]:
-        per_map = target.shape[:-2]
-        shape = target.shape if want_map else (0,)
-        width = stats_width(segments, partition, variant)
-        return (
-            target.new_empty(per_map),
-            target.new_empty(per_map),
-            target.new_empty(shape),
-            target.new_empty(shape, dtype=torch.bool),
-            target.new_empty((*per_map, width), dtype=torch.float64),
-        )
 
-    @fake("dadkit::hybrid_forward")
-    def _(
-        pred,
-        target,
-        mask,
-        edges,
-        count,
-        median,
-        mad,
-        global_mad,
-        flat,
-        segments,
-        partition,
-        variant,
-        min_pixels,
-        mad_floor,
-        want_map,
-    ):
-        return losses(target, segments, partition, variant, want_map)
+def _register_fake(name: str, shapes: Callable[[Any], Any]) -> None:
+    """Registers what the operator answers without computing it; ``shapes`` gets its arguments by the schema's names."""
+    names = [argument.name for argument in getattr(torch.ops.dadkit, name).default._schema.arguments]
+    torch.library.register_fake(
+        f"dadkit::{name}", lambda *given: shapes(SimpleNamespace(**dict(zip(names, given, strict=True))))
+    )
 
-    @fake("dadkit::local_global_forward")
-    def _(
-        pred,
-        target,
-        boxes,
-        mask,
-        edges,
-        count,
-        median,
-        mad,
-        global_mad,
-        flat,
-        segments,
-        partition,
-        variant,
-        min_pixels,
-        mad_floor,
-        want_map,
-    ):
-        return losses(target, segments, partition, variant, want_map)
 
-    @fake("dadkit::hybrid_backward")
-    def _(grad, pred, target, mask, stats, segments, partition, variant, mad_floor, detach_median):
-        return pred.new_empty(pred.shape)
+def _like(name: str) -> Callable[[Any], Tensor]:
+    """A gradient: as the input ``name``."""
+    return lambda a: torch.empty_like(getattr(a, name), memory_format=torch.contiguous_format)
 
-    @fake("dadkit::local_global_backward")
-    def _(grad, pred, target, boxes, mask, stats, segments, partition, variant, mad_floor, detach_median):
-        return pred.new_empty(pred.shape)
 
-    @fake("dadkit::gradient_matching_forward")
-    def _(pred, target, mask, scales, normalize, want_map):
-        shape = pred.shape if want_map else (0,)
-        return (
-            pred.new_empty((pred.shape[0], scales)),
-            pred.new_empty((pred.shape[0], scales)),
-            pred.new_empty(shape),
-            pred.new_empty(shape, dtype=torch.bool),
-            pred.new_empty((pred.shape[0], _MATCHING_HEAD + 2 * scales), dtype=torch.float64),
-        )
+def _loss(a: Any) -> tuple[Tensor, ...]:
+    width = stats_width(a.segments, a.partition, a.variant)
+    return _loss_of(a, a.target, a.target.shape[:-2], a.target.shape[:-2], width)
 
-    @fake("dadkit::gradient_matching_backward")
-    def _(grad, pred, target, mask, stats, scales, normalize):
-        return pred.new_empty(pred.shape)
 
-    @fake("dadkit::segment_statistics")
-    def _(target, mask, edges, segments, partition, variant):
-        images = target.shape[0]
-        contexts = sum(segment_count(level, ("range", "quantile", "grid")[partition]) for level in segments)
-        borders = 0 if partition == 2 else max(segments) + 1
-        return (
-            target.new_empty((images, borders)),
-            target.new_empty((images, contexts), dtype=torch.int64),
-            target.new_empty((images, contexts)),
-            target.new_empty((images, contexts)),
-            target.new_empty((images,)),
-            target.new_empty((images,), dtype=torch.bool),
-        )
+def _matching(a: Any) -> tuple[Tensor, ...]:
+    images = a.pred.shape[0]
+    return _loss_of(a, a.pred, (images, a.scales), (images,), _MATCHING_HEAD + 2 * a.scales)
 
-    @fake("dadkit::order_statistics")
-    def _(x, mask, ranks):
-        return x.new_empty(ranks.shape)
 
-    @fake("dadkit::median_mad_forward")
-    def _(x, mask):
-        return x.new_empty(x.shape[:1]), x.new_empty(x.shape[:1]), x.new_empty((x.shape[0], 5), dtype=torch.float64)
+def _loss_of(a: Any, maps: Tensor, sums: Sequence[int], rows: Sequence[int], width: int) -> tuple[Tensor, ...]:
+    """total, number, map, counted, stats."""
+    shape = maps.shape if a.want_map else (0,)
+    return (
+        maps.new_empty(sums),
+        maps.new_empty(sums),
+        maps.new_empty(shape),
+        maps.new_empty(shape, dtype=torch.bool),
+        maps.new_empty((*rows, width), dtype=torch.float64),
+    )
 
-    @fake("dadkit::median_mad_backward")
-    def _(grad_median, grad_mad, x, mask, stats):
-        return x.new_empty(x.shape)
 
-    @fake("dadkit::normalize_forward")
-    def _(x, mask, reference, edges, segments, partition, variant, mad_floor):
-        batch, height, width = x.shape
-        stats = x.new_empty((batch, stats_width(segments, partition, variant)), dtype=torch.float64)
-        return x.new_empty((batch, len(segments), height, width)), stats
+def _statistics(a: Any) -> tuple[Tensor, ...]:
+    images, segments = a.target.shape[0], _segments(a.segments, a.partition)
+    borders = 0 if a.partition == _PARTITIONS["grid"] else max(a.segments) + 1
+    return (
+        a.target.new_empty((images, borders)),
+        a.target.new_empty((images, segments), dtype=torch.int64),
+        a.target.new_empty((images, segments)),
+        a.target.new_empty((images, segments)),
+        a.target.new_empty((images,)),
+        a.target.new_empty((images,), dtype=torch.bool),
+    )
 
-    @fake("dadkit::normalize_backward")
-    def _(grad, x, mask, reference, stats, segments, partition, variant, mad_floor, detach_median):
-        return x.new_empty(x.shape)
+
+def _normalized(a: Any) -> tuple[Tensor, ...]:
+    batch, height, width = a.x.shape
+    row = stats_width(a.segments, a.partition, a.variant)
+    return a.x.new_empty((batch, len(a.segments), height, width)), a.x.new_empty((batch, row), dtype=torch.float64)
+
+
+def _median_mad(a: Any) -> tuple[Tensor, ...]:
+    images = a.x.shape[0]
+    return a.x.new_empty(images), a.x.new_empty(images), a.x.new_empty((images, 5), dtype=torch.float64)
+
+
+_SHAPES: dict[str, Callable[[Any], Any]] = {
+    "hybrid_forward": _loss,
+    "hybrid_backward": _like("pred"),
+    "local_global_forward": _loss,
+    "local_global_backward": _like("pred"),
+    "gradient_matching_forward": _matching,
+    "gradient_matching_backward": _like("pred"),
+    "normalize_forward": _normalized,
+    "normalize_backward": _like("x"),
+    "median_mad_forward": _median_mad,
+    "median_mad_backward": _like("x"),
+    "segment_statistics": _statistics,
+    "order_statistics": lambda a: a.x.new_empty(a.ranks.shape),
+}

@@ -31,6 +31,9 @@ WITHOUT_EFFECT = frozenset(
 
 DATA_WITHOUT_EFFECT = frozenset({"workers", "max_error_rate"})
 
+IMPLIED = {"detach_scale": False, "backend": "auto"}
+"""Options that components lost or gained since they were first released, and what a record that lacks them means."""
+
 
 class ConfigChangedError(DadkitError):
     """A stage was begun with another configuration."""
@@ -197,7 +200,8 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any,
     """(dotted path, old, new) of everything that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            implied = IMPLIED.get(key)
+            yield from _differences(old.get(key, implied), new.get(key, implied), f"{path}.{key}" if path else key)
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _differences(before, after, f"{path}[{index}]")

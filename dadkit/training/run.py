@@ -19,6 +19,7 @@ from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
 from dadkit.evaluation import Evaluation, EvaluationPlan
 from dadkit.files import write_text
+from dadkit.ops import preferred
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.results import claim
@@ -150,7 +151,8 @@ class _Runner:
         """All stages in order."""
         self._describe()
         for index, config in enumerate(self.run.stages):
-            self.records.append(self._stage(index, config))
+            with preferred(config.backend):
+                self.records.append(self._stage(index, config))
             self.results[config.name] = self.folder.stage(config.name).model
             self._describe()
         return self.records

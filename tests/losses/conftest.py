@@ -11,7 +11,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from dadkit.ops import dispatch
+from dadkit.ops import fused
 
 settings.register_profile(
     "losses",
@@ -34,5 +34,5 @@ def rounding() -> float:
 def _on_the_reference():
     with pytest.MonkeyPatch.context() as patch:
         if ON_THE_REFERENCE:
-            patch.setattr(dispatch, "fused", None)
+            patch.setattr(fused, "why_not", lambda *tensors: "these tests are on the reference")
         yield

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadkit.losses import ScaleAnchorLoss, hybrid_norm_loss, median_mad, scale_anchor_loss
+from dadkit.losses import ScaleAnchorLoss, median_mad, scale_anchor_loss
 from dadkit.testing.strategies import KINDS, pairs
 
 
@@ -175,8 +175,3 @@ def test_wrong_arguments():
             ScaleAnchorLoss(**options)
     with pytest.raises(ValueError, match="an index below 2, got 2"):
         ScaleAnchorLoss(teachers=2)(maps_with_spreads([1.0]), maps_with_spreads([1.0]), teacher=2)
-
-
-def test_detach_scale_is_refused_with_the_reason():
-    with pytest.raises(ValueError, match="collapses"):
-        hybrid_norm_loss(rand(1, 4, 4), rand(1, 4, 4), detach_scale=True)

@@ -50,7 +50,6 @@ def test_wrong_maps(loss, arguments, message):
         ({"range_clip": (-0.1, 0.5)}, "range_clip"),
         ({"trim": 1.0}, "trim must be a share 0 <= trim < 1 .* got 1.0"),
         ({"trim": -0.1}, "trim"),
-        ({"detach_scale": True}, "collapses"),
         ({"backend": "cuda"}, "backend must be one of 'auto', 'fused', 'reference'; got 'cuda'"),
     ],
 )

@@ -1,9 +1,12 @@
-"""The modules are the functionals with their options fixed; the backends; the imports."""
+"""The modules are the functionals with their options fixed; their examples; the imports."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -11,7 +14,6 @@ import pytest
 import torch
 
 from dadkit import losses
-from dadkit.ops import dispatch, resolve
 
 OPTIONS = {
     "partition": "quantile",
@@ -60,8 +62,8 @@ def test_local_global_module():
 
 @pytest.mark.parametrize("module", [losses.HybridNormLoss, losses.LocalGlobalLoss, losses.LocalNormLoss])
 def test_modules_refuse_wrong_options_at_construction(module):
-    for options in ({"mad_floor": 2.0}, {"trim": 1.5}, {"reduction": "sum"}, {"detach_scale": True}, {"partition": "x"}):
-        with pytest.raises(ValueError, match=next(iter(options)) if "detach_scale" not in options else "collapses"):
+    for options in ({"mad_floor": 2.0}, {"trim": 1.5}, {"reduction": "sum"}, {"partition": "x"}):
+        with pytest.raises(ValueError, match=next(iter(options))):
             module(**options)
     with pytest.raises(ValueError, match="scales"):
         losses.GradientMatchingLoss(scales=0)
@@ -90,44 +92,18 @@ def test_everything_public_is_documented():
         assert inspect.getdoc(getattr(losses, name)), name
 
 
-def test_without_a_built_library_auto_is_the_reference_and_fused_raises(monkeypatch):
-    monkeypatch.setattr(dispatch, "fused", None)
-    p, d = maps()
-    assert resolve("auto", p, d) == resolve("reference") == "reference"
-    assert torch.equal(losses.hybrid_norm_loss(p, d, backend="auto"), losses.hybrid_norm_loss(p, d, backend="reference"))
-    for loss in (losses.hybrid_norm_loss, losses.l1_loss, losses.gradient_matching_loss, losses.median_mad):
-        with pytest.raises(RuntimeError, match=r"backend='fused' cannot run here.*dadkit doctor"):
-            loss(*([p] if loss is losses.median_mad else [p, d]), backend="fused")
+WITH_EXAMPLES = [f"dadkit.losses.{module.name}" for module in pkgutil.iter_modules(losses.__path__)]
 
 
-class _FakeFused:
-    """A fused module that has one operator and takes float32 only."""
-
-    @staticmethod
-    def why_not(*tensors, name=None):
-        return None if all(t.dtype == torch.float32 for t in tensors) else "it takes float32 only"
-
-    @staticmethod
-    def proven(*tensors):
-        return True
-
-    @staticmethod
-    def l1_loss(pred, target, mask=None, **_):
-        return torch.tensor(42.0)
+@pytest.mark.parametrize("name", [*WITH_EXAMPLES, "dadkit.ops.reference.options", "dadkit.normalizers"])
+def test_the_examples_of_the_docstrings_run(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
 
 
-def test_a_fused_operator_is_used_where_it_fits_and_never_replaced_in_silence(monkeypatch):
-    monkeypatch.setattr(dispatch, "fused", _FakeFused)
-    p, d = maps()
-    assert losses.l1_loss(p, d).item() == 42
-    assert losses.l1_loss(p, d, backend="fused").item() == 42
-    assert losses.l1_loss(p, d, backend="reference").item() != 42
-    assert losses.l1_loss(p.double(), d.double()).item() != 42
-    with pytest.raises(RuntimeError, match="float32 only"):
-        losses.l1_loss(p.double(), d.double(), backend="fused")
-    with pytest.raises(RuntimeError, match="no fused gradient_matching_loss"):
-        losses.gradient_matching_loss(p, d, backend="fused")
-    assert losses.gradient_matching_loss(p, d).isfinite()
+def test_every_public_name_has_an_example():
+    without = [name for name in losses.__all__ if ">>>" not in inspect.getdoc(getattr(losses, name))]
+    assert not without
 
 
 def test_dadkit_losses_needs_torch_only():

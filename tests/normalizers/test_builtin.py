@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dadkit import losses
+from dadkit.config import ConfigError, build
 from dadkit.interfaces import Normalizer
 from dadkit.normalizers import Global, Hybrid, Identity, Local, local_global, map_loss
 from dadkit.testing.strategies import pairs
@@ -126,6 +127,12 @@ def test_wrong_options_are_refused_at_construction(normalizer):
     for options in ({"mad_floor": 2.0}, {"partition": "cells"}, {"range_clip": (1.0, 0.0)}):
         with pytest.raises(ValueError, match=next(iter(options))):
             normalizer(**options)
-    for kind in (Hybrid, Global, Local):
-        with pytest.raises(ValueError, match="collapses"):
-            kind(detach_scale=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("normalizer", "hybrid"), ("normalizer", "local"), ("loss", "ssi"), ("loss", "hybrid-norm")]
+)
+def test_configurations_may_still_name_the_option_that_had_one_value(kind, name):
+    assert repr(build(kind, name, {"detach_scale": False})) == repr(build(kind, name))
+    with pytest.raises(ConfigError, match="detach_scale"):
+        build(kind, name, {"detach_scale": True})

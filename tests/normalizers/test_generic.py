@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dadkit.normalizers import local_global, map_loss
+from dadkit.ops import preferred
 
 P, D = torch.rand(2, 2, 1, 10, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
@@ -63,7 +64,6 @@ def test_masks_trim_and_reductions_work_without_a_fast_path():
 
 def test_an_offered_fast_path_is_taken_if_it_knows_what_matters():
     assert map_loss(Fast(), P, D).item() == 42
-    assert map_loss(Fast(), P, D, backend="reference").item() == 42
     assert map_loss(Fast(), P, D, trim=0.1).item() != 42, "its fast path knows no trim"
     faster = Faster()
     assert map_loss(faster, P, D, trim=0.1, reduction="pixel", backend="reference").item() == 43
@@ -71,6 +71,19 @@ def test_an_offered_fast_path_is_taken_if_it_knows_what_matters():
     boxes = torch.tensor([[[0.0, 0.0, 9.0, 10.0]]]).expand(2, 1, 4)
     assert local_global(faster, P, D, boxes, reduction="image").item() == 44
     assert faster.seen == {"pred_mask": None, "reduction": "image", "trim": 0.0, "backend": "auto"}
+
+
+def test_a_backend_is_told_or_refused_but_never_dropped():
+    want = map_loss(Halved(), P, D)
+    assert map_loss(Fast(), P, D, backend="reference") == want, "its fast path cannot be told"
+    for plugin in (Halved(), Fast()):
+        with pytest.raises(RuntimeError, match=r"backend='fused' cannot run here: the normalizer \w+ has no method 'loss'"):
+            map_loss(plugin, P, D, backend="fused")
+    faster = Faster()
+    map_loss(faster, P, D, backend="fused")
+    assert faster.seen["backend"] == "fused"
+    with preferred("reference"):
+        assert map_loss(Fast(), P, D) == want
 
 
 def test_local_global_without_a_fast_path_samples_the_students_map():

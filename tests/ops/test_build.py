@@ -76,12 +76,12 @@ def test_without_the_library_auto_is_the_reference_and_fused_says_why(tmp_path):
 
 @built
 def test_auto_is_fused_on_the_cpu_where_it_is_built():
-    assert dispatch.resolve("auto", torch.zeros(1), name="hybrid_norm_loss") == "fused"
+    assert dispatch.resolve("auto", torch.zeros(1)) == "fused"
 
 
 def test_integers_and_unknown_dtypes_are_refused_in_words():
     with pytest.raises(RuntimeError, match="float8"):
-        dispatch.resolve("fused", torch.zeros(1).to(torch.float8_e4m3fn), name="hybrid_norm_loss")
+        dispatch.resolve("fused", torch.zeros(1).to(torch.float8_e4m3fn))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dadkit.ops import fused, library
+from dadkit.ops.reference import NormOptions
 
 
 @pytest.fixture
@@ -33,11 +34,11 @@ def _patches(pred, pair):
 
 OPERATORS = {
     "hybrid": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m),
-    "eight levels": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, partition="grid", segments=(1, 2, 4, 8), trim=0.1),
-    "hdn": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, variant="hdn", reduction="none"),
+    "eight levels": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, NormOptions((1, 2, 4, 8), "grid"), trim=0.1),
+    "hdn": lambda p, d, m, _: fused.hybrid_norm_loss(p, d, m, NormOptions(variant="hdn"), reduction="none"),
     "local-global": lambda p, d, m, pair: fused.local_global_loss(p, *_patches(p, pair)),
     "gradient matching": lambda p, d, m, _: fused.gradient_matching_loss(p, d, m),
-    "normalize": lambda p, d, m, _: fused.normalize(p, m, reference=d, segments=(1, 2, 4)).square(),
+    "normalize": lambda p, d, m, _: fused.normalize(p, m, NormOptions(), reference=d).square(),
     "median": lambda p, d, m, _: sum(fused.median_mad(p, m)),
 }
 

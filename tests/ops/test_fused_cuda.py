@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dadkit.ops import fused, reference
+from dadkit.ops.reference import NormOptions
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
@@ -38,12 +39,12 @@ def loss(request, pair) -> Callable[..., tuple[Callable[[Tensor], Tensor], Tenso
             return lambda p: module.local_global_loss(p, patches, boxes), pred
         functions = {
             "hybrid": lambda p: module.hybrid_norm_loss(p, target),
-            "quantile": lambda p: module.hybrid_norm_loss(p, target, partition="quantile", range_clip=(0.0, 1.0)),
+            "quantile": lambda p: module.hybrid_norm_loss(p, target, None, NormOptions(partition="quantile")),
             "trimmed": lambda p: module.hybrid_norm_loss(p, target, trim=0.1),
-            "grid": lambda p: module.hybrid_norm_loss(p, target, partition="grid", segments=(1, 8)),
+            "grid": lambda p: module.hybrid_norm_loss(p, target, None, NormOptions((1, 8), "grid")),
             "gradient-matching": lambda p: module.gradient_matching_loss(p, target),
             "median": lambda p: sum(x.sum() for x in module.median_mad(p)),
-            "normalize": lambda p: module.normalize(p, reference=target, segments=(1, 2, 4)).square().mean(),
+            "normalize": lambda p: module.normalize(p, None, NormOptions(), reference=target).square().mean(),
         }
         return functions[name], pred
 

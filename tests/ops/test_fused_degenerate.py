@@ -7,15 +7,17 @@ import torch
 
 from dadkit.losses import hybrid_norm_loss
 from dadkit.ops import reference
+from dadkit.ops.reference import NormOptions
 
 BAD = (float("nan"), float("inf"), -float("inf"))
 
 
 def _both(fused, pred, target, mask=None, **options):
     answers = []
+    norm = NormOptions(**{name: options.pop(name) for name in NormOptions._fields if name in options})
     for module in (fused, reference):
         p = pred.clone().requires_grad_()
-        value = module.hybrid_norm_loss(p, target, mask, **options)
+        value = module.hybrid_norm_loss(p, target, mask, norm, **options)
         answers.append((value.detach(), torch.autograd.grad(value.sum(), p)[0]))
     return answers
 
@@ -121,10 +123,10 @@ def test_autocast_changes_nothing(pair):
 def test_wrong_options_are_refused_by_the_operators(fused, pair):
     pred, target = pair((1, 8, 8), "noise")
     with pytest.raises(RuntimeError, match="a level must be 1, 2, 4 or 8"):
-        fused.hybrid_norm_loss(pred, target, segments=(3,))
+        fused.hybrid_norm_loss(pred, target, options=NormOptions((3,)))
     with pytest.raises(RuntimeError, match="dtype"):
         fused.hybrid_norm_loss(pred, target.float())
-    stats = fused.target_statistics(target, segments=(1, 2))
+    stats = fused.target_statistics(target, options=NormOptions((1, 2)))
     with pytest.raises(RuntimeError, match="target statistics"):
         fused.hybrid_norm_loss(pred, target, target_stats=stats)
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dadkit.ops import reference
+from dadkit.ops.reference import NormOptions
 
 cases = st.fixed_dictionaries(
     {
@@ -60,9 +61,11 @@ def test_matches_the_reference(fused, case):
         boxes[-1, 2] = torch.tensor([0.0, 0.0, float(w), float(h)])  # a crop
     mask = torch.rand(target.shape, generator=generator) < 0.8 if case["mask"] else None
     pred_mask = torch.rand(pred.shape, generator=generator) < 0.9 if case["pred_mask"] else None
-    arguments = (pred, target, boxes, mask)
-    value, gradient = _run(fused.local_global_loss, *arguments, pred_mask=pred_mask, **case["options"])
-    expected, slope = _run(reference.local_global_loss, *arguments, pred_mask=pred_mask, **case["options"])
+    options = dict(case["options"])
+    norm = NormOptions(**{name: options.pop(name) for name in NormOptions._fields if name in options})
+    arguments = (pred, target, boxes, mask, norm)
+    value, gradient = _run(fused.local_global_loss, *arguments, pred_mask=pred_mask, **options)
+    expected, slope = _run(reference.local_global_loss, *arguments, pred_mask=pred_mask, **options)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-11)
     if min(height, width) > 1:  # a patch of one constant is flat up to rounding only
         scale = float(slope.abs().max()) if slope.numel() else 0.0
@@ -110,5 +113,5 @@ def test_gradcheck(fused):
     target = torch.randn(1, 2, 9, 8, generator=generator, dtype=torch.float64)
     boxes = torch.tensor([[[0.4, 1.2, 9.7, 10.1], [3.0, 2.0, 13.0, 11.5]]], dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda p: fused.local_global_loss(p, target, boxes, min_pixels=2), pred, eps=1e-7, atol=1e-5
+        lambda p: fused.local_global_loss(p, target, boxes, None, NormOptions(min_pixels=2)), pred, eps=1e-7, atol=1e-5
     )

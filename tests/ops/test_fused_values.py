@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dadkit.ops import fused as fused_operators
 from dadkit.ops import reference
+from dadkit.ops.reference import NormOptions
 
 KINDS = ("smooth", "noise", "quantised", "sky", "ramp", "offset", "outlier", "constant")
 SEGMENTS = ((1,), (4,), (1, 2, 4), (2, 8), (8, 1, 2, 4))
@@ -39,15 +40,13 @@ def _split(case, pair, dtype):
     shape, kind, share, seed = (case.pop(k) for k in ("shape", "kind", "mask", "seed"))
     pred, target = pair(shape, kind, dtype, seed)
     mask = None if share is None else torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share
-    return pred, target, mask, case
+    packed = NormOptions(**{name: case.pop(name) for name in NormOptions._fields if name in case})
+    return pred, target, mask, {"options": packed, **case}
 
 
 def _ambiguous(pred, target, mask, options) -> bool:
     """Whether some N(p) and N(d) agree up to rounding, so that the sign of their difference is a matter of taste."""
-    keys = ("segments", "partition", "variant", "range_clip")
-    kind = {k: options[k] for k in keys}
-    a = reference.normalize(pred, mask, reference=target, **kind)
-    b = reference.normalize(target, mask, reference=target, **kind)
+    a, b = (reference.normalize(x, mask, options["options"], reference=target) for x in (pred, target))
     close = (a - b).abs() <= 1e-9 * (1 + a.abs())
     return bool((close & ((a != 0) | (b != 0))).any())
 
@@ -93,9 +92,8 @@ def test_loss_matches_the_reference_in_float32(fused, pair, case):
 @given(cases)
 def test_normalize_matches_the_reference(fused, pair, case):
     pred, target, mask, options = _split(case, pair, torch.float64)
-    options = {k: options[k] for k in ("segments", "partition", "variant", "range_clip", "detach_median")}
-    value, gradient = _value_and_gradient(fused.normalize, pred, mask, reference=target, **options)
-    expected, slope = _value_and_gradient(reference.normalize, pred, mask, reference=target, **options)
+    value, gradient = _value_and_gradient(fused.normalize, pred, mask, options["options"], reference=target)
+    expected, slope = _value_and_gradient(reference.normalize, pred, mask, options["options"], reference=target)
     torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-10)
     if case["kind"] != "constant":
         scale = float(slope.abs().max()) if slope.numel() else 0.0
@@ -106,11 +104,12 @@ def test_normalize_matches_the_reference(fused, pair, case):
 @given(cases)
 def test_statistics_match_the_reference(fused, pair, case):
     _, target, mask, options = _split(case, pair, torch.float64)
-    options = {k: options[k] for k in ("segments", "partition", "variant", "range_clip")}
     if case["kind"] == "constant" and case["variant"] == "hdn":
         return
     for got, expected in zip(
-        fused.target_statistics(target, mask, **options), reference.target_statistics(target, mask, **options), strict=True
+        fused.target_statistics(target, mask, options["options"]),
+        reference.target_statistics(target, mask, options["options"]),
+        strict=True,
     ):
         assert got.dtype == expected.dtype
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
@@ -120,8 +119,7 @@ def test_statistics_match_the_reference(fused, pair, case):
 @given(cases)
 def test_cached_statistics_change_nothing(fused, pair, case):
     pred, target, mask, options = _split(case, pair, torch.float32)
-    kind = {k: options[k] for k in ("segments", "partition", "variant", "range_clip")}
-    stats = fused.target_statistics(target, mask, **kind)
+    stats = fused.target_statistics(target, mask, options["options"])
     plain = fused.hybrid_norm_loss(pred, target, mask, **options)
     assert torch.equal(plain, fused.hybrid_norm_loss(pred, target, mask, target_stats=stats, **options))
 
@@ -182,7 +180,7 @@ def test_deviations_keep_their_digits_at_sizes_that_need_brackets(pair, kind):
 def test_gradient_keeps_shift_and_scale(fused, pair, partition, segments):
     pred, target = pair((2, 60, 70), "smooth")
     pred.requires_grad_()
-    fused.hybrid_norm_loss(pred, target, segments=segments, partition=partition).backward()
+    fused.hybrid_norm_loss(pred, target, options=NormOptions(segments, partition)).backward()
     size = pred.grad.abs().sum()
     assert abs(pred.grad.sum()) <= 1e-10 * size
     assert abs((pred.grad * pred.detach()).sum()) <= 1e-9 * size
@@ -193,21 +191,19 @@ def test_gradient_keeps_shift_and_scale(fused, pair, partition, segments):
 def test_gradcheck(fused, pair, variant, segments):
     pred, target = pair((2, 6, 9), "noise")
     pred.requires_grad_()
-    options = {"segments": segments, "variant": variant, "min_pixels": 3}
+    options = NormOptions(segments, variant=variant, min_pixels=3)
     assert torch.autograd.gradcheck(
-        lambda p: fused.hybrid_norm_loss(p, target, reduction="none", **options), pred, eps=1e-7, atol=1e-5
+        lambda p: fused.hybrid_norm_loss(p, target, None, options, reduction="none"), pred, eps=1e-7, atol=1e-5
     )
-    assert torch.autograd.gradcheck(
-        lambda p: fused.normalize(p, reference=target, segments=segments, variant=variant), pred, eps=1e-7, atol=1e-4
-    )
+    assert torch.autograd.gradcheck(lambda p: fused.normalize(p, None, options, reference=target), pred, eps=1e-7, atol=1e-4)
     assert torch.autograd.gradcheck(fused.median_mad, pred, eps=1e-7, atol=1e-5)
 
 
 def test_a_flat_segment_of_the_prediction_keeps_the_floors_gradient(fused, pair):
     pred, target = pair((1, 40, 50), "noise")
     pred = torch.where(target > 0.6, 2 + 1e-4 * pred, pred)
-    value, gradient = _value_and_gradient(fused.hybrid_norm_loss, pred, target, segments=(4,))
-    expected, slope = _value_and_gradient(reference.hybrid_norm_loss, pred, target, segments=(4,))
+    value, gradient = _value_and_gradient(fused.hybrid_norm_loss, pred, target, options=NormOptions((4,)))
+    expected, slope = _value_and_gradient(reference.hybrid_norm_loss, pred, target, options=NormOptions((4,)))
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(gradient, slope, rtol=1e-7, atol=1e-12)
     assert abs((gradient * pred).sum()) <= 1e-9 * (gradient * pred).abs().sum()

@@ -20,6 +20,7 @@ import dadkit.training.run as run_module
 from dadkit.config import load_run, parse_run
 from dadkit.errors import DadkitError
 from dadkit.loading import LoadError, load_model, load_student, read_card
+from dadkit.ops import fused
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.lock import RunLockedError, lock
 from dadkit.training.log.metrics import read_metrics
@@ -221,6 +222,24 @@ def test_a_changed_configuration_is_refused_and_says_what_changed(small, console
     assert (folder / "config.yaml").read_text() == config
     small("log_every=1", "data.workers=1", "keep_last=1")  # what the weights do not depend on may change
     assert "finished before" in console.file.getvalue()
+
+
+def test_a_run_of_a_version_that_had_another_option_goes_on(small, console):
+    begun = small() / "stages/main/stage.json"
+    record = json.loads(begun.read_text())
+    record["trained_with"]["stage"]["losses"]["shared"]["normalizer"]["options"]["detach_scale"] = False
+    begun.write_text(json.dumps(record))
+    small()
+    assert "finished before" in console.file.getvalue()
+
+
+def test_a_runs_backend_is_that_of_everything_it_computes(small, monkeypatch):
+    def forbidden(*_, **__):
+        raise AssertionError("a fused operator was called")
+
+    for name in ("gradient_matching_loss", "hybrid_norm_loss", "local_global_loss", "median_mad", "normalize"):
+        monkeypatch.setattr(fused, name, forbidden)
+    small("backend=reference", "losses.anchor.weight=0.1", "losses.extra=[{name: ssi, weight: 1}]")
 
 
 @pytest.fixture

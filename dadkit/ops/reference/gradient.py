@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit.ops.reference.hybrid import normalized_levels, whole_map_stats
-from dadkit.ops.reference.options import NormOptions, Reduction
+from dadkit.ops.reference.options import WHOLE_MAP, Reduction
 from dadkit.ops.reference.order import in_order
 from dadkit.ops.reference.reduction import average, over_images, sanitize
 
@@ -54,7 +54,7 @@ def reduce_scales(totals: Tensor, numbers: Tensor, reduction: Reduction) -> Tens
 def _normalized(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """N(x) of whole maps (B, H, W), and which of them are flat (B,)."""
     stats = whole_map_stats(x, valid, in_order(x, valid), detach_median=False)
-    (normalized,) = normalized_levels(x, [torch.where(valid, 0, 1)], stats, NormOptions(segments=(1,)))
+    (normalized,) = normalized_levels(x, [torch.where(valid, 0, 1)], stats, WHOLE_MAP)
     return normalized, stats.flat
 
 

@@ -35,7 +35,7 @@ __all__ = [
 class MapStats(NamedTuple):
     """Statistics of one map on given segments; the fields are those of ``TargetStats``, with gradients if the map has any."""
 
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
     median: Tensor
     mad: Tensor
     global_mad: Tensor
@@ -140,4 +140,4 @@ def _segment_stats(
 
 def _by_level(per_segment: Tensor, options: NormOptions) -> tuple[Tensor, ...]:
     """Cut (B, U) into the levels of ``options.segments``."""
-    return per_segment.split([segment_count(level, options.partition) for level in options.segments], dim=1)
+    return torch.split(per_segment, [segment_count(level, options.partition) for level in options.segments], dim=1)

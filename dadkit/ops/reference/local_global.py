@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from dadkit.ops.reference.normalization import pixel_loss
-from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference.options import DEFAULT, NormOptions, Reduction, TargetStats
 from dadkit.ops.reference.reduction import average, image_sums, over_images
 
-__all__ = ["all_touched", "cut_patches", "local_global_loss", "reduce_patches", "sample_boxes"]
+__all__ = ["all_touched", "cut_patches", "legal_boxes", "local_global_loss", "reduce_patches", "sample_boxes"]
 
 
 def local_global_loss(
@@ -17,15 +17,9 @@ def local_global_loss(
     target: Tensor,
     boxes: Tensor,
     mask: Tensor | None = None,
+    options: NormOptions = DEFAULT,
     *,
     pred_mask: Tensor | None = None,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    min_pixels: int = 16,
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
     trim: float = 0.0,
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
@@ -38,12 +32,11 @@ def local_global_loss(
         boxes: (B, N, 4) x0, y0, x1, y1 in pixels of ``pred``.
         mask: bool (B, N, h, w) or None.
         pred_mask: bool (B, H, W) or None.
-        segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median, trim: as for one map, here per patch.
+        options, trim: as for one map, here per patch.
         reduction: ``mean``: patches averaged per image, images over the batch; ``pixel``: all pixels pooled; ``image``: (B,);
             ``none``: (B, N, h, w).
         target_stats: statistics of the B * N patches.
     """
-    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
     crops, valid, present = cut_patches(pred, boxes, target.shape, mask, pred_mask)
     loss, counted, poison = pixel_loss(crops, target.flatten(0, 1), valid, options, target_stats)
     return reduce_patches(loss, counted, poison, present, reduction=reduction, trim=trim)
@@ -65,9 +58,8 @@ def cut_patches(
         crops (B * N, h, w), valid (B * N, h, w) bool, present (B, N) bool. Nothing is valid in a box without area.
     """
     size = (shape[2], shape[3])
-    present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
-    unit = torch.arange(4, device=boxes.device) >= 2  # 0, 0, 1, 1: some legal box, made without a copy from the host
-    boxes = torch.where(present[..., None], boxes, unit).to(pred.dtype)
+    present, boxes = legal_boxes(boxes)
+    boxes = boxes.to(pred.dtype)
     valid = present[..., None, None].expand(shape)
     if mask is not None:
         valid = valid & mask
@@ -77,13 +69,21 @@ def cut_patches(
     return sample_boxes(pred, boxes, size).flatten(0, 1), valid.flatten(0, 1), present
 
 
+def legal_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Which boxes (B, N, 4) have an area, (B, N) bool, and the boxes with those that have none replaced by a legal one."""
+    present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    unit = torch.arange(4, device=boxes.device) >= 2  # 0, 0, 1, 1, made without a copy from the host
+    return present, torch.where(present[..., None], boxes, unit)
+
+
 def reduce_patches(
     loss: Tensor, counted: Tensor, poison: Tensor, present: Tensor, *, reduction: Reduction, trim: float
 ) -> Tensor:
     """As ``reduction.reduce``, with patches (B * N, h, w) averaged per image over those that are ``present`` (B, N)."""
     total, number, kept = image_sums(loss, counted, trim)
     if reduction == "none":
-        return torch.where(counted, kept * poison[:, None, None], 0).unflatten(0, present.shape)
+        pixels = torch.where(counted, kept * poison[:, None, None], 0)
+        return pixels.view(*present.shape, *pixels.shape[1:])
     return reduce_patch_sums((total * poison).view(present.shape), number.view(present.shape), present, reduction)
 
 

@@ -6,13 +6,11 @@ host. The functions that users call, with the full documentation, are in ``dadki
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 from torch import Tensor
 
 from dadkit.ops.reference import hdn, hybrid
-from dadkit.ops.reference.options import NormOptions, Partition, Reduction, TargetStats, Variant
+from dadkit.ops.reference.options import DEFAULT, WHOLE_MAP, NormOptions, Reduction, TargetStats
 from dadkit.ops.reference.order import in_order
 from dadkit.ops.reference.reduction import reduce, sanitize
 from dadkit.ops.reference.segments import level_ids
@@ -35,37 +33,19 @@ def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return stats.median[:, 0] * poison, stats.global_mad * poison
 
 
-def target_statistics(
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    range_clip: tuple[float, float] = (0.0, 1.0),
-) -> TargetStats:
+def target_statistics(target: Tensor, mask: Tensor | None = None, options: NormOptions = DEFAULT) -> TargetStats:
     """The statistics of a target, to be kept and passed back as ``target_stats``."""
-    options = NormOptions(segments, partition, variant, range_clip=range_clip)
     _, target, valid, _ = sanitize(target.detach(), target, mask)
-    return _variant(options).target_stats(target, valid, options)
+    statistics = hdn.target_stats if options.variant == "hdn" else hybrid.target_stats
+    return statistics(target, valid, options)
 
 
 def normalize(
-    x: Tensor,
-    mask: Tensor | None = None,
-    *,
-    reference: Tensor | None = None,
-    segments: tuple[int, ...] = (1,),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
+    x: Tensor, mask: Tensor | None = None, options: NormOptions = WHOLE_MAP, *, reference: Tensor | None = None
 ) -> Tensor:
     """(B, L, H, W): N(x) for each of the L levels; 0 outside the mask. Gradient to ``x`` only."""
-    options = NormOptions(segments, partition, variant, 0, mad_floor, range_clip, detach_median)
     x, reference, valid, poison = sanitize(x, x if reference is None else reference, mask)
-    if variant == "hdn":
+    if options.variant == "hdn":
         levels = _hdn_levels(x, reference, valid, options)
     else:
         stats = hybrid.target_stats(reference, valid, options)
@@ -76,22 +56,12 @@ def normalize(
     return torch.where(valid[:, None], stacked, 0)
 
 
-def segment_weights(
-    target: Tensor,
-    mask: Tensor | None = None,
-    *,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    min_pixels: int = 16,
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-) -> Tensor:
+def segment_weights(target: Tensor, mask: Tensor | None = None, options: NormOptions = DEFAULT) -> Tensor:
     """(B, L, H, W): the weight 1 / |U_i| of each level at each pixel; sums over L to 1 where a pixel takes part, else to 0."""
-    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip)
     _, target, valid, _ = sanitize(target.detach(), target, mask)
-    stats = _variant(options).target_stats(target, valid, options)
-    if variant == "dadkit":
+    statistics = hdn.target_stats if options.variant == "hdn" else hybrid.target_stats
+    stats = statistics(target, valid, options)
+    if options.variant == "dadkit":
         return torch.stack(list(hybrid.level_weights(level_ids(target, valid, stats.edges, options), stats, options)), dim=1)
     inside = [torch.stack(level).any(0) for level in hdn.memberships(target, valid, stats.edges, options)]
     weight = torch.stack(inside, dim=1).to(target.dtype)
@@ -102,20 +72,13 @@ def hybrid_norm_loss(
     pred: Tensor,
     target: Tensor,
     mask: Tensor | None = None,
+    options: NormOptions = DEFAULT,
     *,
-    segments: tuple[int, ...] = (1, 2, 4),
-    partition: Partition = "range",
-    variant: Variant = "dadkit",
-    min_pixels: int = 16,
-    mad_floor: float = 0.01,
-    range_clip: tuple[float, float] = (0.0, 1.0),
-    detach_median: bool = False,
     trim: float = 0.0,
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
     """The hybrid-normalised L1 loss; gradient to ``pred`` only."""
-    options = NormOptions(segments, partition, variant, min_pixels, mad_floor, range_clip, detach_median)
     loss, counted, poison = pixel_loss(pred, target, mask, options, target_stats)
     return reduce(loss, counted, poison, reduction=reduction, trim=trim)
 
@@ -125,7 +88,8 @@ def pixel_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Per-pixel hybrid loss (B, H, W), the pixels that take part (B, H, W), and the poison factor (B,)."""
     pred, target, valid, poison = sanitize(pred, target, mask)
-    loss, counted = _variant(options).pixel_loss(pred, target, valid, options, stats)
+    function = hdn.pixel_loss if options.variant == "hdn" else hybrid.pixel_loss
+    loss, counted = function(pred, target, valid, options, stats)
     return loss, counted | (valid & poison.isnan()[:, None, None]), poison
 
 
@@ -135,10 +99,6 @@ def l1_loss(
     """|pred - target| as it is; gradient to ``pred`` only."""
     pred, target, valid, poison = sanitize(pred, target, mask)
     return reduce((pred - target).abs(), valid, poison, reduction=reduction, trim=trim)
-
-
-def _variant(options: NormOptions) -> ModuleType:
-    return hdn if options.variant == "hdn" else hybrid
 
 
 def _hdn_levels(x: Tensor, reference: Tensor, valid: Tensor, options: NormOptions) -> list[Tensor]:

@@ -6,7 +6,17 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-__all__ = ["LEVELS", "NormOptions", "Partition", "Reduction", "TargetStats", "Variant", "segment_count"]
+__all__ = [
+    "DEFAULT",
+    "LEVELS",
+    "WHOLE_MAP",
+    "NormOptions",
+    "Partition",
+    "Reduction",
+    "TargetStats",
+    "Variant",
+    "segment_count",
+]
 
 Partition = Literal["range", "quantile", "grid"]
 Variant = Literal["dadkit", "hdn"]
@@ -17,7 +27,10 @@ LEVELS = (1, 2, 4, 8)
 
 
 class NormOptions(NamedTuple):
-    """How maps are normalised; the fields are the keywords of ``hybrid_norm_loss``, documented there."""
+    """How maps are normalised: packed once by a functional or a module, and passed whole down to the operators.
+
+    The fields are the keywords of ``dadkit.losses.hybrid_norm_loss``, which documents them.
+    """
 
     segments: tuple[int, ...] = (1, 2, 4)
     partition: Partition = "range"
@@ -26,6 +39,10 @@ class NormOptions(NamedTuple):
     mad_floor: float = 0.01
     range_clip: tuple[float, float] = (0.0, 1.0)
     detach_median: bool = False
+
+
+DEFAULT = NormOptions()
+WHOLE_MAP = NormOptions(segments=(1,))
 
 
 class TargetStats(NamedTuple):
@@ -41,10 +58,15 @@ class TargetStats(NamedTuple):
         mad: (B, U) mean absolute deviation about it (``hdn``: the sum divided by count + 1).
         global_mad: (B,) mean absolute deviation of all valid pixels about their median.
         flat: (B,) bool, the map is constant up to rounding (``hdn`` does not use it).
+
+    Example:
+        >>> from dadkit.losses import target_statistics
+        >>> target_statistics(torch.rand(5, 1, 8, 8), segments=(1, 4)).median.shape
+        torch.Size([5, 5])
     """
 
     edges: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
     median: Tensor
     mad: Tensor
     global_mad: Tensor
