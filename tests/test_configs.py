@@ -36,6 +36,7 @@ def small(file):
         "lightweight": _lightweight if row in ("", "ours") else _lightweight_ablation,
         "adapt": _adapt,
         "metric": _metric,
+        "zipdepth": _zipdepth,
     }[family](row)]  # fmt: skip
 
 
@@ -98,6 +99,18 @@ def _metric(row):
     ]
 
 
+def _zipdepth(row):
+    context = "local-global" if row == "ours" else "shared"
+    return [
+        "student={name: zipdepth/small}",
+        f"teachers=[{TINY}]",
+        f"data.root={PICTURES}",
+        f"contexts.options={VIEWS[context]}",
+        "iterations=2",
+        "batch_size=2",
+    ]
+
+
 def named(file):
     return file.relative_to(PAPERS).with_suffix("").as_posix()
 
@@ -119,7 +132,13 @@ def test_a_self_contained_config_runs(file, tmp_path):
     assert (result.folder / "report.html").is_file()
 
 
-ROWS = {"distill_any_depth": 8 + 4 + 3 + 4, "depth_anything_v1": 4 + 3, "lightweight": 1 + 8 + 1 + 1, "metric": 3}
+ROWS = {
+    "distill_any_depth": 8 + 4 + 3 + 4,
+    "depth_anything_v1": 4 + 3,
+    "lightweight": 1 + 8 + 1 + 1,
+    "metric": 3,
+    "zipdepth": 1,
+}
 """Files below each recipe: Tables 1 to 4; terms and margin; student, KD rows, ours and what the KD rows share; data sets."""
 
 

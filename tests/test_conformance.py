@@ -67,7 +67,12 @@ ROWS = [
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "topformer/tiny"),
+<<<<<<< HEAD
     Row("student", "timm/auto", {"encoder": "mobilenetv4_conv_small_050", "decoder": "light", "channels": 8}),
+=======
+    Row("teacher", "zipdepth/base", {"weights": "none", "native_size": 64}),
+    Row("student", "zipdepth/small"),
+>>>>>>> 8f796da (ZipDepth as teacher and student, with its published recipe)
     Row("encoder", "dinov2/tiny"),
     Row("teacher", "midas/tiny"),
     Row("student", "midas/tiny"),
@@ -95,6 +100,7 @@ SAME_CLASS: dict[tuple[str, str], str] = {
     **{(kind, f"midas/{name}"): "midas/tiny" for kind in ("teacher", "student") for name in _MIDAS},
     **{("teacher", f"midas/{name}"): "midas/tiny" for name in _MIDAS_TEACHERS},
     **{(kind, "leres/resnext101"): "leres/resnet50" for kind in ("teacher", "student")},
+    ("student", "zipdepth/base"): "zipdepth/small",
     **{("teacher", f"genpercept/{name}"): "genpercept/tiny" for name in ("vae", "dpt")},
 }
 """(kind, name) -> the component of the same class that is checked in its place."""
@@ -109,7 +115,11 @@ OTHER_CONTRACT: dict[tuple[str, str], str] = {
 READERS = "dadkit.data.benchmarks."
 """Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
+<<<<<<< HEAD
 PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "timm", "topformer")
+=======
+PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "topformer", "zipdepth")
+>>>>>>> 8f796da (ZipDepth as teacher and student, with its published recipe)
 
 
 @pytest.fixture(autouse=True)

@@ -89,6 +89,7 @@ FAMILIES: tuple[Family, ...] = (
         ("^feature_upsample_0.", "^neck.fusion_stage."),
     ),
     Family("TopFormer", "topformer", "use topformer/… (tiny, small, base)", ("tpm.stem.", "trans.transformer_blocks.0.")),
+    Family("ZipDepth", "zipdepth", "use zipdepth/base", ("encoder.stem_half.conv.", "decoder.proj4.conv.")),
     Family("LeReS", "leres", "use leres/… (resnet50, resnext101)", ("encoder_modules.encoder.", "decoder_modules.")),
     Family("Depth Pro", "hf", "use hf/… with the version in transformers' layout", ("^encoder.patch_encoder.", "^fov.")),
 )
