@@ -67,12 +67,9 @@ ROWS = [
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "topformer/tiny"),
-<<<<<<< HEAD
     Row("student", "timm/auto", {"encoder": "mobilenetv4_conv_small_050", "decoder": "light", "channels": 8}),
-=======
     Row("teacher", "zipdepth/base", {"weights": "none", "native_size": 64}),
     Row("student", "zipdepth/small"),
->>>>>>> 8f796da (ZipDepth as teacher and student, with its published recipe)
     Row("encoder", "dinov2/tiny"),
     Row("teacher", "midas/tiny"),
     Row("student", "midas/tiny"),
@@ -115,11 +112,7 @@ OTHER_CONTRACT: dict[tuple[str, str], str] = {
 READERS = "dadkit.data.benchmarks."
 """Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
-<<<<<<< HEAD
-PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "timm", "topformer")
-=======
-PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "topformer", "zipdepth")
->>>>>>> 8f796da (ZipDepth as teacher and student, with its published recipe)
+PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "timm", "topformer", "zipdepth")
 
 
 @pytest.fixture(autouse=True)
