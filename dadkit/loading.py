@@ -34,7 +34,7 @@ __all__ = [
     "result_path",
 ]
 
-INITIAL_WEIGHTS = ("weights", "init")
+INITIAL_WEIGHTS = ("weights", "init", "pretrained")
 METADATA_KEY = "dadkit"
 
 

@@ -70,6 +70,10 @@ ROWS = [
     Row("student", "timm/auto", {"encoder": "mobilenetv4_conv_small_050", "decoder": "light", "channels": 8}),
     Row("teacher", "zipdepth/base", {"weights": "none", "native_size": 64}),
     Row("student", "zipdepth/small"),
+    Row("teacher", "starter/small"),
+    Row("student", "starter/small"),
+    Row("teacher", "tcmono/small", {"weights": "none"}),
+    Row("student", "tcmono/small"),
     Row("encoder", "dinov2/tiny"),
     Row("teacher", "midas/tiny"),
     Row("student", "midas/tiny"),
@@ -112,7 +116,7 @@ OTHER_CONTRACT: dict[tuple[str, str], str] = {
 READERS = "dadkit.data.benchmarks."
 """Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
-PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "timm", "topformer", "zipdepth")
+PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "starter", "tcmono", "timm", "topformer", "zipdepth")
 
 
 @pytest.fixture(autouse=True)
