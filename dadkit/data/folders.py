@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from dadkit.errors import DataError
@@ -84,8 +84,8 @@ def scan(folder: Path, extensions: Collection[str], *, results: bool = False) ->
     return sorted(found), others
 
 
-def read_list(path: Path, columns: int) -> list[tuple[int, tuple[str, ...]]]:
-    """The entries of a list file with their line numbers.
+def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The entries of a list file with their line numbers, one by one.
 
     One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
     without a tab, by a comma, so that paths may hold spaces.
@@ -93,26 +93,25 @@ def read_list(path: Path, columns: int) -> list[tuple[int, tuple[str, ...]]]:
     Raises:
         DataError: the file cannot be read, is not UTF-8, has a line with another number of columns, or no entry at all.
     """
+    empty = True
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, start=1):
+                line = line.strip()
+                if not line or line.startswith("#"):
+                    continue
+                parts = (line,) if columns == 1 else tuple(p.strip() for p in line.split("\t" if "\t" in line else ","))
+                if len(parts) != columns or not all(parts):
+                    what = f"expected {columns} paths separated by a tab or a comma, got {len(parts)}: {line!r}"
+                    raise DataError(f"{path}, line {number}: {what}")
+                empty = False
+                yield number, parts
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the list {path} is not UTF-8 text: {error}") from error
-    entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        parts = (line,) if columns == 1 else tuple(p.strip() for p in line.split("\t" if "\t" in line else ","))
-        if len(parts) != columns or not all(parts):
-            raise DataError(
-                f"{path}, line {number}: expected {columns} paths separated by a tab or a comma, got {len(parts)}: {line!r}"
-            )
-        entries.append((number, parts))
-    if not entries:
+    if empty:
         raise DataError(f"the list {path} names no file")
-    return entries
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -172,7 +172,7 @@ def _mirrored(
 
 
 def _listed(path: Path) -> list[tuple[str, str]]:
-    entries = read_list(path, 2)
+    entries = list(read_list(path, 2))
     missing = [(number, name) for number, columns in entries for name in columns if not (path.parent / name).is_file()]
     if missing:
         number, name = missing[0]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import tarfile
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from dadkit.data.folders import expand_braces, read_list, scan, stem
-from dadkit.data.packed import PackedStrings
-from dadkit.data.sample import SampleError
+from dadkit.data.packed import ComputedStrings, PackedStrings, repeated
+from dadkit.data.shard_index import open_shard, read_range
 from dadkit.errors import DataError
 
 __all__ = ["FileSource", "ShardSource", "Source", "file_stamp", "inside", "keys_with_suffix", "open_root"]
@@ -46,35 +47,35 @@ class Source(Protocol):
 class FileSource:
     """Files below one folder."""
 
-    def __init__(self, base: Path, names: Sequence[str]) -> None:
+    def __init__(self, base: Path, names: Iterable[str]) -> None:
         self.base = base
-        self._names = PackedStrings(names)
+        self.names = PackedStrings(names)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     def name(self, index: int) -> str:
         """The path relative to the folder; of a path that leads out of it (lists may hold them) see :func:`inside`."""
-        return inside(self._names[index])
+        return inside(self.names[index])
 
     def location(self, index: int) -> str:
         """The path."""
-        return str(self.base / self._names[index])
+        return str(self.base / self.names[index])
 
     def read(self, index: int) -> Path:
         """The path."""
-        return self.base / self._names[index]
+        return self.base / self.names[index]
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
-        return file_stamp(self.base / self._names[index])
+        return file_stamp(self.base / self.names[index])
 
 
 class ShardSource:
     """Members of plain tar files, read in place by offset.
 
-    The headers of each shard are read once, here; afterwards a member is one seek and one read. The file is opened anew for
-    each read, so that nothing is shared between loader workers.
+    Where they are is known from the shards' indices (:mod:`dadkit.data.shard_index`), so a member is one seek and one read. The
+    file is opened anew for each read, so that nothing is shared between loader workers.
 
     Args:
         shards: (name, path) of each tar file; members are named ``NAME/MEMBER``.
@@ -86,49 +87,47 @@ class ShardSource:
 
     def __init__(self, shards: Sequence[tuple[str, Path]], extensions: Sequence[str]) -> None:
         self._shards = list(shards)
-        members: list[str] = []
-        places: list[tuple[int, int, int]] = []
         self.others: Counter[str] = Counter()
-        for number, (_, path) in enumerate(self._shards):
-            index = _read_headers(path)
-            for member, (offset, size) in index.items():
-                extension = member[len(stem(member)) :].lower()
-                if extension in extensions and not member.rpartition("/")[2].startswith("."):
-                    members.append(member)
-                    places.append((number, offset, size))
-                else:
-                    self.others[extension or "no extension"] += 1
-        self._members = PackedStrings(members)
-        self._places = np.array(places, dtype=np.int64).reshape(-1, 3)
+        places, ends = array("q"), array("q")
+
+        def members() -> Iterator[str]:
+            for _, path in self._shards:
+                for member, offset, size in open_shard(path):
+                    extension = member[len(stem(member)) :].lower()
+                    if extension in extensions and not member.rpartition("/")[2].startswith("."):
+                        places.extend((offset, size))
+                        yield member
+                    else:
+                        self.others[extension or "no extension"] += 1
+                ends.append(len(places) // 2)
+
+        self._members = PackedStrings(members())
+        self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
+        self._ends = ends
 
     def __len__(self) -> int:
         return len(self._members)
 
+    def _shard(self, index: int) -> tuple[str, Path]:
+        return self._shards[bisect_right(self._ends, index)]
+
     def name(self, index: int) -> str:
         """``SHARD/MEMBER``."""
-        return inside(f"{self._shards[self._places[index, 0]][0]}/{self._members[index]}")
+        return inside(f"{self._shard(index)[0]}/{self._members[index]}")
 
     def location(self, index: int) -> str:
         """``path of the shard: member``."""
-        return f"{self._shards[self._places[index, 0]][1]}: {self._members[index]}"
+        return f"{self._shard(index)[1]}: {self._members[index]}"
 
     def read(self, index: int) -> bytes:
         """The member's bytes."""
-        shard, offset, size = self._places[index].tolist()
-        try:
-            with self._shards[shard][1].open("rb") as handle:
-                handle.seek(offset)
-                data: bytes = handle.read(size)
-        except OSError as error:
-            raise SampleError(f"the shard cannot be read: {error.strerror or error}") from error
-        if len(data) < size:
-            raise SampleError(f"the shard ends after {len(data)} of the member's {size} bytes")
-        return data
+        offset, size = self._places[index].tolist()
+        return read_range(self._shard(index)[1], offset, size)
 
     def stamp(self, index: int) -> str:
         """The member's place, and the shard's time of change."""
-        shard, offset, size = self._places[index].tolist()
-        return f"{offset}+{size} of {file_stamp(self._shards[shard][1])}"
+        offset, size = self._places[index].tolist()
+        return f"{offset}+{size} of {file_stamp(self._shard(index)[1])}"
 
 
 def file_stamp(path: Path) -> str:
@@ -138,35 +137,6 @@ def file_stamp(path: Path) -> str:
     except OSError:
         return "unreadable"
     return f"{status.st_size} bytes, {status.st_mtime_ns}"
-
-
-def _read_headers(path: Path) -> dict[str, tuple[int, int]]:
-    """Member -> (offset, size) of the regular files of a tar; of two members with one name the later holds, as in tar."""
-    index: dict[str, tuple[int, int]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.isreg() and not member.issparse():
-                    index[member.name] = (member.offset_data, member.size)
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every header it has seen
-            _check_end(path, tar.offset)
-    except FileNotFoundError as error:
-        raise DataError(f"the tar shard {path} does not exist") from error
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(
-            f"cannot read the tar shard {path} ({len(index)} members were readable): {error}. Shards must be plain tar files, "
-            "not compressed, and whole; take it out of the root or get it again"
-        ) from error
-    return index
-
-
-def _check_end(path: Path, offset: int) -> None:
-    """After the last member stand zeros or nothing. ``tarfile`` takes garbage and half a header for the end, too."""
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        block = handle.read(tarfile.BLOCKSIZE)
-    if block and (len(block) < tarfile.BLOCKSIZE or any(block)):
-        raise tarfile.ReadError(f"no valid header at byte {offset}")
 
 
 def inside(name: str) -> str:
@@ -199,9 +169,9 @@ def open_root(root: str | Path, extensions: Sequence[str]) -> list[Source]:
 
 def _open_folder(path: Path, extensions: Sequence[str]) -> list[Source]:
     names, others = scan(path, {*extensions, ".tar"})
-    images = [n for n in names if not n.lower().endswith(".tar")]
     tars = [n for n in names if n.lower().endswith(".tar")]
-    sources: list[Source] = [FileSource(path, images)] if images else []
+    files = FileSource(path, (n for n in names if not n.lower().endswith(".tar")))
+    sources: list[Source] = [files] if len(files) else []
     if tars:
         shards = ShardSource([(stem(n), path / n) for n in tars], extensions)
         others += shards.others
@@ -228,24 +198,23 @@ def _nonempty_shards(source: ShardSource, root: str, extensions: Sequence[str]) 
 
 
 def _open_list(path: Path) -> FileSource:
-    entries = [(number, columns[0]) for number, columns in read_list(path, 1)]
     base = path.parent
-    missing = [(number, name) for number, name in entries if not (base / name).is_file()]
+    source = FileSource(base, (os.path.normpath(raw).replace(os.sep, "/") for _, (raw,) in read_list(path, 1)))
+    missing = [(number, name) for number, (name,) in read_list(path, 1) if not (base / name).is_file()]
     if missing:
         number, name = missing[0]
         raise DataError(
-            f"{len(missing)} of the {len(entries)} files that {path} names do not exist, first line {number}: {name!r} "
+            f"{len(missing)} of the {len(source)} files that {path} names do not exist, first line {number}: {name!r} "
             f"(looked for {(base / name).absolute()}; paths are relative to the list's folder)"
         )
-    lines: dict[str, int] = {}
-    for number, raw in entries:
-        name = os.path.normpath(raw).replace(os.sep, "/")
-        if name in lines:
-            raise DataError(
-                f"{path} names {name!r} twice, in lines {lines[name]} and {number}; to see images more often, use weights"
-            )
-        lines[name] = number
-    return FileSource(base, list(lines))
+    twice = repeated(source.names)
+    if twice.any():
+        name = source.names[int(twice.argmax())]
+        numbers = [n for n, (raw,) in read_list(path, 1) if os.path.normpath(raw).replace(os.sep, "/") == name]
+        raise DataError(
+            f"{path} names {name!r} twice, in lines {numbers[0]} and {numbers[1]}; to see images more often, use weights"
+        )
+    return source
 
 
 def _nothing_found(where: str, extensions: Sequence[str], others: Counter[str]) -> str:
@@ -266,10 +235,9 @@ def keys_with_suffix(names: Sequence[str]) -> np.ndarray:
         DataError: two names are equal.
     """
     keep = np.zeros(len(names), dtype=bool)
+    keys = ComputedStrings(len(names), lambda index: names[index] if keep[index] else stem(names[index]))
     while True:
-        keys = [name if kept else stem(name) for name, kept in zip(names, keep, strict=True)]
-        counts = Counter(keys)
-        clashing = np.fromiter((counts[key] > 1 for key in keys), dtype=bool, count=len(keys))
+        clashing = repeated(keys)
         if not clashing.any():
             return keep
         if not (clashing & ~keep).any():

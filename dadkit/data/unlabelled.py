@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dadkit.data.folders import normalise_extensions, stem
 from dadkit.data.images import MAX_PIXELS, decode
+from dadkit.data.packed import ComputedStrings
 from dadkit.data.sample import Sample, SampleError
 from dadkit.data.sources import Source, keys_with_suffix, open_root
 from dadkit.errors import DataError
@@ -58,15 +59,19 @@ class Images:
             for source in open_root(one, normalise_extensions(extensions))
         ]
         self._ends = list(accumulate(len(source) for _, source in self._sources))
-        self._keep_suffix = keys_with_suffix([prefix + s.name(i) for prefix, s in self._sources for i in range(len(s))])
+        self._keep_suffix = keys_with_suffix(ComputedStrings(len(self), self._name))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
+    def _name(self, index: int) -> str:
+        """The key with its extension."""
+        prefix, source, inside = self._find(index)
+        return prefix + source.name(inside)
+
     def key(self, index: int) -> str:
         """The key of a sample, without reading it."""
-        prefix, source, inside = self._find(index)
-        name = prefix + source.name(inside)
+        name = self._name(index)
         return name if self._keep_suffix[index] else stem(name)
 
     def __getitem__(self, index: int) -> Sample:

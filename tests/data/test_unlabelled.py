@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from PIL import Image
 
 from dadkit.data import Images, SampleError
 from dadkit.data.folders import expand_braces, normalise_extensions
-from dadkit.data.packed import PackedStrings
+from dadkit.data.packed import PackedStrings, repeated
+from dadkit.data.shard_index import index_file, open_shard
 from dadkit.data.sources import inside, keys_with_suffix
 from dadkit.errors import DataError
 
@@ -33,9 +35,13 @@ def png(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
+_tar_open = tarfile.open
+
+
 def write_tar(path: Path, members: dict[str, bytes], mode: str = "w", form: int = tarfile.PAX_FORMAT) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, mode, format=form) as tar:
+    path.parent.mkdir(exist_ok=True)
+    with _tar_open(path, mode, format=form) as tar:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -251,6 +257,48 @@ def test_of_two_members_with_one_name_the_later_holds(tmp_path: Path, picture) -
     np.testing.assert_array_equal(dataset[0].image.permute(1, 2, 0).numpy(), picture(seed=2))
 
 
+def test_the_second_start_reads_no_headers_and_a_changed_shard_is_noticed(tmp_path: Path, picture, monkeypatch) -> None:
+    members = {f"sub/{i}.png": png(picture(seed=i)) for i in range(3)} | {"sub/0.txt": b"caption"}
+    shard = write_tar(tmp_path / "s.tar", members)
+    first = Images(shard)
+    assert index_file(shard).is_file()
+    index = open_shard(shard)
+    assert [(name, index.read(i)) for i, name in enumerate(index.names)] == list(members.items())
+    opened = []
+    monkeypatch.setattr(tarfile, "open", lambda path, *args, **kw: opened.append(path) or _tar_open(path, *args, **kw))
+    again = Images(tmp_path)
+    assert opened == []
+    assert keys(again) == keys(first)
+    assert all(torch.equal(again[i].image, first[i].image) for i in range(3))
+    other = write_tar(tmp_path / "other.tar", {"new.png": members["sub/1.png"]})
+    opened.clear()
+    os.replace(other, shard)
+    assert keys(Images(shard)) == ["s/new"]
+    changed = write_tar(tmp_path / "s.tar", {"won.png": members["sub/1.png"]})  # as long as the one before
+    os.utime(changed, ns=(0, 1))
+    assert keys(Images(shard)) == ["s/won"]
+    opened.clear()
+    assert keys(Images(shard)) == ["s/won"]
+    assert opened == []
+
+
+def test_an_index_is_kept_elsewhere_where_it_cannot_lie_beside_the_shard(tmp_path: Path, picture, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shard = write_tar(tmp_path / "data" / "s.tar", {"a.png": png(picture())})
+    mine = index_file(shard)
+    mine.write_text("a user's own file of that name")
+    assert keys(Images(shard)) == ["s/a"]
+    assert mine.read_text() == "a user's own file of that name"
+    (kept,) = (tmp_path / "cache" / "dadkit" / "shards").iterdir()
+    opened = []
+    monkeypatch.setattr(tarfile, "open", lambda path, *args, **kw: opened.append(path) or _tar_open(path, *args, **kw))
+    assert keys(Images(shard)) == ["s/a"]
+    assert opened == []
+    kept.write_bytes(kept.read_bytes()[:-200])  # a torn index is none; nor is the lack of any place an error
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shard))
+    assert keys(Images(shard)) == ["s/a"]
+
+
 def test_a_shard_that_shrinks_or_vanishes_is_a_sample_error(tmp_path: Path, picture) -> None:
     shard = write_tar(tmp_path / "s.tar", {"a.png": png(picture())})
     dataset = Images(shard)
@@ -292,3 +340,14 @@ def test_packed_strings_are_a_small_sequence() -> None:
         packed[len(names)]
     assert packed.nbytes < 48 * len(names)  # a list takes 49 bytes a string more than its characters, and a pointer
     assert len(pickle.dumps(packed)) < 48 * len(names) + 1000
+
+
+def test_keys_of_many_names_take_numbers_and_no_objects() -> None:
+    names = PackedStrings(f"folder-{i // 1000}/photograph-{i:08d}.jpg" for i in range(100_000))
+    tracemalloc.start()
+    keep = keys_with_suffix(names)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not keep.any()
+    assert peak < 30 * len(names)  # a list of them takes 90 bytes a name
+    assert repeated(["x", "y", "x", "z", "y", ""]).tolist() == [True, True, True, False, True, False]
