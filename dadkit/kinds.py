@@ -105,5 +105,14 @@ KINDS: Mapping[str, ComponentKind] = {
         noun="dataset",
         example="--space metric",
     ),
+    "exporter": ComponentKind(
+        command="exporters",
+        summary="Formats that a model can be written in.",
+        listed="the exporters, which write a model for another runtime: names for `dadkit export --to`",
+        hook="register_exporters",
+        target="Name formats for other runtimes. The target returns a ``dadkit.interfaces.Exporter``.",
+        noun="exporter",
+        has_space=False,
+    ),
 }
 """Kind of component -> everything that is said about it. The order is that of ``dadkit --help``."""

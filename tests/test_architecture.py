@@ -42,6 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "data": GROUND | {"interfaces"},
     "loading": GROUND | {"interfaces", "weights", "plugin", "config"},
     "conversion": GROUND | {"interfaces", "loading"},
+    "export": GROUND | {"interfaces", "data", "config", "loading"},
     "prediction": GROUND | {"interfaces", "data", "pictures", "loading"},
     "evaluation": GROUND | {"interfaces", "data", "pictures", "plugin", "config", "loading"},
     "report": GROUND | {"interfaces", "losses", "data", "pictures", "config", "evaluation"},

@@ -62,6 +62,7 @@ ROWS = [
     Row("dataset", "procedural", {"count": 4, "size": [24, 32]}),
     Row("dataset", "images", {"min_size": 16}, files="photos"),
     Row("dataset", "pairs", {"encoding": "npy", "space": "metric"}, files="pairs"),
+    Row("exporter", "onnx"),
     Row("teacher", "dav2/tiny"),
     Row("student", "dav2/tiny"),
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),

@@ -52,7 +52,7 @@ def test_the_readme_names_every_builtin_component():
     from dadkit.plugin import get_registry
 
     registry = get_registry()
-    for kind in ("teacher", "student", "encoder", "normalizer", "context", "dataset"):
+    for kind in ("teacher", "student", "encoder", "normalizer", "context", "dataset", "exporter"):
         for component in registry.components(kind):
             plugin, _, name = component.name.rpartition("/")
             stated = re.findall(rf"`{plugin}/{{([^}}]*)}}`", README) if plugin else [README]

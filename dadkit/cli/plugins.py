@@ -112,6 +112,7 @@ class Kind(StrEnum):
     SAMPLER = "sampler"
     LOSS = "loss"
     DATASET = "dataset"
+    EXPORTER = "exporter"
 
 
 class License(StrEnum):
@@ -136,12 +137,12 @@ def new(
 
     Example: dadkit plugins new acme --kind teacher
     """
-    from dadkit.plugin.scaffold import write_package
+    from dadkit.plugin.scaffold import use, write_package
 
     folder = output or Path(f"dadkit-{name}")
     for file in write_package(name, str(kind), folder, license=str(license), author=author):
         typer.echo(f"wrote {folder / file}")
-    typer.echo(f"next: cd {folder} && pip install -e . && dadkit plugins check {name} && dadkit train train.yaml")
+    typer.echo(f"next: cd {folder} && pip install -e . && dadkit plugins check {name} && {use(str(kind), name)}")
 
 
 _Name = Annotated[str, typer.Argument(help="Name of the plugin, the part before the slash.")]

@@ -1,4 +1,4 @@
-"""The interfaces that plugin authors implement: Teacher, Student, FeatureEncoder, Normalizer, ContextSampler.
+"""The interfaces that plugin authors implement: Teacher, Student, FeatureEncoder, Normalizer, ContextSampler, Exporter.
 
 A network takes RGB in [0, 1] and owns everything else about its input: sizes, mean, standard deviation. A depth model answers
 with a :class:`Prediction` at the input's height and width, in a declared :class:`Space`; a feature encoder answers with named
@@ -12,8 +12,10 @@ Two ways of calling a depth model, never to be confused:
 """
 
 from dadkit.interfaces.contexts import Contexts, ContextSampler
+from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.encoder import FeatureEncoder
 from dadkit.interfaces.export import Export
+from dadkit.interfaces.exporter import Exporter, ExportRequest
 from dadkit.interfaces.model import DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.normalizer import Normalizer
@@ -27,8 +29,11 @@ __all__ = [
     "IMAGENET_STD",
     "ContextSampler",
     "Contexts",
+    "Deployable",
     "DepthModel",
     "Export",
+    "ExportRequest",
+    "Exporter",
     "FeatureEncoder",
     "Frozen",
     "FrozenTeacher",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.prediction import Prediction, concatenate
@@ -135,15 +136,37 @@ class DepthModel(ImageNetwork):
         """
         raise NotImplementedError(f"{self.spec.name} has no layout '{layout}'")
 
+    def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
+        """The model as one function from a tensor to a tensor, for exporters.
+
+        The function is the one of :meth:`forward` for sizes that the network can take: RGB in [0, 1] at (B, 3, h, w) in, the
+        map (B, 1, h, w) out. Exporters trace it with ``torch.export``, in which sizes are symbols.
+
+        A plugin overrides this where its network has to change for that, or may become simpler: it calls the base class's
+        method and changes ``model``, the copy, in the answer. Where only the size matters, ``isinstance(height, int)`` is
+        False for a symbol, and the network itself can choose.
+
+        Args:
+            size: (height, width) if the file is for this one size; None: it is for all.
+
+        Returns:
+            A module that shares no memory with this model. It is in eval mode, and no parameter requires a gradient.
+        """
+        return Deployable(self)
+
     def _run(self, legal: Tensor, answer_size: tuple[int, int]) -> Prediction:
         """Normalise, estimate, and bring the map to ``answer_size``."""
         depth, features = self.estimate(self.normalized(legal))
+        return Prediction(depth=self.brought_to(depth, answer_size), space=self.spec.space, features=features)
+
+    def brought_to(self, depth: Tensor, size: tuple[int, int]) -> Tensor:
+        """A map (B, 1, h, w) of :meth:`estimate` in float32 at ``size``, interpolated as ``spec`` says."""
         depth = depth.float()
-        if depth.shape[-2:] != answer_size:
-            depth = F.interpolate(depth, answer_size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
+        if depth.shape[-2:] != size:
+            depth = F.interpolate(depth, size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
             if self.spec.upsampling == "bicubic" and self.spec.range != (None, None):
                 depth = depth.clamp(*self.spec.range)
-        return Prediction(depth=depth, space=self.spec.space, features=features)
+        return depth
 
 
 class Teacher(Frozen, DepthModel):
@@ -168,6 +191,10 @@ class FrozenTeacher(Teacher):
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The wrapped model's answer."""
         return self.model.estimate(x)
+
+    def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
+        """The wrapped model's own."""
+        return self.model.deployable(size)
 
 
 class ParamGroup(TypedDict):

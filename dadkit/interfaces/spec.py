@@ -53,6 +53,7 @@ class ModelSpec(NetworkSpec):
         align_corners: how an answer of another size is brought to the input's: True puts corner pixels on corner pixels (as
             Depth Anything V2 does), False puts pixel areas on pixel areas.
         upsampling: the interpolation that does it: ``"bilinear"``, or ``"bicubic"`` (MiDaS), whose overshoot ``range`` cuts.
+        exportable: what files for other runtimes can be of it: ``"any size"``, ``"one size"``, or ``"no"``.
     """
 
     space: Space
@@ -60,3 +61,4 @@ class ModelSpec(NetworkSpec):
     range: tuple[float | None, float | None] = (None, None)
     align_corners: bool = False
     upsampling: Literal["bilinear", "bicubic"] = "bilinear"
+    exportable: Literal["any size", "one size", "no"] = "any size"

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dadkit.plugin.hookspecs import Register, hookimpl
 
-__all__ = ["register_context_samplers", "register_datasets", "register_losses", "register_normalizers"]
+__all__ = [
+    "register_context_samplers",
+    "register_datasets",
+    "register_exporters",
+    "register_losses",
+    "register_normalizers",
+]
 
 
 @hookimpl
@@ -62,6 +68,18 @@ def register_datasets(register: Register) -> None:
     )
     for name, target, space, terms, summary in _PUBLIC_DATASETS:
         register(name, f"dadkit.data.benchmarks.{target}", api=1, space=space, license=terms, summary=summary)
+
+
+@hookimpl
+def register_exporters(register: Register) -> None:
+    """Formats for other runtimes."""
+    register(
+        "onnx",
+        "dadkit.export.onnx:OnnxExporter",
+        api=1,
+        summary="ONNX at any size, for onnxruntime and what reads its files",
+        requires=["dadkit[onnx]"],
+    )
 
 
 _ASK = "see its page; research"

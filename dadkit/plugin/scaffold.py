@@ -17,7 +17,7 @@ from dadkit.kinds import KINDS
 from dadkit.plugin.discovery import NAME_PATTERN, RESERVED
 from dadkit.plugin.records import PluginError
 
-__all__ = ["LICENSES", "SCAFFOLDS", "write_package"]
+__all__ = ["LICENSES", "SCAFFOLDS", "use", "write_package"]
 
 LICENSES: Mapping[str, str] = {
     "Apache-2.0": "Apache-2.0",
@@ -41,6 +41,9 @@ _SHARED: Mapping[str, Any] = {
 }
 
 
+_TRAIN = "dadkit train train.yaml"
+
+
 @dataclass(frozen=True)
 class Scaffold:
     """What a new package of one kind holds.
@@ -56,6 +59,7 @@ class Scaffold:
         space: registered space, if it has one.
         has_weights: its licence is registered.
         train: what differs from the others in ``train.yaml``; ``{name}`` is the component's.
+        use: a command that uses the component.
     """
 
     kind: str
@@ -68,6 +72,7 @@ class Scaffold:
     space: str | None = None
     has_weights: bool = False
     train: Mapping[str, str] = field(default_factory=dict)
+    use: str = _TRAIN
 
 
 SCAFFOLDS: Mapping[str, Scaffold] = {
@@ -104,6 +109,10 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
         "dataset", "dataset", "Balls", "balls", "the dataset", "balls above a floor, with their depth",
         "DatasetConformance", "metric", train={"dataset": "{{name: {name}}}"},
     ),
+    "exporter": Scaffold(
+        "exporter", "exporter", "TorchExport", "torch", "the exporter", "a .pt2 file of torch.export",
+        "ExporterConformance", use="dadkit export topformer/tiny --to {name} -o tiny.pt2",
+    ),
 }  # fmt: skip
 """What ``--kind`` may be."""
 
@@ -129,7 +138,7 @@ def write_package(name: str, kind: str, folder: Path, *, license: str = "Apache-
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PluginError(f"{folder} exists and is not empty; give another folder with --output")
     scaffold = SCAFFOLDS[kind]
-    words = _words(name, scaffold, license, author or f"the authors of dadkit-{name}")
+    words = _words(name, kind, license, author or f"the authors of dadkit-{name}")
     files = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
@@ -139,16 +148,23 @@ def write_package(name: str, kind: str, folder: Path, *, license: str = "Apache-
         f"src/{words['package']}/__init__.py": "entry.py",
         f"src/{words['package']}/{scaffold.module}.py": f"{scaffold.module}.py",
         "tests/test_conformance.py": "test_conformance.py",
-        "train.yaml": "train.yaml",
     }
+    if scaffold.use == _TRAIN:
+        files["train.yaml"] = "train.yaml"
     for target, template in files.items():
         text = resources.files("dadkit.plugin").joinpath("templates", f"{template}.template").read_text(encoding="utf-8")
         write_text(folder / target, text if template == "Apache-2.0" else Template(text).substitute(words))
     return [Path(target) for target in files]
 
 
-def _words(name: str, scaffold: Scaffold, license: str, author: str) -> dict[str, str]:
+def use(kind: str, name: str) -> str:
+    """A command that uses the component of a new package ``name``."""
+    return SCAFFOLDS[kind].use.format(name=f"{name}/{SCAFFOLDS[kind].component}")
+
+
+def _words(name: str, kind: str, license: str, author: str) -> dict[str, str]:
     """Every placeholder of the templates."""
+    scaffold = SCAFFOLDS[kind]
     package = f"dadkit_{re.sub('[-.]', '_', name)}"
     major, minor = (int(part) for part in __version__.split(".")[:2])
     component = f"{name}/{scaffold.component}"
@@ -164,6 +180,7 @@ def _words(name: str, scaffold: Scaffold, license: str, author: str) -> dict[str
         "noun": scaffold.noun,
         "summary": scaffold.summary,
         "suite": scaffold.suite,
+        "use": use(kind, name),
         "hook": KINDS[scaffold.kind].hook,
         "metadata": metadata,
         "conformance": str(CONFORMANCE),

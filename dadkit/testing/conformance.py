@@ -24,6 +24,7 @@ __all__ = [
     "ContextSamplerConformance",
     "DatasetConformance",
     "EncoderConformance",
+    "ExporterConformance",
     "LossConformance",
     "NormalizerConformance",
     "PluginConformance",
@@ -137,6 +138,10 @@ class LossConformance(_Conformance, kind="loss", settings=("invariances",)):
 
 class DatasetConformance(_Conformance, kind="dataset"):
     """Tests of a dataset."""
+
+
+class ExporterConformance(_Conformance, kind="exporter"):
+    """Tests of an exporter."""
 
 
 class PluginConformance(_Conformance, kind="plugin"):

@@ -26,6 +26,7 @@ __all__ = [
     "check_context",
     "check_dataset",
     "check_encoder",
+    "check_exporter",
     "check_loss",
     "check_normalizer",
     "check_plugin",
@@ -106,6 +107,11 @@ def check_loss(component: ComponentLike, options: Mapping[str, Any] | None = Non
 def check_dataset(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
     """:func:`check_component` of a dataset."""
     return check_component("dataset", component, options, **settings)
+
+
+def check_exporter(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
+    """:func:`check_component` of an exporter."""
+    return check_component("exporter", component, options, **settings)
 
 
 def check_plugin(

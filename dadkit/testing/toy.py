@@ -5,17 +5,30 @@ They stand in for real components in tests, and show how little one of each kind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.data import Sample
-from dadkit.interfaces import Contexts, FeatureEncoder, ModelSpec, NetworkSpec, SizePolicy, Student, Teacher
+from dadkit.interfaces import (
+    Contexts,
+    Exporter,
+    ExportRequest,
+    FeatureEncoder,
+    ModelSpec,
+    NetworkSpec,
+    SizePolicy,
+    Student,
+    Teacher,
+)
 from dadkit.spaces import Space
 
-__all__ = ["ToyEncoder", "ToyImages", "ToyLoss", "ToyNormalizer", "ToySampler", "ToyStudent", "ToyTeacher"]
+__all__ = ["ToyEncoder", "ToyExporter", "ToyImages", "ToyLoss", "ToyNormalizer", "ToySampler", "ToyStudent", "ToyTeacher"]
 
 _NATIVE = SizePolicy(size=None, multiple=4)
 _WIDTH = 8
@@ -179,6 +192,41 @@ class ToyImages:
             colour = torch.where(disc, torch.tensor(paint).view(3, 1, 1) / distance**0.5, colour)
         image = (colour.clamp(0, 1) * 255).round().to(torch.uint8)
         return Sample(image=image, key=f"toy/{index}", depth=depth[None], space=Space.METRIC)
+
+
+class ToyExporter(Exporter):
+    """A graph of torch.export, with dynamic sizes, in torch's own format."""
+
+    suffix = ".pt2"
+
+    def write(self, network: nn.Module, path: Path, request: ExportRequest) -> None:
+        """Trace and save."""
+        self._save(request.trace(network), path, {})
+
+    def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Beside the graph, as a file in the archive."""
+        self._save(torch.export.load(path), path, {**self.metadata(path), **metadata})
+
+    def metadata(self, path: Path) -> Mapping[str, str]:
+        """What annotate stored."""
+        extra = {"metadata.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra["metadata.json"] or "{}")
+
+    def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
+        """The graph as torch runs it; torch has one number of threads for the whole process."""
+        graph = torch.export.load(path).module()
+
+        def run(images: np.ndarray) -> np.ndarray:
+            with torch.no_grad():
+                return graph(torch.from_numpy(images)).numpy()
+
+        return run
+
+    def _save(self, program: torch.export.ExportedProgram, path: Path, metadata: Mapping[str, str]) -> None:
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # it names files of this machine
+        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata)})
 
 
 def _patches() -> nn.Conv2d:

@@ -16,7 +16,7 @@ def names(kind):
     return [component.name for component in CORE.components(kind)]
 
 
-@pytest.mark.parametrize("kind", ["normalizer", "context", "loss", "dataset"])
+@pytest.mark.parametrize("kind", ["normalizer", "context", "loss", "dataset", "exporter"])
 def test_every_target_exists_and_is_described(kind):
     components = CORE.components(kind)
     assert components

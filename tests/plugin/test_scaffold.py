@@ -16,6 +16,8 @@ from dadkit.plugin import PluginError
 from dadkit.plugin.scaffold import CONFORMANCE, LICENSES, SCAFFOLDS, write_package
 from dadkit.testing import CONFORMANCE_VERSION
 
+TRAINED = [kind for kind, scaffold in SCAFFOLDS.items() if "train.yaml" in scaffold.use]
+
 
 def test_there_is_a_scaffold_for_every_kind():
     assert {scaffold.kind for scaffold in SCAFFOLDS.values()} == set(KINDS)
@@ -33,7 +35,8 @@ def test_the_files_are_complete_and_well_formed(tmp_path, kind):
     major, minor = __version__.split(".")[:2]
     assert project["dependencies"] == [f"dadkit>={major}.{minor},<{major}.{int(minor) + 1}"]
     assert project["entry-points"]["dadkit"] == {"depth-x": "dadkit_depth_x"}
-    assert yaml.safe_load((tmp_path / "package" / "train.yaml").read_text())["iterations"] == 3
+    if kind in TRAINED:
+        assert yaml.safe_load((tmp_path / "package" / "train.yaml").read_text())["iterations"] == 3
     for file in files:
         if file.suffix == ".py":
             compile((tmp_path / "package" / file).read_text(), str(file), "exec")
@@ -83,10 +86,11 @@ def test_every_kind_is_built_installed_tested_and_trained_with(environment):
         f"pip wheel --no-deps --wheel-dir dist {folders} && pip install --no-deps dist/*.whl",
         f"rm -r {' '.join(f'dadkit-my-{kind}/src' for kind in SCAFFOLDS)}",  # what is tested is the wheel
         f"python -m pytest -q --import-mode=importlib -p no:cacheprovider {folders}",
-        f"DADKIT_STRICT_PLUGINS=1 dadkit train {' '.join(f'dadkit-my-{kind}/train.yaml' for kind in SCAFFOLDS)}",
+        f"DADKIT_STRICT_PLUGINS=1 dadkit train {' '.join(f'dadkit-my-{kind}/train.yaml' for kind in TRAINED)}",
+        "dadkit export topformer/tiny --to my-exporter/torch -o tiny.pt2",
     ):
         code, output = environment.run(command)
         assert code == 0, f"$ {command}\n{output}"
     assert all(
-        (environment.work / "runs" / f"my-{kind}" / "stages" / "main" / "model.safetensors").is_file() for kind in SCAFFOLDS
+        (environment.work / "runs" / f"my-{kind}" / "stages" / "main" / "model.safetensors").is_file() for kind in TRAINED
     )

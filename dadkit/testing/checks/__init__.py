@@ -2,7 +2,10 @@
 
 from importlib import import_module
 
-ORDER = ("models", "encoders", "teachers", "students", "normalizers", "contexts", "losses", "datasets", "common", "plugins")
+ORDER = (
+    *("models", "encoders", "teachers", "students", "normalizers", "contexts", "losses", "datasets", "exporters"),
+    *("common", "plugins"),
+)
 """Modules of this package, in the order in which their checks are listed."""
 
 for _name in ORDER:

@@ -114,7 +114,9 @@ class DPTHead(nn.Module):
         """Four tensors (B, rows columns, C), early to late, -> (B, 1, 14 rows, 14 columns)."""
         scratch = self.scratch
         maps = [
-            resize(project(t.reshape(len(t), rows, columns, -1).permute(0, 3, 1, 2)))  # strides of channels-last: no copy
+            resize(
+                project(t.reshape(t.shape[0], rows, columns, t.shape[-1]).permute(0, 3, 1, 2))
+            )  # strides of channels-last: no copy
             for t, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True)
         ]  # (B, c, 4h, 4w), (B, c, 2h, 2w), (B, c, h, w), (B, c, ceil(h/2), ceil(w/2))
         one = scratch.layer1_rn(maps[0])

@@ -57,7 +57,7 @@ class Encoder(VisionTransformer):
         """
         patches = self.patch_embed(x)  # (B, h, w, C)
         rows, columns = patches.shape[1:3]
-        x = torch.cat([self.cls_token.expand(len(x), -1, -1), patches.flatten(1, 2)], dim=1)  # (B, 1 + h w, C)
+        x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), patches.flatten(1, 2)], dim=1)  # (B, 1 + h w, C)
         x = x + self.positions(rows, columns)
         answers = []
         for index, block in enumerate(self.blocks):
@@ -69,7 +69,7 @@ class Encoder(VisionTransformer):
     def positions(self, rows: int, columns: int) -> Tensor:
         """The position embedding (1, 1 + rows columns, C), class token first; as it is at its own grid, else by the rule."""
         height, width = self.patch_embed.grid_size
-        if (rows, columns) == (height, width):
+        if isinstance(rows, int) and (rows, columns) == (height, width):
             return self.pos_embed
         # Half precision would move the tokens more than the two rules differ.
         exact = self.pos_embed.to(torch.promote_types(self.pos_embed.dtype, torch.float32))

@@ -85,7 +85,7 @@ class Beit(nn.Module):
         patches = self.patch_embed["proj"](x)  # (B, C, h, w)
         rows, columns = patches.shape[-2:]
         index = position_index(rows, columns, patches.device)
-        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        x = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         answers = []
         for number, block in enumerate(self.blocks):
             x = block(x, index, rows, columns)
@@ -106,7 +106,7 @@ def resize_table(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
     Returns:
         ((2 rows - 1)(2 columns - 1) + 3, heads).
     """
-    if (rows, columns) == (grid, grid):
+    if isinstance(rows, int) and (rows, columns) == (grid, grid):
         return table
     exact = table.to(torch.promote_types(table.dtype, torch.float32))
     offsets = exact[:-_SPECIAL].reshape(1, 2 * grid - 1, 2 * grid - 1, -1).permute(0, 3, 1, 2)  # (1, heads, dy, dx)
@@ -116,14 +116,12 @@ def resize_table(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
 
 def position_index(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
     """Which row of a table belongs to each pair of tokens (query, key): (1 + rows columns) squared, class token first."""
-    y = torch.arange(rows, device=device).repeat_interleave(columns)
-    x = torch.arange(columns, device=device).repeat(rows)
+    token = torch.arange(rows * columns, device=device)
+    y = token // columns
+    x = token - y * columns
     dy = y[:, None] - y + rows - 1
     dx = x[:, None] - x + columns - 1
-    offsets = (2 * rows - 1) * (2 * columns - 1)
-    index = torch.empty(1 + len(y), 1 + len(y), dtype=torch.long, device=device)
-    index[1:, 1:] = dy * (2 * columns - 1) + dx
-    index[0] = offsets
-    index[:, 0] = offsets + 1
-    index[0, 0] = offsets + 2
-    return index
+    offsets = torch.full((1, 1), (2 * rows - 1) * (2 * columns - 1), dtype=torch.long, device=device)
+    to_patches, to_class = offsets.expand(1, rows * columns), (offsets + 1).expand(rows * columns, 1)
+    first = torch.cat([offsets + 2, to_patches], dim=1)
+    return torch.cat([first, torch.cat([to_class, dy * (2 * columns - 1) + dx], dim=1)])

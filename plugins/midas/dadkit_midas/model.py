@@ -82,6 +82,7 @@ class Midas(Student):
             range=(0.0, None),
             features={"tokens": architecture.backbone["width"] if architecture.reassembled else architecture.channels[-1]},
             upsampling="bicubic",
+            exportable="one size" if architecture.family in _MADE_FOR_A_SIZE else "any size",
             # Random weights are nobody's: only the licence of this code is left.
             license="MIT" if weights is not None else "Apache-2.0",
         )

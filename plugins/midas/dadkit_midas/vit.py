@@ -51,7 +51,7 @@ class ViT(nn.Module):
     def transform(self, patches: Tensor) -> list[Tensor]:
         """Embedded patches (B, C, h, w) -> tokens of the tapped blocks."""
         tokens = patches.flatten(2).transpose(1, 2)  # (B, h w, C)
-        x = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        x = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         x = x + resize_positions(self.pos_embed, self.grid, patches.shape[-2], patches.shape[-1])
         answers = []
         for index, block in enumerate(self.blocks):
@@ -100,7 +100,7 @@ def resize_positions(embedding: Tensor, grid: int, rows: int, columns: int) -> T
     Bilinear, as the official code and transformers do; timm's own bicubic rule changes answers by 3 to 5 %. Off the native grid
     it is computed in float32 at least, since half precision would move the tokens more.
     """
-    if (rows, columns) == (grid, grid):
+    if isinstance(rows, int) and (rows, columns) == (grid, grid):
         return embedding
     exact = embedding.to(torch.promote_types(embedding.dtype, torch.float32))
     patches = exact[:, 1:].reshape(1, grid, grid, -1).permute(0, 3, 1, 2)  # (1, C, grid, grid)

@@ -90,11 +90,11 @@ class Attention(nn.Module):
         """(B, C, h, w) -> the same shape."""
         height, width = x.shape[-2:]
         q, k, v = (
-            layer(x).reshape(len(x), self.heads, -1, height * width).transpose(2, 3)  # (B, heads, h w, channels)
+            layer(x).reshape(x.shape[0], self.heads, -1, height * width).transpose(2, 3)  # (B, heads, h w, channels)
             for layer in (self.to_q, self.to_k, self.to_v)
         )
         y = F.scaled_dot_product_attention(q, k, v, scale=1.0)
-        y = y.transpose(2, 3).reshape(len(x), -1, height, width)  # (B, heads * channels, h, w)
+        y = y.transpose(2, 3).reshape(x.shape[0], self.heads * _VALUE, height, width)
         answer: Tensor = self.proj(y)
         return answer
 
@@ -218,7 +218,7 @@ class TopFormer(nn.Module):
         levels = self.tpm(x)
         height, width = levels[-1].shape[-2:]
         pooled = ((height + 1) // 2, (width + 1) // 2)
-        overall = self.trans(torch.cat([F.adaptive_avg_pool2d(level, pooled) for level in levels], dim=1))
+        overall = self.trans(torch.cat([_pooled(level, pooled) for level in levels], dim=1))
         if not self.SIM:
             coarse = F.interpolate(overall, (height, width), mode="bilinear", align_corners=False)
             return [*levels[:-1], torch.cat([levels[-1], coarse], dim=1)], overall
@@ -228,3 +228,25 @@ class TopFormer(nn.Module):
             for inject, level, part in zip(self.SIM, levels, parts, strict=True)
         ]
         return injected, overall
+
+
+def _pooled(level: Tensor, size: tuple[int, int]) -> Tensor:
+    """``adaptive_avg_pool2d``: (B, C, h, w) -> (B, C, *size).
+
+    Where the sizes are symbols, as under ``torch.export``, torch would write the example's indices into the graph. There the
+    same averages are two products with matrices.
+    """
+    height, width = level.shape[-2:]
+    if isinstance(height, int) and isinstance(width, int):
+        return F.adaptive_avg_pool2d(level, size)
+    rows, columns = _averages(height, size[0], level), _averages(width, size[1], level)
+    return rows @ level @ columns.T
+
+
+def _averages(length: int, parts: int, like: Tensor) -> Tensor:
+    """(parts, length): row i averages the entries from floor(i length / parts) to ceil((i + 1) length / parts)."""
+    part = torch.arange(parts, device=like.device)
+    first, end = part * length // parts, ((part + 1) * length + parts - 1) // parts
+    entry = torch.arange(length, device=like.device)
+    inside = (entry >= first[:, None]) & (entry < end[:, None])
+    return inside.to(like.dtype) / (end - first)[:, None].to(like.dtype)

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from dadkit.interfaces import ModelSpec, SizePolicy, Student
+from dadkit.interfaces import Deployable, ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
 from dadkit.weights import Fit, load_family
 from dadkit_topformer.decoder import Decoder
@@ -98,6 +98,12 @@ class TopFormerDepth(Student):
         fused = copy.deepcopy(self).eval().requires_grad_(False)
         fold_batch_norms(fused)
         return fused
+
+    def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
+        """As in the base class, with the batch norms folded."""
+        deployable = super().deployable(size)
+        fold_batch_norms(deployable.model)
+        return deployable
 
     def _load(self, size: str, weights: str | Path, init: str, injection: str) -> None:
         fit = load_family(

@@ -1,0 +1,89 @@
+"""`dadkit export`: a model as a file for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dadkit.cli.arguments import PluginFile
+
+if TYPE_CHECKING:
+    from dadkit.export import Exported
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…].")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it must not exist.")],
+    to: Annotated[str, typer.Option("--to", help="Exporter, perhaps with options: onnx, onnx:opset=18, …")] = "onnx",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="For this one size and one image at a time. Default: any size where the format can."),
+    ] = None,
+    uint8: Annotated[bool, typer.Option("--uint8", help="Takes (B, H, W, 3) bytes instead of (B, 3, H, W) in [0, 1].")] = False,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Photographs to check the file on; may be repeated. Default: one of matplotlib's.")
+    ] = None,
+    limit: Annotated[
+        float | None, typer.Option(min=0, help="Largest difference, in parts of the map's range. Default: 1e-4.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Run the file against the model.")] = True,
+    plugin: PluginFile = None,
+) -> None:
+    """Write a model for another runtime, and check the file against the model on photographs at three sizes.
+
+    The file takes RGB and answers with the depth map at the same size; normalisation is part of it. What the numbers mean,
+    which sizes it takes, the licences of its weights and the result of the check are in its metadata. `dadkit exporters`
+    lists the formats. A file that answers otherwise than the model gets no name.
+
+    Example: dadkit export runs/mine --to onnx -o mine.onnx
+    """
+    from dadkit.cli.arguments import split_model
+    from dadkit.export import LIMIT, export_model
+    from dadkit.export.metadata import origin
+    from dadkit.loading import load_model
+
+    name, options = split_model(model)
+    exporter, exporter_options = split_model(to)
+    result = export_model(
+        load_model(name, **options),
+        output,
+        to=exporter,
+        options=exporter_options,
+        size=_size(size),
+        input="uint8" if uint8 else "float",
+        source=origin(name),
+        pictures=images or (),
+        check=check,
+        limit=LIMIT if limit is None else limit,
+    )
+    _report(result)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from dadkit.export import ExportError
+
+    if text is None:
+        return None
+    try:
+        height, width = (int(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise ExportError(f"--size is HEIGHTxWIDTH, for instance 256x320; got {text!r}") from error
+    return height, width
+
+
+def _report(result: Exported) -> None:
+    from dadkit.cli.output import note, print_table
+
+    if result.agreement is not None:
+        rows = [
+            (f"{row.size[0]}x{row.size[1]}", str(row.batch), f"{row.worst:.1e}", f"{row.mean:.1e}")
+            for row in result.agreement.rows
+        ]
+        print_table(("size", "images", "largest difference", "mean difference"), rows)
+    for path in result.files:
+        note(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
+    note(f"licence: {result.metadata['license']}")
+    for text in result.notes:
+        note(f"note: {text}")

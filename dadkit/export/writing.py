@@ -1,0 +1,172 @@
+"""From a model to a file that has been checked against it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from dadkit.config.components import build
+from dadkit.errors import DadkitError
+from dadkit.export.check import Agreement, check_sizes, compare
+from dadkit.export.mends import mend
+from dadkit.export.metadata import describe, written
+from dadkit.export.photographs import photographs
+from dadkit.files import atomic_path
+from dadkit.interfaces import DepthModel, Exporter, ExportRequest
+
+__all__ = ["LIMIT", "ExportError", "Exported", "export_model"]
+
+LIMIT = 1e-4
+"""Largest difference, in parts of the map's range, that a float32 file may have."""
+
+
+class ExportError(DadkitError):
+    """A model cannot be written in a format, or the file does not do what the model does; the message says why."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export_model` wrote.
+
+    Attributes:
+        files: the file, and what belongs to it.
+        metadata: what the file says about itself, see :func:`dadkit.export.metadata.describe`.
+        agreement: how the file compares with the model; None where it was not checked.
+        notes: what a user must know, a sentence each.
+    """
+
+    files: Sequence[Path]
+    metadata: Mapping[str, Any]
+    agreement: Agreement | None
+    notes: Sequence[str] = ()
+
+
+def export_model(
+    model: DepthModel,
+    path: str | Path,
+    *,
+    to: str = "onnx",
+    options: Mapping[str, Any] | None = None,
+    size: tuple[int, int] | None = None,
+    input: Literal["float", "uint8"] = "float",
+    source: Mapping[str, Any] | None = None,
+    pictures: Sequence[str | Path] = (),
+    check: bool = True,
+    limit: float = LIMIT,
+) -> Exported:
+    """Write a depth model for another runtime, and check the file against the model.
+
+    The file is run at three sizes on photographs. If its answers differ from the model's by more than ``limit``, or if anything
+    else fails, no file gets the name ``path``.
+
+    Args:
+        model: any depth model.
+        path: the file to write; it must not exist.
+        to: registered name of the exporter.
+        options: its options.
+        size: (height, width) for a file of one size; None: any legal size and batch, where format and network can, else the
+            network's own.
+        input: ``"float"``: (B, 3, H, W) RGB in [0, 1]; ``"uint8"``: (B, H, W, 3).
+        source: where the weights come from, for the metadata: see :func:`dadkit.export.metadata.origin`.
+        pictures: image files and folders to check on; none: a photograph that matplotlib ships.
+        check: False writes without checking, and the file says so.
+        limit: largest difference in parts of the map's range.
+
+    Raises:
+        ExportError: the network cannot be traced, the size is not legal, the file exists, or the check fails.
+        dadkit.plugin.PluginError: there is no such exporter, or its runtime is not installed.
+    """
+    path = Path(path).expanduser()
+    exporter: Exporter = build("exporter", to, options)
+    if not isinstance(exporter, Exporter):
+        raise TypeError(f"exporter '{to}' built a {type(exporter).__qualname__}, which is not a dadkit.interfaces.Exporter")
+    size = _legal(model, exporter, size)
+    if path.suffix != exporter.suffix:
+        raise ExportError(f"exporter '{to}' writes {exporter.suffix} files; got {path}")
+    if path.exists():
+        raise ExportError(f"{path} exists already; give another name, or remove it first")
+    seen = photographs(pictures) if check and exporter.runs_here is None else []
+    model.eval()
+    request = ExportRequest(model.spec.size_multiple, size, input)
+    facts = describe(model, request, source or {"component": model.spec.name})
+    network = _network(model, request)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    agreement, notes = None, []
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+        draft = Path(folder) / path.name
+        try:
+            exporter.write(network, draft, request)
+        except Exception as error:  # tracers and translators raise whatever they like
+            sizes = "" if size else "; a file of one size may work: --size HEIGHTxWIDTH"
+            raise ExportError(f"{model.spec.name} cannot be written as {to}{sizes}: {_short(error)}") from error
+        if not check:
+            notes.append("The file was not checked against the model.")
+        elif exporter.runs_here is not None:
+            notes.append(f"The file was converted, not run: {exporter.runs_here}.")
+        else:
+            agreement = compare(model, exporter.open(draft), seen, check_sizes(model, size), input=input)
+            if not agreement.worst <= limit:  # a NaN is no agreement either
+                raise ExportError(
+                    f"the file answers otherwise than the model: the largest difference is {agreement.worst:.2g} of the map's "
+                    f"range, more than the limit of {limit:.2g}; nothing was written"
+                )
+        facts["check"] = agreement.plain() if agreement else None
+        exporter.annotate(draft, written(facts))
+        files = _moved(Path(folder), path)
+    return Exported(files, facts, agreement, notes)
+
+
+def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The size of the file: the wanted one, or the model's own where format or network has no other way."""
+    multiple = model.spec.size_multiple
+    if model.spec.exportable == "no":
+        raise ExportError(f"{model.spec.name} cannot be written for other runtimes")
+    if size is None and exporter.any_size and model.spec.exportable == "any size":
+        return None
+    if size is None:
+        side = model.spec.native.size or 8 * multiple
+        return model.spec.native.target(side, side)
+    if any(side < multiple or side % multiple for side in size):
+        raise ExportError(f"{model.spec.name} takes multiples of {multiple}, not {size[0]}x{size[1]}")
+    return size
+
+
+def _network(model: DepthModel, request: ExportRequest) -> nn.Module:
+    network: nn.Module = model.deployable(request.size)
+    mend(network)
+    return (FromBytes(network) if request.input == "uint8" else network).cpu().eval()
+
+
+class FromBytes(nn.Module):
+    """A network that takes (B, H, W, 3) uint8, as cameras give it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, H, W, 3) uint8 -> (B, 1, H, W)."""
+        answer: Tensor = self.network(images.permute(0, 3, 1, 2).float() / 255)
+        return answer
+
+
+def _moved(folder: Path, path: Path) -> list[Path]:
+    """Give the files of ``folder`` their final places beside ``path``, which comes last: with it all are there."""
+    names = sorted((file.name for file in folder.iterdir()), key=lambda name: (name == path.name, name))
+    taken = [path.with_name(name) for name in names if path.with_name(name).exists()]
+    if taken:
+        raise ExportError(f"{taken[0]} exists already; give another name, or remove it first")
+    for name in names:
+        with atomic_path(path.with_name(name)) as temporary:
+            (folder / name).rename(temporary)
+    return [path.with_name(name) for name in reversed(names)]
+
+
+def _short(error: Exception) -> str:
+    """The first line of what a tracer says; the whole of it fills screens, and is the cause of the error."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
