@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -65,6 +66,9 @@ THIRD_PARTY: dict[str, set[str]] = {
     "plugin": {"pluggy", "packaging"},
 }
 """Rooms that may import only these packages besides the standard library."""
+
+MOST_SINGLE_IMPORTERS = 121
+"""How many files may have exactly one importer. Lower it whenever ``python scripts/count_rooms.py`` prints less."""
 
 PUBLIC_TO_PLUGINS = {
     "dadkit",
@@ -215,6 +219,15 @@ def test_builtin_plugins_are_claimed_by_the_root_and_by_their_own_wheel(package)
     assert package.name in claims.values()
     assert claims.items() <= root["project"]["entry-points"]["dadkit"].items()
     assert package.parent.relative_to(ROOT).as_posix() in root["tool"]["setuptools"]["packages"]["find"]["where"]
+
+
+def test_files_that_only_one_other_imports_become_fewer():
+    counts = runpy.run_path(str(ROOT / "scripts" / "count_rooms.py"))
+    single = counts["single_importers"](counts["source_files"]())
+    assert len(single) <= MOST_SINGLE_IMPORTERS, (
+        f"{len(single)} files have one importer: is a new one an idea that a reader would look up, or a part of its importer? "
+        "`python scripts/count_rooms.py --single` lists them"
+    )
 
 
 @pytest.mark.parametrize("module", ["dadkit", "dadkit.plugin", "dadkit.spaces", *(package.name for package in PLUGIN_PACKAGES)])
