@@ -116,7 +116,7 @@ def load_encoder(name: str, **options: Any) -> FeatureEncoder:
 
 
 def load_reference(name: str, **options: Any) -> FeatureEncoder | Teacher:
-    """A frozen model whose features can be followed: the encoder of that registered name or, if there is none, the teacher.
+    """Returns a frozen model with features: the encoder of that registered name or, if there is none, the teacher.
 
     Arguments and errors as in :func:`load_teacher`.
     """
@@ -191,7 +191,7 @@ def read_card(file: Path) -> ModelCard:
 
 
 def result_path(path: Path) -> Path:
-    """The ``model.safetensors`` that a run folder, a stage's folder or a file stands for.
+    """Returns the ``model.safetensors`` of a run folder or of a stage's folder, or the file itself.
 
     Raises:
         LoadError: the folder holds no finished stage.

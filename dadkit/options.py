@@ -62,20 +62,20 @@ def _say_that_weights_are_required(schema: dict[str, Any]) -> None:
 
 
 class NeedsWeights(Options):
-    """To derive from beside :class:`WeightsOptions`: weights must be given, since random ones have nothing to teach.
+    """A second base beside :class:`WeightsOptions`: weights must be given, since random ones have nothing to teach.
 
-    Whoever wants random ones all the same says ``weights: none``.
+    ``weights: none`` asks for random ones all the same.
     """
 
     model_config = ConfigDict(json_schema_extra=_say_that_weights_are_required)
 
     weights_needed: ClassVar[str] = "a teacher needs weights: give the path of a checkpoint, or `none` for random weights"
-    """The message to someone who gives none."""
+    """The message where none is given."""
 
     @model_validator(mode="before")
     @classmethod
     def _see_that_they_lack(cls, options: Any) -> Any:
-        # A default would not be validated, and an error of the whole model would not stand at the key.
+        # A default would not be validated, and an error of the whole model would not be located at the key.
         return {"weights": "", **options} if isinstance(options, dict) else options
 
     @field_validator("weights", mode="before", check_fields=False)

@@ -1,6 +1,8 @@
 """The public names and how they are called, held against ``tests/api_surface.json``: none goes or changes by accident.
 
-After a change that is meant, write the file anew and commit it beside the change:
+The keys of that file are the one list of public modules; their ``__all__`` are the public names. The stability page, the rules
+for plugins (``test_architecture.py``) and everything that is shown to users agree with it. After a change that is meant, write
+the file anew and commit it beside the change; to make a module public, first add it to the file as ``"dadkit.x": {}``:
 
     DADKIT_WRITE_API_SURFACE=1 pytest tests/test_api_surface.py
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -18,16 +21,15 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).with_name("api_surface.json")
-MODULES = (
-    "dadkit",
-    "dadkit.interfaces",
-    "dadkit.losses",
-    "dadkit.options",
-    "dadkit.plugin",
-    "dadkit.testing",
-    "dadkit.testing.toy",
-    "dadkit.weights",
-)
+ROOT = FILE.parents[1]
+MODULES = tuple(json.loads(FILE.read_text()))
+SHOWN = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(path for path in ROOT.glob("examples/**/*") if path.suffix in {".md", ".py"}),
+    *sorted(ROOT.glob("dadkit/plugin/templates/*.py.template")),
+]
+"""What users read, copy and start from."""
 
 
 def surface(module: str) -> dict[str, Any]:
@@ -85,6 +87,21 @@ def test_the_public_surface_is_the_one_that_was_agreed_on(module):
         f"{module}: gone {gone}, new {new}, changed {changed}. Removing or changing a public name follows docs/stability.md; "
         "if this is meant, run: DADKIT_WRITE_API_SURFACE=1 pytest tests/test_api_surface.py"
     )
+
+
+def test_the_stability_page_lists_the_public_modules():
+    paragraph = (ROOT / "docs" / "stability.md").read_text().partition("## What is public")[2].partition(";")[0]
+    assert re.findall(r"`(dadkit[\w.]*)`", paragraph) == list(MODULES)
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_users_are_shown_imports_public_names_only(path):
+    private = []
+    for module, names in re.findall(r"^ *from (dadkit[\w.]*) import (\([^)]*\)|[^#\n]*)", path.read_text(), re.MULTILINE):
+        if module.partition(".")[0] == "dadkit":
+            public = set(import_module(module).__all__) if module in MODULES else set()
+            private += [f"{module}.{name}" for name in re.findall(r"\$?\w+", names) if name not in public and name[0] != "$"]
+    assert not private, "make the name public, or show another way"
 
 
 def test_a_change_would_be_seen():

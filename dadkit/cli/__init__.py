@@ -1,7 +1,7 @@
 """The command line: one table of commands, one way of failing.
 
 Each command is a function (or, for groups like ``dadkit config check``, a :class:`typer.Typer`) in a small module of this
-package, named in :data:`COMMANDS` and imported only when it is called; the module in turn imports torch and everything else
+package, named in :data:`COMMANDS` and imported only when it is called; the module imports torch and everything else
 that is slow inside its functions. So ``dadkit --help`` answers at once and a command that cannot be imported harms no other.
 
 To add a command, write ``dadkit/cli/NAME.py`` with a function whose docstring is the help text and ends with an example, and
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always: 0 if all went well, 2 for wrong usage, else the error's own code.
     """
-    # Python hides deprecations from users; the former name of a component stands in *their* YAML, so they must see it.
+    # Python hides deprecations from users; the former name of a component is in *their* YAML, so they must see it.
     warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
     try:
         typer.main.get_command(app)(arguments, prog_name="dadkit")

@@ -1,4 +1,4 @@
-"""What there is to choose from: `dadkit teachers`, `dadkit losses` and so on, one per kind of component; `dadkit protocols`."""
+"""What there is to choose from: `dadkit teachers` and the like, one per kind of component; `dadkit protocols`."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _losses(problems: list[str]) -> dict[str, Any]:
         from dadkit.ops.build_info import describe
 
         return {"backend": dispatch.resolve("auto"), **describe()}
-    except Exception as error:  # an installation can be broken in any way, and this command is there to say so
+    except Exception as error:  # an installation can be broken in any way, and this command reports it
         problems.append(f"dadkit.ops cannot be used: {_line(error)}")
         return {}
 

@@ -178,7 +178,7 @@ _USUAL = ("abs_rel", "delta1", "rmse")
 
 def _rows(evaluations: Sequence[Evaluation], protocol: Protocol) -> tuple[list[str], list[list[str]]]:
     """Headings and a row per model: the protocol's first metric with its 95 % interval and median, the usual others, how many
-    images were measured, skipped and failed, crop, floor, protocol. Everything measured stands in ``evaluation.csv``.
+    images were measured, skipped and failed, crop, floor, protocol. ``evaluation.csv`` has everything that was measured.
     """
     from dadkit.evaluation.intervals import bootstrap_mean
     from dadkit.report.results import heading

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dadkit.cli.output import print_error
-from dadkit.cli.together import together
+from dadkit.cli.together import INTERRUPTED, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,9 @@ def sweep(
     ],
     axis: Annotated[
         list[str] | None,
-        typer.Option("--axis", metavar="KEY=[VALUE, ...]", help="A key and the values it takes in turn; may be given again."),
+        typer.Option(
+            "--axis", metavar="KEY=[VALUE, ...]", help="A key and the values it takes, one after the other; may be repeated."
+        ),
     ] = None,
     seeds: Annotated[
         str, typer.Option("--seeds", metavar="COUNT | A,B,...", help="How many seeds, from the file's own on; or which.")
@@ -43,7 +45,6 @@ def sweep(
     """
     from rich.console import Console
 
-    from dadkit.cli.train import INTERRUPTED
     from dadkit.config.overrides import split_arguments
     from dadkit.config.schema import RunConfig
     from dadkit.errors import DadkitError

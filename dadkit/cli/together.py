@@ -1,4 +1,4 @@
-"""The processes of a command that `torchrun` started: who prints, who reports an error."""
+"""The processes of a command that `torchrun` started: which one prints, which one reports an error."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ import typer
 
 from dadkit.errors import DadkitError
 
-__all__ = ["together"]
+__all__ = ["INTERRUPTED", "together"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 @contextmanager
 def together() -> Iterator[tuple[bool, bool, Callable[[Exception], bool]]]:
-    """Whether this is the process that writes, whether there are several (``torchrun``), and what tells whether this one shall
-    report an error. Without torch, which takes its time to import, where a process is alone.
+    """Yields ``(main, several, reports)`` to a command that ``torchrun`` may have started in several processes.
 
-    An error that leaves the block is one message: where another process tells it, this one ends in silence, with its exit code.
+    ``main`` is True in the process that prints and writes. ``several`` is True if there is more than one process.
+    ``reports(error)`` is True if this process is the one that prints the error. A single process imports no torch here.
+
+    An error that leaves the block is printed once: the other processes end in silence, with the same exit code.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield True, False, lambda _: True

@@ -10,7 +10,7 @@ import typer
 
 from dadkit.cli.arguments import PluginFile
 from dadkit.cli.output import print_error
-from dadkit.cli.together import together
+from dadkit.cli.together import INTERRUPTED, together
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from dadkit.config import RunConfig
     from dadkit.training.dryrun import StagePlan
     from dadkit.training.run import RunResult
-
-INTERRUPTED = 130
 
 
 def train(
@@ -205,7 +203,7 @@ def _say_memory(stage: StagePlan, say: Callable[..., None]) -> None:
             f"             {_bytes(memory.spread)} of it are spread over the processes of torchrun; here they are counted whole"
         )
     if memory.reason:
-        say(f"             unknown is what cannot be run without values: {memory.reason}", "yellow")
+        say(f"             unknown, because the model cannot be run on tensors without values: {memory.reason}", "yellow")
 
 
 def _bytes(number: float) -> str:

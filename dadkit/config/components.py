@@ -103,7 +103,7 @@ def complete_options(model: type[BaseModel], options: dict[str, Any]) -> dict[st
 
 
 def _with_defaults(given: BaseModel, options: dict[str, Any]) -> dict[str, Any]:
-    """``options``, whose validation gave ``given``, completed."""
+    """Returns ``options`` with the defaults of ``given``, which is what they were parsed to."""
     plain: dict[str, Any] = given.model_dump(mode="json", by_alias=True, warnings=False, fallback=lambda _: None)
     fields = {info.serialization_alias or info.alias or name: name for name, info in type(given).model_fields.items()}
     complete = dict(options)
@@ -147,7 +147,7 @@ def _arguments(options: BaseModel) -> dict[str, Any]:
 
 
 def _tree(value: Any, place: Place, path: KeyPath = ()) -> Node:
-    """Python data as a tree whose every value stands at ``place``."""
+    """Returns Python data as a tree in which every value has the same place."""
     if isinstance(value, Mapping):
         return Node({str(key): _tree(item, place, (*path, str(key))) for key, item in value.items()}, place, path, place)
     if isinstance(value, list | tuple):
@@ -211,9 +211,9 @@ class Components:
         try:
             given = _parse(model, tree.plain())
         except ValidationError as error:
-            whose = _whose(slot, at_name, tree, run)
+            hint = _other_component(slot, at_name, tree, run)
             problems = translate(error.errors(include_url=False), tree, model)
-            return [replace(problem, message=problem.message + whose) for problem in problems]
+            return [replace(problem, message=problem.message + hint) for problem in problems]
         if component.kind in _LIGHT:
             try:
                 self._registry.load(component)(**{**_arguments(given), **component.arguments})
@@ -248,8 +248,8 @@ class Components:
         return self._models[kinds, name]
 
 
-def _whose(slot: Slot, name: Node, options: Node, run: Node) -> str:
-    """What to say of wrong options that the file meant for another component than an override names."""
+def _other_component(slot: Slot, name: Node, options: Node, run: Node) -> str:
+    """Returns what a message adds where the file gives the options to one component and an override names another."""
     if not name.place.order or options.place.order:
         return ""
     whole = f"{run.nearest(slot.path).dotted}={{name: {name.value}}}"

@@ -152,8 +152,8 @@ def _unsaid(run: Node) -> list[Problem]:
     for node in run.walk():
         if isinstance(node.value, str) and node.value.startswith(UNSAID):
             what = node.value.removeprefix(UNSAID).strip()
-            text = f"must be given{': ' + what if what else ''}; write {node.dotted}=… behind the file, or in it"
-            # A default stands in several stages, but was written, and is to be given, once.
+            text = f"must be given{': ' + what if what else ''}; write {node.dotted}=… after the file's name, or in the file"
+            # A default is part of several stages, but it was written once, and is to be given once.
             problems[node.place] = node.problem(text)
     return list(problems.values())
 

@@ -1,7 +1,7 @@
 """``key=value`` on the command line: the value is YAML, the key is dotted, and it lands in the tree before anything is checked.
 
 ``optim.lr=3e-4`` sets the default of every stage (a stage that gives its own keeps it), ``stages.student.optim.lr=3e-4`` and
-``stages.1.optim.lr=3e-4`` set it in one stage. The value replaces what stood there, a mapping as a whole.
+``stages.1.optim.lr=3e-4`` set it in one stage. The value replaces what was there, a mapping as a whole.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _set(node: Node, keys: Sequence[str], value: Node, done: KeyPath = ()) -> No
         message = f"'{dotted(done)}' is {describe(node)}, it has no key '{key}'"
         raise ConfigError([Problem(value.place, dotted((*done, key)), message)])
     if done == ("stages",) and node.value is None:
-        message = "the file has no stages; what stands at its top level is its only one, so leave out 'stages.NAME.'"
+        message = "the file has no stages; its top level is its only one, so leave out 'stages.NAME.'"
         raise ConfigError([Problem(value.place, dotted((*done, key)), message)])
     children: dict[str, Node] = dict(node.mapping or {})
     path = (*done, key)

@@ -1,7 +1,7 @@
 """YAML text -> tree with places, and plain data -> YAML text.
 
 The reading is YAML 1.2's core schema: ``1e-4`` is a number, ``no`` and ``on`` are text, dates are text. No constructor is
-involved, so a document can hold data only, whatever tags it carries. A key that stands twice is an error.
+involved, so a document can hold data only, whatever tags it carries. A key that is given twice is an error.
 """
 
 from __future__ import annotations
@@ -204,11 +204,11 @@ class _Builder:
                 continue
             key = str(key_node.value)
             if key == "<<" and key_node.style is None:
-                message = "merge keys (<<) are not read; what stands at the top level already is the default of every stage"
+                message = "merge keys (<<) are not read; a key at the top level is the default of every stage already"
                 self.problems.append(Problem(place, dotted((*path, key)), message))
             elif key in found:
                 first = found[key].key
-                message = f"the key stands twice; first at line {first.line}, column {first.column}" if first else ""
+                message = f"the key is given twice; first at line {first.line}, column {first.column}" if first else ""
                 self.problems.append(Problem(place, dotted((*path, key)), message))
             else:
                 found[key] = self.build(value_node, (*path, key), place)
@@ -252,7 +252,7 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, 
     lines = text.splitlines()
     before = lines[mark.line][: mark.column + 1] if mark is not None and mark.line < len(lines) else ""
     if before.lstrip(" ").startswith("\t"):
-        return mark, "a tab stands where YAML wants spaces; indent with spaces"
+        return mark, "there is a tab where YAML wants spaces; indent with spaces"
     if "mapping values are not allowed here" in problem:
         return mark, "unexpected ':'; is the line above complete and the indentation right? Text with ': ' in it needs quotes"
     if "could not find expected ':'" in problem:

@@ -44,7 +44,7 @@ class Key:
 
     Attributes:
         path: dotted, ``N`` for the index of a list: ``teachers.N.probability``.
-        type: what may stand there, in words.
+        type: what its value may be, in words.
         default: as YAML; ``required`` where there is none; empty for a mapping whose own keys have the defaults.
         meaning: its description.
     """
@@ -80,7 +80,7 @@ def markdown() -> str:
     parts = [
         "### The run\n",
         _table([_key(RunFile, "extends"), *(key for key in find_keys(RunFields) if not key.path.startswith("evaluation."))]),
-        "### `stages`\n\nEach item holds its name and any of the stage keys below, which may also stand at the top level.\n",
+        "### `stages`\n\nEach item holds its name and any of the stage keys below, which are also allowed at the top level.\n",
         _table([_key(RunFile, "stages"), _key(StageConfig, "name", "stages.N.")]),
         "### Stage keys\n",
         _table([key for key in stage if "." not in key.path]),
@@ -147,7 +147,7 @@ def _yaml(value: Any) -> str:
 
 
 def _type(annotation: Any, metadata: list[Any]) -> str:
-    """What may stand there, in words: ``whole number ≥ 1 or null``."""
+    """Returns what the value may be, in words: ``whole number ≥ 1 or null``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0], [inner for item in arguments[1:] for inner in getattr(item, "metadata", [item])])

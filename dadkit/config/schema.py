@@ -1,7 +1,7 @@
 """The shape of a run: what a YAML file may say, and what it means once it is resolved.
 
 Every field is described here once; ``dadkit config schema`` prints the result and the configuration page is checked against
-it. A run is a list of stages. In a file (:class:`RunFile`), what stands at the top level under a stage's own keys is the
+it. A run is a list of stages. In a file (:class:`RunFile`), a stage's key at the top level is the
 default of every stage; in a resolved run (:class:`RunConfig`) every stage is complete and nothing else holds such keys.
 """
 
@@ -94,7 +94,7 @@ class OptimConfig(Section):
 
 
 class StageFields(Section):
-    """Everything that may stand in a stage, or at the top level as the default of every stage."""
+    """Every key of a stage; at the top level it is the default of every stage."""
 
     student: Annotated[StudentConfig | None, Kind("student")] = None
     """The model that this stage trains."""
@@ -187,7 +187,7 @@ class RunFields(Section):
     """What belongs to the run as a whole, and to no stage."""
 
     name: str = Field(default="run", pattern=RUN_NAME)
-    """Name of the run; also of its folder. A file that gives none lends its own name."""
+    """Name of the run, and of its folder. Without one, the run is called as its file is."""
     output: str = "runs"
     """Folder in which the run's folder is made."""
     seed: Annotated[int, Field(ge=0)] = 0

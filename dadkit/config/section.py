@@ -56,7 +56,7 @@ class Slot:
     Attributes:
         kinds: the kinds under which the component may be registered, in the order in which they are asked.
         path: keys from the top of the data to ``value``.
-        value: the mapping that stands there, ``{"name": …, "options": …}`` when it is right.
+        value: the mapping at that place, ``{"name": …, "options": …}`` when it is right.
     """
 
     kinds: tuple[str, ...]

@@ -112,7 +112,7 @@ def _fill(own: Node, default: Mapping[str, Any] = _OWN_DEFAULTS, path: tuple[str
 
 
 def _unwritten(value: Any, beside: Node, *key: str) -> Node:
-    """A default as a tree that stands where ``beside`` does."""
+    """Returns a default as a tree with the place of ``beside``."""
     path = (*beside.path, *key)
     node = Node(None, beside.place, path, written=False)
     if isinstance(value, dict):
@@ -140,7 +140,7 @@ def extend(root: Node, folder: Path, seen: tuple[Path, ...] = ()) -> tuple[Node,
 
     Args:
         root: a file's mapping.
-        folder: where that file lies; what it extends is named relative to this.
+        folder: the folder of that file; what it extends is named relative to this.
         seen: the files on the way here, resolved.
 
     Returns:
@@ -161,7 +161,7 @@ def extend(root: Node, folder: Path, seen: tuple[Path, ...] = ()) -> tuple[Node,
     if not path.is_file():
         raise ConfigError([named.problem(f"there is no file {path}; the path is relative to the folder of this file")])
     if path.resolve() in seen:
-        raise ConfigError([named.problem(f"{path} extends this file in turn; one of them must stand by itself")])
+        raise ConfigError([named.problem(f"{path} extends this file as well; one of them must do without the other")])
     base, problems = read_file(path)
     base, found, changes = extend(base, path.parent, (*seen, path.resolve()))
     merged, more = _lay_over(base, own)

@@ -85,9 +85,9 @@ class Node:
 
     Attributes:
         value: a scalar, a tuple of nodes (a YAML list), or a dict from keys to nodes (a YAML mapping). Never changed in place.
-        place: where the value stands.
+        place: where the value is written.
         path: its keys as they were written. A default that is merged into a stage keeps the path it has in the file.
-        key: where its key stands; None for list items and the document itself.
+        key: where its key is written; None for list items and the document itself.
         written: False for a default that was filled in; ``place`` then is that of the mapping around it.
     """
 

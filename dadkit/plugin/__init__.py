@@ -1,7 +1,7 @@
-"""The plugin host: who is installed, what they offer, and how to get it.
+"""The plugin host: which plugins are installed, what they offer, and how to get it.
 
 For plugin authors: :data:`hookimpl` marks the hooks of :mod:`dadkit.plugin.hookspecs`, :class:`Register` types what they
-receive. For everybody else: :func:`get_registry` answers with the :class:`Registry`, which turns ``("teacher", "acme/large")``
+receive. For everything else, :func:`get_registry` returns the :class:`Registry`, which turns ``("teacher", "acme/large")``
 into a :class:`Component` and loads it. Importing this package imports no plugin and no torch.
 """
 

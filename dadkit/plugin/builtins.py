@@ -1,4 +1,4 @@
-"""The core's own components, registered through the same hooks as everybody's; their names carry no prefix."""
+"""The core's own components, registered through the same hooks as any plugin's; their names carry no prefix."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def register_context_samplers(register: Register) -> None:
 
 @hookimpl
 def register_losses(register: Register) -> None:
-    """Terms that may stand under ``losses.extra``."""
+    """Terms that may be named under ``losses.extra``."""
     register("hybrid-norm", "dadkit.losses:HybridNormLoss", api=1, summary="L1 after hybrid normalisation (Distill Any Depth)")
     register("ssi", "dadkit.losses:SSILoss", api=1, summary="L1 after normalising the whole map: scale- and shift-invariant")
     register("local-norm", "dadkit.losses:LocalNormLoss", api=1, summary="L1 after normalising each quarter of the range")

@@ -82,7 +82,7 @@ def _old_requires(distribution: Distribution) -> list[str]:
 
 @dataclass(frozen=True)
 class Found:
-    """A plugin name and who claims it."""
+    """A plugin name and the distribution that claims it."""
 
     record: PluginRecord
     entry_point: EntryPoint
@@ -129,7 +129,7 @@ def find_file(path: str | Path) -> Found:
         raise PluginError(f"{path}: a plugin's file must be named like a Python module, for instance my_teacher.py")
     _refuse_a_taken_name(file)
     if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # at the end: nothing in that folder may stand in front of an installed package
+        sys.path.append(str(file.parent))  # at the end: nothing in that folder may hide an installed package
     importlib.invalidate_caches()
     version = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
     record = PluginRecord(LOCAL, file.stem, distribution=file.name, version=version, location=str(file.parent))
@@ -246,8 +246,8 @@ def _entry_points(name: str, distribution: Distribution) -> list[EntryPoint]:
 
 
 def _judge(name: str, claims: list[_Claim], version: str, disabled: Mapping[str, str]) -> Found:
-    # The built-in plugins lie in dadkit's own distribution and may be installed from their own wheels as well: same target, so
-    # no conflict, and the wheel, being the more special claim, gives provenance and requirements.
+    # The built-in plugins are parts of dadkit's own distribution and may be installed from their own wheels as well: the same
+    # target, so no conflict, and the wheel, being the more special claim, gives provenance and requirements.
     claims = sorted(claims, key=lambda claim: (claim.owner == CORE, claim.owner))
     first = claims[0]
     record = PluginRecord(

@@ -55,7 +55,7 @@ def collect(plugin: object, record: PluginRecord) -> tuple[Component, ...]:
 
     Args:
         plugin: the module or object that the entry point names.
-        record: who it is; names and provenance of the components come from here.
+        record: the plugin; names and provenance of the components come from here.
 
     Raises:
         RegistrationError: the hooks are misspelt, unmarked or take wrong arguments, or register something impossible.
@@ -175,7 +175,7 @@ def _import(component: Component, path: str) -> Any:
 def _check_requirements(component: Component) -> None:
     unmet = unmet_requirements(component.requires, installed_version, _requirements_of)
     if unmet:
-        # What an extra stands for says more than the distribution that has it, which is there.
+        # The packages of an extra say more than the distribution that has it, which is installed.
         brought = [unmet_requirements(extra_requirements(text, _requirements_of), installed_version) for text in unmet]
         names = [leading_name(text) for outer, inner in zip(unmet, brought, strict=True) for text in inner or [outer]]
         have = ", ".join(f"{name} {installed_version(name) or 'is not installed'}" for name in names)

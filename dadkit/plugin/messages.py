@@ -62,12 +62,12 @@ def listed(names: Sequence[str], *, most: int = 12) -> str:
 
 
 def failure(record: PluginRecord) -> str:
-    """What is wrong with a plugin: who, its state, why, what to do."""
+    """Returns what is wrong with a plugin: its name, its state, why, what to do."""
     return f"{record.title} is {record.state}: {record.reason}; {record.remedy}. `dadkit plugins show {record.name}` says more"
 
 
 def failed_plugin(kind: str, name: str, record: PluginRecord) -> str:
-    """A component was named whose plugin cannot be used."""
+    """Returns the message for a component of a plugin that cannot be used."""
     return f"{KINDS[kind].noun} '{name}' cannot be had, {failure(record)}"
 
 
@@ -80,7 +80,7 @@ def unknown_plugin(name: str, installed: Iterable[str]) -> str:
     if name in known_plugins():
         return f"no plugin '{name}' is installed; {known_plugins()[name].hint()} ({known}); `dadkit plugins` lists them"
     near = did_you_mean(name, installed, before="; ") or did_you_mean(name, known_plugins(), before="; ")
-    # A package name is guessed only where the name is not a slip of the pen: nobody should install a misspelt package.
+    # A package name is guessed only where the name is no slip of the pen, so that a misspelt package is never suggested.
     hint = "" if near else f"; if it comes in a package of its own, install that (usually `pip install dadkit-{name}`)"
     return f"no plugin '{name}' is installed{near} ({known}){hint}; `dadkit plugins` lists them"
 
@@ -96,7 +96,7 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
     others = [component.kind for component in same_plugin if component.name == name]
     if others:
         kinds = " and a ".join(KINDS[other].noun for other in others)
-        return f"'{name}' is a {kinds}, not a {KINDS[kind].noun}; `dadkit {KINDS[kind].command}` lists what can stand here"
+        return f"'{name}' is a {kinds}, not a {KINDS[kind].noun}; `dadkit {KINDS[kind].command}` lists what can be named here"
     names = [component.name for component in same_plugin if component.kind == kind]
     aliases = [alias for component in same_plugin if component.kind == kind for alias in component.aliases]
     prefix, slash, _ = name.partition("/")

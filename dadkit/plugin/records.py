@@ -148,13 +148,13 @@ class PluginVersionWarning(UserWarning):
 
 
 def warn_of_other_versions(made_with: Mapping[str, str], found: Mapping[str, str], *, what: str, stacklevel: int = 2) -> None:
-    """One warning that names every plugin whose version changed; nothing if none did.
+    """Give one warning that names every plugin of which another version is installed; none if there is no such plugin.
 
     Args:
-        made_with: distribution -> version, as it was saved. Those without a plugin, torch for instance, may stand in it.
+        made_with: distribution -> version, as it was saved. Distributions without a plugin, torch for instance, are ignored.
         found: distribution -> version of the plugins in use now.
         what: which thing was made, for the message.
-        stacklevel: whose line the warning shows.
+        stacklevel: how many frames above this function the line is that the warning shows.
     """
     changed = [
         f"{name} {old} (now {found[name]})"

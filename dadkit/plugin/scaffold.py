@@ -25,7 +25,7 @@ LICENSES: Mapping[str, str] = {
     "BSD-3-Clause": "BSD-3-Clause",
     "proprietary": "LicenseRef-Proprietary",
 }
-"""What can be chosen -> what stands in ``pyproject.toml``."""
+"""What can be chosen -> what ``pyproject.toml`` says."""
 
 CONFORMANCE = 1
 """The version of ``dadkit.testing``'s suite that a new package asks for; a test holds it to the newest."""

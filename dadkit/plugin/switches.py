@@ -40,7 +40,7 @@ def switched_off() -> dict[str, str]:
 
 
 def switch_off(name: str) -> bool:
-    """Write ``name`` into the file; False if it stood there already."""
+    """Write ``name`` into the file; False if it was there already."""
     names = _read()
     if name in names:
         return False
@@ -49,7 +49,7 @@ def switch_off(name: str) -> bool:
 
 
 def switch_on(name: str) -> bool:
-    """Take ``name`` out of the file; False if it did not stand there."""
+    """Take ``name`` out of the file; False if it was not there."""
     names = _read()
     if name not in names:
         return False

@@ -9,7 +9,7 @@ One set of checks, three doors. As pytest classes::
         options = {"weights": "none"}
 
 from the command line, without pytest: ``dadkit plugins check acme``; and as plain functions that return results:
-:func:`check_teacher` and its kin. ``dadkit.testing.toy`` has a component of every kind that keeps the contract,
+:func:`check_teacher` and the like. ``dadkit.testing.toy`` has a component of every kind that keeps the contract,
 ``dadkit.testing.strategies`` (needs hypothesis) draws depth maps and masks, and :class:`PluginFarm` fakes installed plugins.
 """
 

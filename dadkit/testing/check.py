@@ -122,7 +122,7 @@ def checks_of(kind: str, *, version: int | None = None) -> Mapping[str, Check]:
     version = CONFORMANCE_VERSION if version is None else version
     if not 1 <= version <= CONFORMANCE_VERSION:
         raise ValueError(
-            f"conformance_version must lie in 1 … {CONFORMANCE_VERSION}, got {version}; upgrade dadkit for a later one"
+            f"conformance_version must be in 1 … {CONFORMANCE_VERSION}, got {version}; upgrade dadkit for a later one"
         )
     return {name: one for name, one in _CHECKS[kind].items() if one.since <= version}
 

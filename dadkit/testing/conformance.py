@@ -60,7 +60,7 @@ class _Conformance:
         overridden = [name for name in checks if f"test_{name}" in vars(cls)]
         if overridden:
             raise TypeError(
-                f"{cls.__qualname__} overrides test_{overridden[0]}, but a check means the same for everybody; "
+                f"{cls.__qualname__} overrides test_{overridden[0]}, but a check means the same for every plugin; "
                 f"if it must fail, say expected_failures = {{{overridden[0]!r}: 'why'}}"
             )
         refuse_unknown(cls.expected_failures, checks, cls._kind)

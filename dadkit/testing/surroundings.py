@@ -76,7 +76,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def known_state() -> Iterator[None]:
-    """Flags as in a fresh process and random states that nobody else makes, since an earlier use of the component may have set
+    """Flags as in a fresh process and random states that nothing else makes, since an earlier use of the component may have set
     them; flags are put back afterwards.
     """
     before = {name: read() for name, (read, _, _) in _FLAGS.items()}

@@ -1,6 +1,6 @@
 """Toys of every kind: they keep the whole contract, need no weights, and run in milliseconds on a CPU.
 
-They stand in for real components in tests, and show how little one of each kind takes.
+They take the place of real components in tests, and show how little one of each kind takes.
 """
 
 from __future__ import annotations

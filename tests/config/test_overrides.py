@@ -116,7 +116,7 @@ def test_epochs_takes_the_place_of_the_files_iterations(load: Load, small: str, 
         ("teachers.large.probability=1", "'teachers' is a list of 1 item; write teachers.0"),
         ("stages.first.iterations=5", "stages.first: the file has no stages; what stands at its top level is its only one"),
         ("data.root=!!python/name:os.system x", "the tag !!python/name:os.system is refused"),
-        ("optim={lr: 1, lr: 2}", "optim.lr: the key stands twice"),
+        ("optim={lr: 1, lr: 2}", "optim.lr: the key is given twice"),
     ],
 )
 def test_what_is_wrong_is_located_at_the_override(problems: Problems, small: str, override: str, message: str) -> None:

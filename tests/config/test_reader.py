@@ -71,7 +71,7 @@ def test_every_value_and_key_knows_its_place() -> None:
         ("# only a comment\n", "f.yaml:1:1: the file says nothing"),
         ("- a\n", "f.yaml:1:1: a run is a mapping of keys to values (key: value), this is a list"),
         ("just text", "this is the text 'just text'"),
-        ("a:\n\tb: 1\n", "f.yaml:2:1: a tab stands where YAML wants spaces"),
+        ("a:\n\tb: 1\n", "f.yaml:2:1: there is a tab where YAML wants spaces"),
         ("a: 1\n\tb: 2\n", "f.yaml:2:1: a tab"),
         ("a: b: c\n", "f.yaml:1:5: unexpected ':'"),
         ("a: [1, 2\nb: 3\n", "f.yaml:1:4: the bracket or quote that opens here is not closed"),
@@ -96,8 +96,8 @@ def test_what_is_no_run_gets_one_located_message(text: str, message: str) -> Non
 def test_duplicate_keys_name_both_places_and_do_not_stop_the_reading() -> None:
     node, problems = read_document("a: 1\nb: {c: 1, c: 2}\na: 3\n", "f.yaml")
     assert [str(problem) for problem in problems] == [
-        "f.yaml:2:11: b.c: the key stands twice; first at line 2, column 5",
-        "f.yaml:3:1: a: the key stands twice; first at line 1, column 1",
+        "f.yaml:2:11: b.c: the key is given twice; first at line 2, column 5",
+        "f.yaml:3:1: a: the key is given twice; first at line 1, column 1",
     ]
     assert node.plain() == {"a": 1, "b": {"c": 1}}
 
@@ -174,7 +174,7 @@ def test_other_files_are_read_by_the_same_rules() -> None:
     node = read_mapping("floor: 1e-3\ncrop: no\n", "own.yaml", "a protocol")
     assert node.plain() == {"floor": 1e-3, "crop": "no"}
     assert str(node.value["crop"].place) == "own.yaml:2:7"
-    with pytest.raises(ConfigError, match=r"own.yaml:2:1: a: the key stands twice"):
+    with pytest.raises(ConfigError, match=r"own.yaml:2:1: a: the key is given twice"):
         read_mapping("a: 1\na: 2", "own.yaml", "a protocol")
     for text, found in (("- 1", "a list"), ("", "null")):
         with pytest.raises(ConfigError, match=f"a protocol is a mapping of keys to values .*, this is {found}"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from pathlib import Path
 
@@ -51,11 +50,3 @@ def test_the_example_is_its_page_word_for_word():
     }
     assert blocks.keys() == files.keys()
     assert {name: path.read_text() for name, path in files.items()} == blocks
-
-
-def test_the_example_uses_public_names_only():
-    folder = DOCS.parent / "examples" / "lantern"
-    public = json.loads((DOCS.parent / "tests" / "api_surface.json").read_text())
-    for path in folder.rglob("*.py"):
-        for module, names in re.findall(r"^from (dadkit[\w.]*) import (\([^)]*\)|.*)", path.read_text(), re.MULTILINE):
-            assert set(re.findall(r"\w+", names)) <= public[module].keys(), path

@@ -125,7 +125,7 @@ def test_a_former_name_still_works_and_says_so(acme):
             r"unknown teacher 'acme/xyzzy' \(plugin 'acme' has acme/large, acme/small\); `dadkit teachers`",
         ),
         ("student", "acme/tiny", r"unknown student 'acme/tiny' \(plugin 'acme' has no student\); `dadkit students` lists all"),
-        ("student", "acme/large", r"'acme/large' is a teacher, not a student; `dadkit students` lists what can stand here"),
+        ("student", "acme/large", r"'acme/large' is a teacher, not a student; `dadkit students` lists what can be named here"),
         (
             "teacher",
             "acm/large",

@@ -127,7 +127,7 @@ def test_later_checks_are_skipped_by_those_who_pinned(monkeypatch):
 
 
 def test_versions_and_kinds_that_do_not_exist_are_refused():
-    with pytest.raises(ValueError, match=r"conformance_version must lie in 1 … 1, got 9; upgrade dadkit"):
+    with pytest.raises(ValueError, match=r"conformance_version must be in 1 … 1, got 9; upgrade dadkit"):
         checks_of("loss", version=9)
     with pytest.raises(ValueError, match="kind must be one of context, dataset"):
         checks_of("lost")

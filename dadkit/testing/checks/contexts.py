@@ -47,7 +47,7 @@ def answers(subject: Subject) -> None:
 
 @check("context", since=1, needs=["answers"])
 def regions_inside(subject: Subject) -> None:
-    """Every region lies inside its image and has an area."""
+    """Every region is inside its image and has an area."""
     for size in IMAGE_SIZES:
         for seed in _SEEDS:
             found = _draw(subject.shared, size, seed)
@@ -60,7 +60,7 @@ def regions_inside(subject: Subject) -> None:
 
 @check("context", since=1, needs=["regions_inside"])
 def patches_inside(subject: Subject) -> None:
-    """Every patch lies inside its region, in pixels from the region's corner, and has an area."""
+    """Every patch is inside its region, in pixels from the region's corner, and has an area."""
     for size in IMAGE_SIZES:
         for seed in _SEEDS:
             found = _draw(subject.shared, size, seed)

@@ -93,7 +93,7 @@ def unique_keys(subject: Subject) -> None:
 
 @check("dataset", since=1, needs=["answers"])
 def same_every_time(subject: Subject) -> None:
-    """Item i is the same sample every time, whatever was read before and by whom: augmentation is dadkit's."""
+    """Item i is the same sample every time, whatever was read before and by which process: augmentation is dadkit's."""
     for index, sample in _samples(subject.shared).items():
         if not _equal(subject.fresh()[index], sample):
             fail(

@@ -30,7 +30,7 @@ def answers(subject: Subject) -> None:
 
 @check("encoder", since=1, needs=["features", "batch_independent"])
 def local_tokens(subject: Subject) -> None:
-    """Tokens lie row by row without a class token: their number is that of a grid with the image's proportions."""
+    """Tokens are ordered row by row, without a class token: their number is that of a grid with the image's proportions."""
     height, width = legal_size(subject)
     found = subject.shared(images((height, width)))
     for name in subject.shared.spec.features:

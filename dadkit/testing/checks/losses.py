@@ -61,7 +61,7 @@ def empty_mask(subject: Subject) -> None:
 
 @check("loss", since=1, needs=["deterministic"])
 def masked_values(subject: Subject) -> None:
-    """What stands outside the mask, NaN and infinity included, changes neither the value nor any gradient."""
+    """Values outside the mask, NaN and infinity included, change neither the value nor any gradient."""
     pred, target, mask = make_pair(1)
     wanted = _value_and_gradient(subject.shared, pred, target, mask)
     for value in (float("nan"), float("inf"), -1e9):

@@ -77,7 +77,7 @@ def degenerate_maps(subject: Subject) -> None:
 
 @check("normalizer", since=1, needs=["deterministic"])
 def masked_values(subject: Subject) -> None:
-    """What stands outside the mask, NaN and infinity included, changes nothing inside it."""
+    """Values outside the mask, NaN and infinity included, change nothing inside it."""
     pred, target, mask = make_pair(2)
     clean = _loss_per_pixel(subject.shared, pred, target, mask)
     for value in (float("nan"), float("inf"), -1e9):

@@ -41,7 +41,7 @@ def loads(subject: Subject) -> None:
 @check("plugin", since=1, needs=["loads"])
 def light_entry(subject: Subject) -> None:
     """Its entry module imports nothing heavy, no torch above all, so that listing what is installed stays fast."""
-    skip_unless(_record(subject).name != LOCAL, "a local file is imported by those who name it, and by nobody else")
+    skip_unless(_record(subject).name != LOCAL, "a local file is imported only where it is named")
     module = _record(subject).target.partition(":")[0]
     code = f"import sys; sys.path[:] = {sys.path!r}; import {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -127,7 +127,7 @@ def version_range(subject: Subject) -> None:
     from packaging.requirements import Requirement
 
     record = _record(subject)
-    skip_unless(record.distribution != CORE, "it lies in dadkit's own distribution")
+    skip_unless(record.distribution != CORE, "it is a part of dadkit's own distribution")
     skip_unless(record.name != LOCAL, "it is a local file")
     specifiers = [one for text in record.requires for one in Requirement(text).specifier]
     has_lower = any(one.operator in {">=", ">", "==", "~=", "==="} for one in specifiers)
