@@ -131,7 +131,7 @@ def test_a_change_that_changes_nothing_is_a_mistake(write: Files, load_file: Cal
     [
         ("extends: nowhere.yaml\n", "row.yaml:1:10: extends: there is no file"),
         ("extends: [base.yaml]\n", "row.yaml:1:10: extends: must be the path of another file, got a list"),
-        ("extends: row.yaml\n", "row.yaml:1:10: extends: row.yaml extends this file in turn"),
+        ("extends: row.yaml\n", "row.yaml:1:10: extends: row.yaml extends this file as well"),
         ("extends: base.yaml\nstages: {a: {}}\n", "row.yaml:2:9: stages: the file that this one extends has no stages"),
         (
             "extends: staged.yaml\nstages: {frist: {}}\n",

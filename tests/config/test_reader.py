@@ -72,7 +72,7 @@ def test_every_value_and_key_knows_its_place() -> None:
         ("- a\n", "f.yaml:1:1: a run is a mapping of keys to values (key: value), this is a list"),
         ("just text", "this is the text 'just text'"),
         ("a:\n\tb: 1\n", "f.yaml:2:1: there is a tab where YAML wants spaces"),
-        ("a: 1\n\tb: 2\n", "f.yaml:2:1: a tab"),
+        ("a: 1\n\tb: 2\n", "f.yaml:2:1: there is a tab"),
         ("a: b: c\n", "f.yaml:1:5: unexpected ':'"),
         ("a: [1, 2\nb: 3\n", "f.yaml:1:4: the bracket or quote that opens here is not closed"),
         ("a: 'x\n", "f.yaml:1:4: the bracket or quote that opens here is not closed"),
