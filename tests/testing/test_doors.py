@@ -73,7 +73,7 @@ def test_a_gap_that_is_closed_must_go():
 
 
 def test_checks_may_not_be_overridden():
-    with pytest.raises(TypeError, match="overrides test_answers, but a check means the same for everybody"):
+    with pytest.raises(TypeError, match="overrides test_answers, but a check means the same for every plugin"):
 
         class Lenient(TeacherConformance):
             component = ToyTeacher
