@@ -26,6 +26,10 @@ def near_misses(word: str, known: Iterable[str], *, prefix: str = "") -> list[st
         word: what was written.
         known: what could have been meant.
         prefix: what all of them begin with. It is left out of the comparison, in which it would make everything look alike.
+
+    Example:
+        >>> near_misses("studnt", ["student", "teachers", "students"])
+        ['student', 'students']
     """
     from difflib import SequenceMatcher
 

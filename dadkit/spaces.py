@@ -47,6 +47,12 @@ def check_conversion(source: Space | str, target: Space | str, *, what: str = "t
         source: the space the values are in.
         target: the space they are wanted in.
         what: the subject of the message, for instance ``"teacher 'genpercept/depth'"``.
+
+    Example:
+        >>> check_conversion("metric", "disparity")
+        >>> check_conversion("disparity", "metric")
+        Traceback (most recent call last):
+        dadkit.spaces.SpaceError: the map answers in space 'disparity', but 'metric' is wanted: affine disparity has unknown ...
     """
     source, target = Space(source), Space(target)
     why = _WHY.get((source, target))
@@ -74,6 +80,11 @@ def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: S
 
     Raises:
         SpaceError: no exact conversion exists (see :func:`check_conversion`).
+
+    Example:
+        >>> values, valid = convert(torch.tensor([2.0, 0.0, torch.inf]), None, "metric", "disparity")
+        >>> values.tolist(), valid.tolist()
+        ([0.5, 0.0, 0.0], [True, False, True])
     """
     source, target = Space(source), Space(target)
     check_conversion(source, target)

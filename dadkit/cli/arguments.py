@@ -12,9 +12,13 @@ __all__ = ["PluginFile", "short_names", "split_model"]
 
 
 def split_model(text: str) -> tuple[str, dict[str, Any]]:
-    """``"dav2/small:weights=a.pth,max_depth=20"`` -> ``("dav2/small", {"weights": "a.pth", "max_depth": 20})``.
+    """Returns the name of a model, or its path, and its options.
 
     What exists as a file or folder is a path, whatever characters it holds. A comma separates options where ``key=`` follows.
+
+    Example:
+        >>> split_model("dav2/small:weights=a.pth,max_depth=20")
+        ('dav2/small', {'weights': 'a.pth', 'max_depth': 20})
     """
     import re
 
@@ -27,7 +31,12 @@ def split_model(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def short_names(texts: Sequence[str]) -> list[str]:
-    """What tables and pictures call these different models: of a path, the shortest end that tells it from the others."""
+    """Returns what tables and pictures call these different models: of a path, the shortest end that tells it from the others.
+
+    Example:
+        >>> short_names(["dav2/small", "topformer/tiny"])
+        ['dav2/small', 'topformer/tiny']
+    """
     parts = [Path(text).expanduser().absolute().parts if Path(text).expanduser().exists() else (text,) for text in texts]
 
     def end(index: int) -> str:

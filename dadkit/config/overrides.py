@@ -40,7 +40,11 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["split=test", "view.size=64"]`` -> ``{"split": "test", "view": {"size": 64}}``: options given on a command line.
+    """Returns the options that are given on a command line, as plain data.
+
+    Example:
+        >>> parse_assignments(["split=test", "view.size=64"])
+        {'split': 'test', 'view': {'size': 64}}
 
     Raises:
         ConfigError: one of them is not ``key=value``, or its value is not YAML.
@@ -53,7 +57,11 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
-    """``"optim.lr=[1e-3, 3e-3]"`` -> the key, and the values that it is to take in turn.
+    """Returns a key and the values that it takes, one after the other.
+
+    Example:
+        >>> parse_axis("optim.lr=[1e-3, 3e-3]")
+        ('optim.lr', [0.001, 0.003])
 
     Raises:
         ConfigError: it is not ``key=[value, …]``, or the values are not YAML.

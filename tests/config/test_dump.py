@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadkit.config import RunConfig, dump, parse_run
@@ -92,6 +92,7 @@ _changes: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.fixed_dictionaries({}, optional=_changes))
 def test_any_valid_overrides_survive(registry: Any, small: str, changes: dict[str, Any]) -> None:
     overrides = [f"{key}={to_yaml(value).removesuffix('...' + chr(10))}" for key, value in changes.items()]

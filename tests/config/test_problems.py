@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dadkit.config import ConfigError, Place, Problem, dump, parse_run
@@ -126,6 +126,7 @@ _EDITS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(edits=_EDITS)
 def test_every_text_is_a_run_or_a_configuration_error(registry: Any, small: str, edits: list[tuple[float, str]]) -> None:
     text = small + "stages:\n  - {name: a, optim: {lr: 1e-3}}\n  - {name: b, teachers: [{stage: a}]}\n"
