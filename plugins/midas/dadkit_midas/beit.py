@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from timm.layers import Mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,12 +32,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, index: Tensor, rows: int, columns: int) -> Tensor:
         """(B, N, C), the (N, N) rows of the table for each pair of tokens, and their grid -> (B, N, C)."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, C/heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        qkv = F.linear(x, self.qkv.weight, bias)
+        q, k, v = rearrange(qkv, "b n (three heads c) -> three b heads n c", three=3, heads=self.heads)
         table = resize_table(self.relative_position_bias_table, self.grid, rows, columns)
-        positions = table[index].permute(2, 0, 1).to(q.dtype)  # (heads, N, N)
+        positions = rearrange(table[index], "query key heads -> heads query key").to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=positions[None])
-        answer: Tensor = self.proj(x.transpose(1, 2).flatten(2))
+        answer: Tensor = self.proj(rearrange(x, "b heads n c -> b n (heads c)"))
         return answer
 
 
