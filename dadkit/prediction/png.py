@@ -39,7 +39,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16], text: 
         handle.write(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
         for key, value in (text or {}).items():
             handle.write(_text(key, value))
-        handle.write(_chunk(b"IDAT", zlib.compress(memoryview(filtered), _LEVEL)) + _chunk(b"IEND", b""))
+        handle.write(_chunk(b"IDAT", zlib.compress(filtered.data, _LEVEL)) + _chunk(b"IEND", b""))
 
 
 def _text(key: str, value: str) -> bytes:

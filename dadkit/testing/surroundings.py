@@ -21,7 +21,7 @@ def _matmul_precision(value: str) -> None:
 
 
 # Name -> (how to read it, how to set it, the value that a fresh process has).
-_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None], Any]] = {
+_FLAGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object], Any]] = {
     "torch.get_default_dtype()": (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
     "torch.is_grad_enabled()": (torch.is_grad_enabled, torch.set_grad_enabled, True),
     "torch.get_float32_matmul_precision()": (torch.get_float32_matmul_precision, _matmul_precision, "highest"),

@@ -75,7 +75,7 @@ def patches_inside(subject: Subject) -> None:
 @check("context", since=1, needs=["answers"])
 def same_shapes(subject: Subject) -> None:
     """Every image gets the same view_size, patch_size and number of patches, so that batches can be stacked."""
-    shapes = {}
+    shapes: dict[tuple[tuple[int, int], tuple[int, int], int], tuple[int, int]] = {}
     for size in IMAGE_SIZES:
         for seed in _SEEDS:
             found = _draw(subject.shared, size, seed)

@@ -137,7 +137,8 @@ def fast_path(subject: Subject) -> None:
     """If it offers loss(…), that gives the same value and gradient as its normalised maps do."""
     normalizer = subject.shared
     skip_unless(hasattr(normalizer, "loss"), "it offers no loss of its own")
-    found, wanted = [], []
+    found: list[Tensor] = []
+    wanted: list[Tensor] = []
     for seed in range(3):
         pred, target, mask = make_pair(seed)
         for values, route in ((found, normalizer), (wanted, _ByCall(normalizer))):

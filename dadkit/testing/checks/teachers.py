@@ -32,9 +32,10 @@ def frozen(subject: Subject) -> None:
 
 def as_used(subject: Subject) -> Any:
     """A new one as the engine uses it: a depth model that is no Teacher is wrapped and frozen."""
-    model = subject.fresh()
+    model: Any = subject.fresh()
     if subject.kind == "teacher" and not isinstance(model, Teacher):
         return FrozenTeacher(model)
-    if isinstance(model, torch.nn.Module) and hasattr(model, "freeze"):
-        model.freeze()
+    freeze = getattr(model, "freeze", None)
+    if isinstance(model, torch.nn.Module) and freeze is not None:
+        freeze()
     return model
