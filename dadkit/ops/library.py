@@ -37,7 +37,7 @@ def load_error() -> str | None:
             "(no compiler was found when it was installed, or none was asked for)"
         )
     try:
-        torch.ops.load_library(path)  # type: ignore[no-untyped-call]
+        torch.ops.load_library(path)
     except OSError as error:
         return f"{path.name} was built but cannot be loaded by torch {torch.__version__}: {error}"
     for name, shapes in _SHAPES.items():
