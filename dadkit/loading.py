@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
-from dadkit.interfaces import DepthModel, FeatureEncoder, FrozenTeacher, Student, Teacher
+from dadkit.interfaces import DeployedModel, DepthModel, Exporter, FeatureEncoder, FrozenTeacher, Student, Teacher
 
 if TYPE_CHECKING:
     import torch
@@ -130,8 +130,8 @@ def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
     """A model to predict with: the result of a training run, or a registered one; in eval mode, on the CPU.
 
     Args:
-        path_or_name: a run folder (its last finished stage), a stage's folder, a ``model.safetensors`` written by dadkit, or a
-            registered name, teachers before students.
+        path_or_name: a run folder (its last finished stage), a stage's folder, a ``model.safetensors`` or an exported file
+            written by dadkit, or a registered name, teachers before students.
         options: of a registered model; a trained result knows its own.
 
     Raises:
@@ -143,6 +143,8 @@ def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
         return _registered(str(path_or_name), options)
     if options:
         raise LoadError(f"{path} is a trained result and knows its options; leave out {', '.join(options)}")
+    if path.is_file() and path.suffix != ".safetensors":
+        return _deployed(path)
     return load_result(result_path(path))
 
 
@@ -235,6 +237,30 @@ def _finished(run: Path) -> list[Path]:
     """The results of a run's finished stages, in the order of its configuration."""
     done = {path: json.loads(path.read_text()) for path in (run / "stages").glob("*/done.json")}
     return [path.with_name("model.safetensors") for path in sorted(done, key=lambda path: int(done[path]["index"]))]
+
+
+def _deployed(path: Path) -> DeployedModel:
+    """The model in a file that `dadkit export` wrote, by the exporter of its suffix."""
+    from dadkit.plugin import PluginError, get_registry
+
+    registry, missing = get_registry(), []
+    for component in registry.components("exporter"):
+        try:
+            target = registry.load(component)
+        except PluginError as error:
+            missing.append(str(error))
+            continue
+        if getattr(target, "suffix", None) == path.suffix:
+            exporter: Exporter = build("exporter", component.name)
+            facts = json.loads(exporter.metadata(path).get(METADATA_KEY, "null"))
+            if facts is None:
+                raise LoadError(
+                    f"{path} was not written by dadkit, so it does not say what its numbers mean. An ONNX file of others is a "
+                    f"teacher with options: onnx/auto:file={path.name},space=disparity"
+                )
+            return DeployedModel(exporter, path, facts)
+    reasons = "".join(f"; {text}" for text in missing)
+    raise LoadError(f"{path} is no model: neither a .safetensors nor a file of an exporter{reasons}")
 
 
 def _registered(name: str, options: Mapping[str, Any]) -> DepthModel:

@@ -63,6 +63,7 @@ ROWS = [
     Row("dataset", "images", {"min_size": 16}, files="photos"),
     Row("dataset", "pairs", {"encoding": "npy", "space": "metric"}, files="pairs"),
     Row("exporter", "onnx"),
+    Row("exporter", "openvino"),
     Row("teacher", "dav2/tiny"),
     Row("student", "dav2/tiny"),
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),

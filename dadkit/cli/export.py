@@ -22,6 +22,7 @@ def export(
         typer.Option(metavar="HxW", help="For this one size and one image at a time. Default: any size where the format can."),
     ] = None,
     uint8: Annotated[bool, typer.Option("--uint8", help="Takes (B, H, W, 3) bytes instead of (B, 3, H, W) in [0, 1].")] = False,
+    precision: Annotated[str, typer.Option(help="fp32; fp16 and int8 must pass a gate, and int8 needs --images.")] = "fp32",
     images: Annotated[
         list[Path] | None, typer.Option(help="Photographs to check the file on; may be repeated. Default: one of matplotlib's.")
     ] = None,
@@ -54,6 +55,7 @@ def export(
         size=_size(size),
         input="uint8" if uint8 else "float",
         source=origin(name),
+        precision=precision,
         pictures=images or (),
         check=check,
         limit=LIMIT if limit is None else limit,
@@ -82,6 +84,13 @@ def _report(result: Exported) -> None:
             for row in result.agreement.rows
         ]
         print_table(("size", "images", "largest difference", "mean difference"), rows)
+    if result.verdicts:
+        cells = [
+            (row.variant or str(result.metadata["precision"]), f"{row.abs_rel:.4f}", f"{row.delta1:.4f}", f"{row.worst:.4f}",
+             f"{row.megabytes:.2f}", "kept" if row.passes else "refused")
+            for row in result.verdicts
+        ]  # fmt: skip
+        print_table(("variant", "AbsRel to the model", "delta1", "worst picture", "MB", "verdict"), cells)
     for path in result.files:
         note(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     note(f"licence: {result.metadata['license']}")

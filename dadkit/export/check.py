@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dadkit.interfaces import DepthModel, nearest_multiple
+from dadkit.interfaces.exporter import as_input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,18 +95,12 @@ def compare(
         turn += batch
         with torch.inference_mode():
             wanted = model(images.float() / 255).depth.double()
-        found = torch.from_numpy(run(as_input(images, input))).double()
+        found = torch.from_numpy(run(as_input(images.float() / 255, input))).double()
         if found.shape != wanted.shape:
             raise ValueError(f"the file answers with {tuple(found.shape)} where the model answers with {tuple(wanted.shape)}")
         difference = (found - wanted).abs() / spread(wanted)
         rows.append(Row((height, width), batch, float(difference.max()), float(difference.mean())))
     return Agreement(rows)
-
-
-def as_input(images: Tensor, input: Literal["float", "uint8"]) -> np.ndarray:
-    """(B, 3, H, W) uint8 pixels as a file takes them."""
-    array: np.ndarray = (images.permute(0, 2, 3, 1).contiguous() if input == "uint8" else images.float() / 255).numpy()
-    return array
 
 
 def spread(depth: Tensor) -> float:

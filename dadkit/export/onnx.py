@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
+from dadkit.export.quantize import LADDER, halve_weights, quantize
 from dadkit.interfaces import Exporter, ExportRequest
 
 if TYPE_CHECKING:
@@ -22,17 +24,30 @@ class OnnxExporter(Exporter):
 
     Args:
         opset: version of ONNX's operators; lower it for old runtimes.
+
+    Precisions: ``fp16`` stores the weights in half precision and computes in float32; ``int8`` computes with 8 bits, for which
+    ranges are measured on photographs; ``int8-dynamic`` finds them when the file runs, and quantises products of matrices only.
     """
 
     suffix = ".onnx"
+    precisions = ("fp32", "fp16", "int8", "int8-dynamic")
 
     def __init__(self, opset: Literal[18, 19, 20, 21, 22, 23] = 20) -> None:
         self.opset = opset
 
     def write(self, network: nn.Module, path: Path, request: ExportRequest) -> None:
-        """Trace, translate, and take out what the translation says about this machine."""
+        """Trace, translate, and take out what the translation says about this machine; then lower the precision."""
         import onnx
 
+        if request.precision != "fp32":
+            whole = path.with_name(f"fp32-{path.name}")
+            if not whole.exists():  # one translation for all variants
+                self.write(network, whole, replace(request, precision="fp32"))
+            if request.precision == "fp16":
+                halve_weights(whole, path)
+            else:
+                quantize(whole, path, request.calibration, request.variant, input="image")
+            return
         # Never torch.onnx.export(network, …): where a dynamic size cannot be traced, it writes the example's in silence.
         program = request.trace(network)
         translated = torch.onnx.export(
@@ -52,6 +67,10 @@ class OnnxExporter(Exporter):
             _name_dimensions(model.graph.input[0], names)
             _name_dimensions(model.graph.output[0], ["batch", None, "height", "width"])
         onnx.save(model, path)
+
+    def variants(self, precision: str) -> Sequence[str]:
+        """Of ``int8`` the rungs of a ladder that keeps more and more in float."""
+        return LADDER if precision == "int8" else [""]
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
         """As the model's ``metadata_props``."""

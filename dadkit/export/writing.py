@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,16 +13,21 @@ from torch import Tensor, nn
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
 from dadkit.export.check import Agreement, check_sizes, compare
+from dadkit.export.gate import MAX_ABS_REL, MAX_WORST, MIN_DELTA1, Verdict, judge
 from dadkit.export.mends import mend
 from dadkit.export.metadata import describe, written
-from dadkit.export.photographs import photographs
+from dadkit.export.photographs import cropped, photographs
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Exporter, ExportRequest
+from dadkit.interfaces.exporter import as_input
 
 __all__ = ["LIMIT", "ExportError", "Exported", "export_model"]
 
 LIMIT = 1e-4
 """Largest difference, in parts of the map's range, that a float32 file may have."""
+
+
+_FEWEST = 4
 
 
 class ExportError(DadkitError):
@@ -38,12 +43,14 @@ class Exported:
         metadata: what the file says about itself, see :func:`dadkit.export.metadata.describe`.
         agreement: how the file compares with the model; None where it was not checked.
         notes: what a user must know, a sentence each.
+        verdicts: of a file of lower precision, the variants that were tried; the last one was kept.
     """
 
     files: Sequence[Path]
     metadata: Mapping[str, Any]
     agreement: Agreement | None
     notes: Sequence[str] = ()
+    verdicts: Sequence[Verdict] = ()
 
 
 def export_model(
@@ -55,6 +62,7 @@ def export_model(
     size: tuple[int, int] | None = None,
     input: Literal["float", "uint8"] = "float",
     source: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
     pictures: Sequence[str | Path] = (),
     check: bool = True,
     limit: float = LIMIT,
@@ -72,6 +80,9 @@ def export_model(
         size: (height, width) for a file of one size; None: any legal size and batch, where format and network can, else the
             network's own.
         input: ``"float"``: (B, 3, H, W) RGB in [0, 1]; ``"uint8"``: (B, H, W, 3).
+        precision: one of the exporter's: ``fp32``, mostly also ``fp16`` and ``int8``. A file of lower precision must pass the
+            gate of :mod:`dadkit.export.gate` instead of ``limit``. For ``int8`` half of the pictures go to the quantiser, and
+            the others to the gate.
         source: where the weights come from, for the metadata: see :func:`dadkit.export.metadata.origin`.
         pictures: image files and folders to check on; none: a photograph that matplotlib ships.
         check: False writes without checking, and the file says so.
@@ -91,21 +102,31 @@ def export_model(
     if path.exists():
         raise ExportError(f"{path} exists already; give another name, or remove it first")
     seen = photographs(pictures) if check and exporter.runs_here is None else []
+    if precision not in exporter.precisions:
+        raise ExportError(f"exporter '{to}' writes {', '.join(exporter.precisions)}; not '{precision}'")
+    if precision == "int8" and len(seen) < _FEWEST:
+        raise ExportError(
+            f"int8 needs at least {_FEWEST} photographs of what the model will see, half to measure ranges and half to judge "
+            f"the file: --images FOLDER; got {len(seen)}"
+        )
     model.eval()
-    request = ExportRequest(model.spec.size_multiple, size, input)
+    request = ExportRequest(model.spec.size_multiple, size, input, precision)
     facts = describe(model, request, source or {"component": model.spec.name})
     network = _network(model, request)
     path.parent.mkdir(parents=True, exist_ok=True)
-    agreement, notes = None, []
+    agreement: Agreement | None = None
+    notes: list[str] = []
+    verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
         draft = Path(folder) / path.name
-        try:
-            exporter.write(network, draft, request)
-        except Exception as error:  # tracers and translators raise whatever they like
-            sizes = "" if size else "; a file of one size may work: --size HEIGHTxWIDTH"
-            raise ExportError(f"{model.spec.name} cannot be written as {to}{sizes}: {_short(error)}") from error
+        if precision == "fp32":
+            _write(exporter, network, draft, request, to)
+        else:
+            verdicts = _lowered(model, exporter, network, draft, request, to, seen)
         if not check:
             notes.append("The file was not checked against the model.")
+        elif precision != "fp32":
+            facts["gate"] = [asdict(row) for row in verdicts]
         elif exporter.runs_here is not None:
             notes.append(f"The file was converted, not run: {exporter.runs_here}.")
         else:
@@ -118,7 +139,50 @@ def export_model(
         facts["check"] = agreement.plain() if agreement else None
         exporter.annotate(draft, written(facts))
         files = _moved(Path(folder), path)
-    return Exported(files, facts, agreement, notes)
+    return Exported(files, facts, agreement, notes, verdicts)
+
+
+def _write(exporter: Exporter, network: nn.Module, draft: Path, request: ExportRequest, to: str) -> None:
+    try:
+        exporter.write(network, draft, request)
+    except Exception as error:  # tracers and translators raise whatever they like
+        sizes = "" if request.size else "; a file of one size may work: --size HEIGHTxWIDTH"
+        raise ExportError(f"the model cannot be written as {to}{sizes}: {_short(error)}") from error
+
+
+def _lowered(
+    model: DepthModel,
+    exporter: Exporter,
+    network: nn.Module,
+    draft: Path,
+    request: ExportRequest,
+    to: str,
+    pictures: Sequence[Tensor],
+) -> list[Verdict]:
+    """Write one variant after the other until one passes the gate, on pictures that no range was measured on."""
+    own = model.spec.native.size or 256
+    size = request.size or model.spec.native.target(round(0.75 * own), own)
+    images = [cropped(picture, size) for picture in pictures]
+    measured, judged = (images[::2], images[1::2]) if request.precision == "int8" else ([], images)
+    calibration = [as_input(image.float() / 255, request.input) for image in measured]
+    verdicts: list[Verdict] = []
+    for variant in exporter.variants(request.precision):
+        _write(exporter, network, draft, replace(request, variant=variant, calibration=calibration), to)
+        run, megabytes = exporter.open(draft), draft.stat().st_size / 1e6
+        verdicts.append(judge(model, run, judged, input=request.input, variant=variant, megabytes=megabytes))
+        if verdicts[-1].passes:
+            break
+        draft.unlink()
+    else:
+        best = min(verdicts, key=lambda row: row.abs_rel)
+        raise ExportError(
+            f"no way to {request.precision} keeps the map: the best, {best.variant or request.precision}, has AbsRel "
+            f"{best.abs_rel:.3f} (at most {MAX_ABS_REL}), delta1 {best.delta1:.3f} (at least {MIN_DELTA1}), worst picture "
+            f"{best.worst:.3f} (at most {MAX_WORST}) against the model; nothing was written. Take fp16, or other photographs"
+        )
+    for file in set(draft.parent.iterdir()) - {draft, *exporter.companions(draft)}:
+        file.unlink()
+    return verdicts
 
 
 def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ Two ways of calling a depth model, never to be confused:
 
 from dadkit.interfaces.contexts import Contexts, ContextSampler
 from dadkit.interfaces.deployable import Deployable
+from dadkit.interfaces.deployed import DeployedModel
 from dadkit.interfaces.encoder import FeatureEncoder
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.exporter import Exporter, ExportRequest
@@ -30,6 +31,7 @@ __all__ = [
     "ContextSampler",
     "Contexts",
     "Deployable",
+    "DeployedModel",
     "DepthModel",
     "Export",
     "ExportRequest",

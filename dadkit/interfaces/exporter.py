@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch.export import ExportedProgram
 
-__all__ = ["ExportRequest", "Exporter"]
+__all__ = ["ExportRequest", "Exporter", "as_input"]
 
 _MOST = 4096
 """Longest side that a dynamic graph is traced for, in multiples; runtimes do not hold it against an image."""
@@ -30,14 +30,16 @@ class ExportRequest:
         size: (height, width) if the file is for this one size and one image at a time; None: any legal size and batch.
         input: ``"float"``: (B, 3, H, W) RGB in [0, 1]; ``"uint8"``: (B, H, W, 3) RGB in 0 to 255, as cameras give it.
         precision: of weights and arithmetic; one of the exporter's ``precisions``.
-        calibration: images as the file takes them, (1, …) each, of which a quantiser measures ranges.
+        variant: of the precision; one of :meth:`Exporter.variants`.
+        calibration: arrays as the file takes them, of which a quantiser measures ranges.
     """
 
     multiple: int
     size: tuple[int, int] | None = None
     input: Literal["float", "uint8"] = "float"
     precision: str = "fp32"
-    calibration: Sequence[Tensor] = ()
+    variant: str = ""
+    calibration: Sequence[np.ndarray] = ()
 
     def example(self) -> Tensor:
         """An input to trace with. Its sizes are no sizes that a network treats in its own way."""
@@ -61,6 +63,14 @@ class ExportRequest:
             shape = ({0: Dim("batch", min=1, max=_MOST), height_at: rows, height_at + 1: columns},)
         with torch.no_grad():
             return export(network, (self.example(),), dynamic_shapes=shape, strict=False)
+
+
+def as_input(images: Tensor, input: Literal["float", "uint8"]) -> np.ndarray:
+    """(B, 3, H, W) RGB in [0, 1] as a file takes it, see :attr:`ExportRequest.input`."""
+    if input == "uint8":
+        images = (images.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).to(torch.uint8)
+    array: np.ndarray = images.detach().cpu().contiguous().numpy()
+    return array
 
 
 class Exporter(ABC):
@@ -89,6 +99,14 @@ class Exporter(ABC):
             path: a new file in an empty folder; it has the final name. The file must hold no path of this machine.
             request: sizes, input and precision.
         """
+
+    def companions(self, path: Path) -> Sequence[Path]:
+        """Files beside ``path`` that belong to it; none for most formats."""
+        return []
+
+    def variants(self, precision: str) -> Sequence[str]:
+        """Ways to reach a precision, the fastest first. The first one whose file is true enough to the model is kept."""
+        return [""]
 
     @abstractmethod
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:

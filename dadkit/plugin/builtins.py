@@ -80,6 +80,13 @@ def register_exporters(register: Register) -> None:
         summary="ONNX at any size, for onnxruntime and what reads its files",
         requires=["dadkit[onnx]"],
     )
+    register(
+        "openvino",
+        "dadkit.export.openvino:OpenVinoExporter",
+        api=1,
+        summary="OpenVINO at any size, for processors of Intel and AMD; fastest with int8",
+        requires=["dadkit[openvino]"],
+    )
 
 
 _ASK = "see its page; research"
