@@ -9,8 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dadkit.contexts import LocalGlobal, Shared, Whole
-from dadkit.contexts.grid import cells_needed, cover
+from dadkit.contexts import LocalGlobal, Shared, Whole, cells_needed, cover
 from dadkit.interfaces import Contexts, ContextSampler
 from dadkit.losses import local_global_loss
 

@@ -1,4 +1,7 @@
-"""Local and global contexts: one region for both, and overlapping patches of it for the teacher alone."""
+"""Context samplers: where student and teacher look in one image.
+
+Boxes only, no pixels; see :class:`dadkit.interfaces.Contexts`. Randomness comes from the given generator alone.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,61 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dadkit.contexts.grid import cells_needed, cover
-from dadkit.contexts.region import check_sides, draw_integer, draw_region
 from dadkit.interfaces import Contexts
 
-__all__ = ["LocalGlobal"]
+__all__ = ["LocalGlobal", "Shared", "Whole"]
+
+
+class Whole:
+    """Student and teacher see the whole image, resized to one size; no patches.
+
+    Batches are stacked, so all views share one size and an image of another shape is stretched: a 3:2 photograph becomes a
+    square, as in the paper's row without crops (Distill Any Depth, Table 2, "neither"). Give ``[height, width]`` if your
+    images share another aspect ratio. Nothing is random.
+
+    Args:
+        view_size: side of the square view, or (height, width), in pixels. 560: Distill Any Depth, section 4.1.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    def __init__(self, view_size: int | tuple[int, int] = 560) -> None:
+        height, width = (view_size, view_size) if isinstance(view_size, int) else view_size
+        if height < 1 or width < 1:
+            raise ValueError(f"view_size is one side or (height, width) in pixels, at least 1; got {view_size}")
+        self.view_size = (height, width)
+
+    def __call__(self, size: tuple[int, int], generator: torch.Generator) -> Contexts:
+        """The contexts of an image of ``size`` = (height, width); ``generator`` is not used."""
+        height, width = size
+        region = torch.tensor([0, 0, width, height], dtype=torch.float64)
+        return Contexts(region, self.view_size, torch.zeros(0, 4, dtype=torch.float64), self.view_size)
+
+
+class Shared:
+    """One random square, seen by student and teacher at one size; no patches (Distill Any Depth, section 3.2 and 4.1).
+
+    The side is uniform in [crop_min, shortest side of the image]; an image whose shortest side S is smaller gives side S.
+
+    Args:
+        view_size: side in pixels at which both see the region. 560: the paper, 4.1.
+        crop_min: smallest side of a region, in pixels of the image. 644: the paper, 4.1.
+        crop_max: largest side of a region; None is the image's shortest side, as in the paper.
+
+    Raises:
+        ValueError: a size below 1, or crop_max < crop_min.
+    """
+
+    def __init__(self, view_size: int = 560, crop_min: int = 644, crop_max: int | None = None) -> None:
+        _check_sides(view_size, crop_min, crop_max)
+        self.view_size, self.crop_min, self.crop_max = view_size, crop_min, crop_max
+
+    def __call__(self, size: tuple[int, int], generator: torch.Generator) -> Contexts:
+        """Draw contexts for an image of ``size`` = (height, width)."""
+        view = (self.view_size, self.view_size)
+        region = _draw_region(size, self.crop_min, self.crop_max, generator)
+        return Contexts(region, view, torch.zeros(0, 4, dtype=torch.float64), view)
 
 
 class LocalGlobal:
@@ -55,7 +108,7 @@ class LocalGlobal:
         layout: Literal["cover", "random"] = "cover",
         overlap: int = 56,
     ) -> None:
-        check_sides(view_size, crop_min, crop_max)
+        _check_sides(view_size, crop_min, crop_max)
         self.view_size, self.crop_min, self.crop_max = view_size, crop_min, crop_max
         self.patch_size, self.n, self.layout, self.overlap = patch_size, n, layout, overlap
         self._check_patches()
@@ -82,7 +135,7 @@ class LocalGlobal:
             raise ValueError(
                 f"an image of {size[1]} x {size[0]} pixels is too small for patches: give at least {self._smallest}"
             )
-        region = draw_region(size, self.crop_min, self.crop_max, generator)
+        region = _draw_region(size, self.crop_min, self.crop_max, generator)
         length = int(region[2] - region[0])
         corners = self._random(length, generator) if self.layout == "random" else self._cover(length, generator)
         patches = torch.cat([corners, corners + self._side(length)], dim=1)
@@ -100,7 +153,7 @@ class LocalGlobal:
 
     def _random(self, length: int, generator: torch.Generator) -> Tensor:
         room = length - self._side(length)
-        places = [draw_integer(0, room, generator) for _ in range(2 * self.count)]
+        places = [_draw_integer(0, room, generator) for _ in range(2 * self.count)]
         return torch.tensor(places, dtype=torch.float64).view(-1, 2)
 
     def _cells_at(self, length: int) -> int:
@@ -146,3 +199,62 @@ class LocalGlobal:
 
 _SMALLEST_REGION = 16
 """Below this side patches of a few pixels would round to anything."""
+
+
+def _draw_integer(low: int, high: int, generator: torch.Generator) -> int:
+    """Uniform over low, low + 1, …, high. Draws even where low = high, so that later draws do not depend on the size."""
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _draw_region(size: tuple[int, int], crop_min: int, crop_max: int | None, generator: torch.Generator) -> Tensor:
+    """A square, its side uniform in [crop_min, shortest side], its place uniform among those inside the image.
+
+    Where the shortest side S is below ``crop_min`` the side is S. ``crop_max``, if given, stands for S where S is larger.
+
+    Returns:
+        (4,) float64: x0, y0, x1, y1, whole numbers.
+    """
+    height, width = size
+    largest = min(height, width) if crop_max is None else min(height, width, crop_max)
+    side = _draw_integer(min(crop_min, largest), largest, generator)
+    x0 = _draw_integer(0, width - side, generator)
+    y0 = _draw_integer(0, height - side, generator)
+    return torch.tensor([x0, y0, x0 + side, y0 + side], dtype=torch.float64)
+
+
+def _check_sides(view_size: int, crop_min: int, crop_max: int | None) -> None:
+    """Refuse sizes that mean nothing."""
+    if view_size < 1 or crop_min < 1:
+        raise ValueError(f"view_size and crop_min are pixels, at least 1; got {view_size} and {crop_min}")
+    if crop_max is not None and crop_max < crop_min:
+        raise ValueError(f"crop_max = {crop_max} is smaller than crop_min = {crop_min}")
+
+
+def cells_needed(length: int, side: int, overlap: int) -> int:
+    """Fewest intervals of ``side`` a that cover ``length`` L and overlap by v: max(2, ceil((L - v) / (a - v)))."""
+    return max(2, math.ceil((length - overlap) / (side - overlap)))
+
+
+def cover(length: int, side: int, overlap: int, cells: int, generator: torch.Generator) -> Tensor:
+    """Where ``cells`` intervals of ``side`` begin so that they cover [0, length] and neighbours share at least ``overlap``.
+
+    They are spread evenly, the first at 0 and the last at ``length - side``. The others are moved at random, by at most half of
+    what their overlaps exceed ``overlap`` and half of the way to their neighbours, so that coverage, overlap and order hold
+    whatever is drawn; the outer two must stay, or the border of the region would be left out.
+
+    Args:
+        length: the region's side L, in pixels.
+        side: the patch's side a <= L.
+        overlap: v < a, such that cells * a - (cells - 1) * v >= L.
+        cells: number of intervals, at least 2.
+        generator: draws the jitter: ``cells`` numbers whatever the sizes.
+
+    Returns:
+        (cells,) float64, ascending whole numbers.
+    """
+    even = torch.tensor([i * (length - side) // (cells - 1) for i in range(cells)], dtype=torch.float64)
+    steps = even.diff()
+    room = torch.minimum((side - overlap - steps.max()) / 2, steps.min() / 2).floor()
+    jitter = ((2 * torch.rand(cells, generator=generator, dtype=torch.float64) - 1) * room).round()
+    jitter[[0, -1]] = 0
+    return even + jitter

@@ -1,4 +1,7 @@
-"""The layout is the model's own; the files and their card are written here."""
+"""Models written as other programs read them, whole or their encoder alone.
+
+The layout is the model's own; the files and their card are written here.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dadkit._version import __version__
-from dadkit.conversion.encoder import ENCODER, encoder_alone
 from dadkit.errors import DadkitError
 from dadkit.files import atomic_path, write_text
-from dadkit.interfaces import DepthModel, Export
+from dadkit.interfaces import DepthModel, Export, FrozenTeacher, Student
 from dadkit.loading import load_model, read_card, result_path
 
-__all__ = ["ConversionError", "Converted", "convert"]
+__all__ = ["ENCODER", "ConversionError", "Converted", "convert", "encoder_state"]
 
 WEIGHTS = "model.safetensors"
 PICKLED = (".pth", ".pt")
+
+ENCODER = "encoder"
+"""The layout that every student with an encoder has, whether it names layouts or not.
+
+Depth Anything (section 4.3) claims that its encoder transfers to other tasks.
+"""
 
 
 class ConversionError(DadkitError):
@@ -77,7 +85,7 @@ def _export(model: DepthModel, source: str | Path, layout: str) -> Export:
     if layout in model.layouts:
         return model.export(layout)
     if layout == ENCODER:
-        return encoder_alone(model)
+        return _encoder_alone(model)
     offered = {ENCODER: "its encoder alone, for other tasks", **model.layouts}
     names = "; ".join(f"{name} ({reader})" for name, reader in offered.items())
     raise ConversionError(f"{source} is a {model.spec.name}, which has no layout '{layout}'; it offers {names}")
@@ -161,3 +169,37 @@ def _card(model: DepthModel, source: str | Path, destination: Path, export: Expo
 
 def _numbers(values: Sequence[float]) -> str:
     return f"({', '.join(f'{value:g}' for value in values)})"
+
+
+def encoder_state(model: DepthModel) -> dict[str, Tensor]:
+    """The encoder's tensors, under the names that they have within the encoder.
+
+    The student itself says what its encoder is, by ``encoder_prefixes``. The longest part of a name that all its tensors share,
+    up to a dot, is cut off: ``backbone.blocks.0.…`` becomes ``blocks.0.…``.
+
+    Raises:
+        DadkitError: the model names no tensors as its encoder's.
+    """
+    student = model.model if isinstance(model, FrozenTeacher) else model
+    prefixes = student.encoder_prefixes if isinstance(student, Student) else ()
+    state = {name: tensor for name, tensor in student.state_dict().items() if name.startswith(prefixes)}
+    if not state:
+        raise DadkitError(f"'{student.spec.name}' does not say which of its parameters are its encoder's (encoder_prefixes)")
+    paths = [name.split(".") for name in state]
+    shared = 0
+    while all(len(path) > shared + 1 and path[shared] == paths[0][shared] for path in paths):
+        shared += 1
+    return {".".join(path[shared:]): state[name].detach() for path, name in zip(paths, state, strict=True)}
+
+
+def _encoder_alone(model: DepthModel) -> Export:
+    """The encoder's tensors in a file of their own, for a model that has no better idea (see ``DepthModel.layouts``).
+
+    Raises:
+        DadkitError: the model names no encoder.
+    """
+    return Export(
+        encoder_state(model),
+        notes=["The tensors bear the names that they have within the encoder, whose code is that of the model."],
+        usage='from safetensors.torch import load_file\n\nencoder.load_state_dict(load_file("{path}"))',
+    )
