@@ -94,12 +94,24 @@ _MIDAS = (
     *("dpt-swin2-tiny-256", "dpt-large-384", "v21-small-256"),
 )
 _MIDAS_TEACHERS = ("dpt-swin-large-384", "dpt-next-vit-large-384", "dpt-levit-224", "dpt-hybrid-384", "v21-384")
+_TIMM = (
+    *(
+        "mobilenetv4-conv-small-050",
+        "mobilenetv4-conv-small",
+        "mobilenetv4-conv-medium",
+        "efficientnet-lite0",
+        "efficientnet-lite3",
+    ),
+    *("repvit-m0-9", "repvit-m1-1", "efficientvit-b0", "efficientvit-b1", "edgenext-xx-small", "edgenext-small"),
+    *("convnext-atto", "convnext-femto"),
+)
 
 SAME_CLASS: dict[tuple[str, str], str] = {
     **{(kind, f"dav2/{size}"): "dav2/tiny" for kind in ("teacher", "student") for size in _DAV2},
     **{(kind, f"dav2/{size}-metric"): "dav2/tiny-metric" for kind in ("teacher", "student") for size in _DAV2[:-1]},
     **{("student", f"topformer/{size}"): "topformer/tiny" for size in ("small", "base", "poster")},
     **{("encoder", f"dinov2/{size}"): "dinov2/tiny" for size in _DAV2},
+    **{("student", f"timm/{name}"): "timm/auto" for name in _TIMM},
     **{(kind, f"midas/{name}"): "midas/tiny" for kind in ("teacher", "student") for name in _MIDAS},
     **{("teacher", f"midas/{name}"): "midas/tiny" for name in _MIDAS_TEACHERS},
     **{(kind, "leres/resnext101"): "leres/resnet50" for kind in ("teacher", "student")},

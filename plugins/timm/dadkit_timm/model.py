@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import timm
+import timm.utils
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -106,6 +108,15 @@ class TimmStudent(Student):
         if self.spec.space is Space.DISPARITY:
             return F.softplus(raw), {"tokens": last}
         return raw.clamp(*_LOG_RANGE).exp(), {"tokens": last}
+
+    def fuse(self) -> TimmStudent:
+        """A copy for deployment: the same function in eval mode, what the encoder can re-parameterise re-parameterised.
+
+        Equal up to rounding. The copy's state dict is no longer that of this class, and it should not be trained.
+        """
+        fused = copy.deepcopy(self).eval().requires_grad_(False)
+        fused.encoder = timm.utils.reparameterize_model(fused.encoder, inplace=True)
+        return fused
 
     def _load(self, weights: str | Path, init: str) -> None:
         state = read_weights(weights)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import dadkit_timm
 import pytest
 import timm
 import torch
 from dadkit_timm import pretrained
 from dadkit_timm.model import EncoderError, TimmStudent
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from dadkit.spaces import Space
 from dadkit.weights import WeightsError
@@ -62,6 +64,26 @@ def test_answers(encoder):
     assert raw.shape == (2, 1, 32, 48)
     assert taps["tokens"].shape[1] == model.spec.features["tokens"]
     assert raw.min() > 0.5
+
+
+def test_fused_is_the_same_function():
+    model = build("repvit_m0_9").train()
+    model(images(2, 96, 96))  # statistics of the batch norms
+    fused = model.fuse()
+    assert sum(1 for _ in fused.parameters()) < 0.7 * sum(1 for _ in model.parameters())
+    assert torch.allclose(fused(images()).depth, model.eval()(images()).depth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(dadkit_timm._PRESETS))
+def test_presets_say_what_they_cost(name):
+    encoder, summary, licence = dadkit_timm._PRESETS[name]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model = TimmStudent(encoder).eval()
+        model.estimate(torch.zeros(1, 3, 256, 256))
+    count = sum(p.numel() for p in model.parameters())
+    assert summary == f"{count / 1e6:.1f} M parameters, {counter.get_total_flops() / 2e9:.1f} G"
+    assert licence.lower() == timm.models.get_pretrained_cfg(encoder).license
+    assert model.spec.mean == timm.models.get_pretrained_cfg(encoder).mean
 
 
 @pytest.mark.parametrize("space", list(Space))
