@@ -17,6 +17,7 @@ from dadkit.interfaces.deployed import DeployedModel
 from dadkit.interfaces.encoder import FeatureEncoder
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.exporter import Exporter, ExportRequest
+from dadkit.interfaces.hints import Hints
 from dadkit.interfaces.model import DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.normalizer import Normalizer
@@ -39,6 +40,7 @@ __all__ = [
     "FeatureEncoder",
     "Frozen",
     "FrozenTeacher",
+    "Hints",
     "ImageNetwork",
     "ModelSpec",
     "NetworkSpec",

@@ -1,0 +1,200 @@
+"""Metres from a relative map and a few points: one global fit in the map's own space, then the residuals spread between points.
+
+=============  ======================================================================================================
+points         global step
+=============  ======================================================================================================
+0              refused
+1 to 4         one factor: ratio of medians
+5 to 9         scale and shift, with a ridge that pulls the shift to 0
+10 and more    scale and shift, then once more without points whose residual is beyond three deviations
+=============  ======================================================================================================
+
+A metric map keeps its shift, so one factor is fitted whatever the number. A scale <= 0 is refused in favour of one factor. From
+five points on, the logarithms of what is left at the points are spread over the map (``local``).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dadkit.alignment.affine import line, ratio_of_medians
+from dadkit.alignment.spread import distance_to_points, fill, membrane, nearest_lines
+from dadkit.errors import DadkitError
+from dadkit.spaces import Space
+
+__all__ = ["FEW", "MANY", "HintsError", "Keep", "Local", "SparseFit", "align_to_points"]
+
+FEW, MANY = 5, 10
+"""From ``FEW`` points on a shift is fitted, from ``MANY`` on outliers are rejected."""
+RIDGE = 0.1
+BEYOND = 1.5
+"""Depth may go beyond the points' range by this factor, unless ``max_depth`` is given."""
+LEAST_JUMP = 0.4
+"""A point is no outlier while its depth is within 49 % of its neighbourhood's: true edges are as large."""
+PER_CELL = 2
+"""Points a cell of the field that outliers are compared with. Of 1, 2, 4 and 8 on real pairs, 2 kept most sound points."""
+
+Local = Literal["fill", "poisson", "knn", "none"]
+Keep = Literal["soft", "exact"]
+
+
+class HintsError(DadkitError):
+    """Sparse points that cannot be used."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseFit:
+    """A relative map brought to metres by sparse points.
+
+    Attributes:
+        depth: (B, 1, H, W) float32 metres, positive and finite where the relative map was finite.
+        used: (B, 1, H, W) bool: the points that were kept.
+        support: (B, 1, H, W) float32 distance to the nearest kept point, in pixels.
+        scale, shift: (B,) float64 of the global step, in the map's own space.
+        limits: (B, 2) float64 nearest and farthest depth in metres that the global step may answer.
+    """
+
+    depth: Tensor
+    used: Tensor
+    support: Tensor
+    scale: Tensor
+    shift: Tensor
+    limits: Tensor
+
+
+@torch.no_grad()
+def align_to_points(
+    relative: Tensor,
+    space: Space | str,
+    depth: Tensor,
+    valid: Tensor,
+    *,
+    sigma: Tensor | None = None,
+    local: Local = "fill",
+    keep: Keep = "soft",
+    max_depth: float | None = None,
+) -> SparseFit:
+    """Bring each image's map to metres. Everything is computed in float64, each image by itself.
+
+    Args:
+        relative: (B, 1, H, W) map of a depth model.
+        space: the map's space. ``disparity`` is fitted to inverse metres, ``depth`` and ``metric`` to metres.
+        depth: (B, 1, H, W) metres of the points. Values outside ``valid`` are never read.
+        valid: (B, 1, H, W) bool, True at the points.
+        sigma: (B, 1, H, W) relative standard deviation of the points; None = all alike.
+        local: ``fill`` spreads the residuals by a pyramid, ``poisson`` as a membrane, ``knn`` fits scale and shift anew to the
+            five nearest points of each pixel (Prior Depth Anything's rule, with a ridge towards the global fit), ``none`` leaves
+            the global fit.
+        keep: ``soft`` lets the field smooth the points, ``exact`` writes kept points into the result as they are.
+        max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile.
+
+    Raises:
+        HintsError: an image has no usable point.
+    """
+    parts = []
+    for index in range(len(relative)):
+        weight = None if sigma is None else sigma[index, 0]
+        try:
+            parts.append(
+                _align(
+                    relative[index, 0].double(), Space(space), depth[index, 0], valid[index, 0], weight, local, keep, max_depth
+                )
+            )
+        except HintsError as error:
+            raise HintsError(f"image {index}: {error}" if len(relative) > 1 else str(error)) from None
+    maps = [torch.stack([part[k] for part in parts])[:, None] for k in range(3)]
+    numbers = torch.tensor([part[3] for part in parts], dtype=torch.float64, device=relative.device)
+    return SparseFit(maps[0].float(), maps[1], maps[2], numbers[:, 0], numbers[:, 1], numbers[:, 2:])
+
+
+_Part = tuple[Tensor, Tensor, Tensor, tuple[float, float, float, float]]
+
+
+def _align(
+    relative: Tensor,
+    space: Space,
+    depth: Tensor,
+    valid: Tensor,
+    sigma: Tensor | None,
+    local: Local,
+    keep: Keep,
+    max_depth: float | None,
+) -> _Part:
+    size = (relative.shape[0], relative.shape[1])
+    at = valid.nonzero()
+    z = depth[valid].double()
+    x = relative[valid]
+    known = (z > 0) & z.isfinite() & x.isfinite()
+    at, z, x = at[known], z[known], x[known]
+    weight = torch.ones_like(z) if sigma is None else sigma[valid][known].double().clamp(min=1e-3).square().reciprocal()
+    if len(z) == 0:
+        raise HintsError("no point with a depth above 0 lies where the model answers; give at least one")
+    inverse = space is Space.DISPARITY
+    near = float(z.quantile(0.02)) / BEYOND
+    far = max_depth if max_depth is not None else BEYOND * float(z.quantile(0.98))
+
+    def metres(values: Tensor, scale: Tensor | float, shift: Tensor | float) -> Tensor:
+        fitted = values * scale + shift
+        if inverse:
+            return fitted.clamp(min=1 / far).reciprocal()
+        return fitted.clamp(min=near) if max_depth is None else fitted.clamp(near, far)
+
+    y = z.reciprocal() if inverse else z
+    scale, shift = _global(x, y, space)
+    residual = z.log() - metres(x, scale, shift).log()
+    if len(z) >= MANY:
+        kept = (residual - residual.median()).abs() <= 3 * _deviation(residual)
+        if space is not Space.METRIC and int(kept.sum()) >= MANY:
+            scale, shift = _global(x[kept], y[kept], space)
+            residual = z.log() - metres(x, scale, shift).log()
+    weight = _without_outliers(residual, at, weight, size) if len(z) >= MANY else weight
+    if local == "knn" and len(z) >= FEW and space is not Space.METRIC:
+        answer = metres(relative, *nearest_lines(x, y, at, weight, size, prior=(scale, shift)))
+    else:
+        answer = metres(relative, scale, shift)
+        if local != "none" and len(z) >= FEW:
+            spread = membrane if local == "poisson" else fill
+            answer = answer * spread(residual, at, weight / weight.max(), size).exp()
+    used = torch.zeros_like(valid)
+    used[at[:, 0], at[:, 1]] = weight > 0
+    if keep == "exact":
+        answer = torch.where(used, depth.double(), answer)
+    return answer, used, distance_to_points(at[weight > 0], size), (scale, shift, near, far)
+
+
+def _global(x: Tensor, y: Tensor, space: Space) -> tuple[float, float]:
+    if space is not Space.METRIC and len(x) >= FEW:
+        scale, shift = line(x, y) if len(x) >= MANY else _ridge(x, y)
+        if scale > 0:
+            return scale, shift
+    scale, shift = ratio_of_medians(x, y)
+    return (scale, shift) if scale > 0 else (0.0, float(y.median()))
+
+
+def _ridge(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Scale and shift of least squares with ``RIDGE`` times the squared shift added per point."""
+    n = len(x)
+    normal = torch.stack((torch.stack((x.dot(x), x.sum())), torch.stack((x.sum(), x.new_tensor(n * (1 + RIDGE))))))
+    scale, shift = torch.linalg.lstsq(normal, torch.stack((x.dot(y), y.sum()))[:, None]).solution[:, 0].tolist()
+    return scale, shift
+
+
+def _deviation(values: Tensor) -> float:
+    """Standard deviation of normal values, from their median absolute deviation."""
+    return 1.4826 * float((values - values.median()).abs().median())
+
+
+def _without_outliers(residual: Tensor, at: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Weights, 0 for points that disagree with their neighbourhood: the field of a coarse pyramid, refitted three times."""
+    cell = max(2, 2 ** round(math.log2(math.sqrt(PER_CELL * size[0] * size[1] / len(at)))))
+    soft = weight
+    for _ in range(3):
+        apart = residual - fill(residual, at, soft, size, cell=cell)[at[:, 0], at[:, 1]]
+        limit = max(LEAST_JUMP, 4 * _deviation(apart))
+        soft = weight / (1 + (apart / (0.5 * limit)).square())
+    return torch.where(apart.abs() <= limit, weight, torch.zeros_like(weight))

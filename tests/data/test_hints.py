@@ -1,0 +1,67 @@
+"""Sparse metres from files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dadkit.data.hints import find_hints, implausible, read_hints
+from dadkit.errors import DataError
+from dadkit.interfaces import Hints
+
+SIZE = (40, 60)
+
+
+def test_points_move_by_coordinates_and_the_nearest_wins():
+    listed = torch.tensor([[10.0, 5.0, 4.0], [10.2, 5.1, 2.0], [59.4, 39.4, 3.0], [70.0, 5.0, 1.0], [3.0, 3.0, -1.0]])
+    hints = Hints.from_points(listed, SIZE)
+    assert sorted(hints.depth[hints.valid].tolist()) == [2.0, 3.0]
+    double = hints.at_size((80, 120))
+    assert sorted(double.depth[double.valid].tolist()) == [2.0, 3.0]
+    assert double.at_size(SIZE).valid.equal(hints.valid)
+
+
+def test_what_the_sensor_sees_past_an_edge_is_left_out():
+    listed = torch.tensor([[10.0, 10.0, 2.0], [12.0, 10.0, 9.0], [30.0, 10.0, 9.0]])
+    hints = Hints.from_points(listed, SIZE, see_through=1.5)
+    assert hints.valid[0, 0, 10].nonzero()[:, 0].tolist() == [10, 30]
+
+
+def test_files(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,metres\n10,5,2.5\n20,6,3\n")
+    (tmp_path / "b.txt").write_text("# tape\n10 5 2500\n20 6 3000\n")
+    stored = np.zeros(SIZE, np.uint16)
+    stored[5, 10], stored[6, 20] = 2500, 3000
+    Image.fromarray(stored).save(tmp_path / "c.png")
+    floats = np.full(SIZE, np.nan, np.float32)
+    floats[5, 10], floats[6, 20] = 2.5, 3.25
+    np.save(tmp_path / "d.npy", floats)
+    for name, scale, far in (("a.csv", None, 3), ("b.txt", 0.001, 3), ("c.png", 0.001, 3), ("d.npy", None, 3.25)):
+        hints = read_hints(tmp_path / name, SIZE, scale=scale)
+        assert hints.valid[0, 0].nonzero().tolist() == [[5, 10], [6, 20]], name
+        assert hints.depth[hints.valid].tolist() == pytest.approx([2.5, far], rel=1e-6)
+    with pytest.raises(DataError, match="unit is unknown"):
+        read_hints(tmp_path / "c.png", SIZE)
+    assert "millimetres" in (implausible(read_hints(tmp_path / "c.png", SIZE, scale=1.0)) or "")
+    (tmp_path / "e.csv").write_text("10,5,2\n10,nearly,3\n")
+    with pytest.raises(DataError, match=r"e\.csv: line 2"):
+        read_hints(tmp_path / "e.csv", SIZE)
+
+
+def test_a_phones_small_map_becomes_points_at_its_pixels_centres(tmp_path):
+    np.save(tmp_path / "small.npy", np.full((4, 6), 1.5, np.float32))
+    hints = read_hints(tmp_path / "small.npy", SIZE)
+    assert int(hints.valid.sum()) == 24
+    assert hints.valid[0, 0].nonzero()[0].tolist() == [4, 4]
+
+
+def test_files_are_found_by_the_pictures_names(tmp_path):
+    (tmp_path / "one.csv").write_text("1,1,1\n")
+    images = [(Path("p/one.jpg"), Path("one")), (Path("p/two.jpg"), Path("two"))]
+    assert find_hints(tmp_path, images[:1]) == {images[0][0]: tmp_path / "one.csv"}
+    with pytest.raises(DataError, match="no file of points for p/two"):
+        find_hints(tmp_path, images)
+    with pytest.raises(DataError, match="one file, but there are 2 pictures"):
+        find_hints(tmp_path / "one.csv", images)
