@@ -1,4 +1,4 @@
-"""Fits that bring depth maps to other depths: to truth, to sparse points. For evaluation, calibration, labelling, completion."""
+"""Fits that bring depth maps to truth or to sparse points, for evaluation, calibration, labelling and completion."""
 
 from __future__ import annotations
 

@@ -117,6 +117,13 @@ def find_hints(sparse: Path, images: list[tuple[Path, Path]]) -> dict[Path, Path
     return found
 
 
+def _stored(path: Path, encoding: Encoding, scale: float | None) -> np.ndarray:
+    stored = read_depth(path, encoding)
+    if scale is None and bool((stored[np.isfinite(stored)] % 1 == 0).all()):
+        raise SampleError("holds whole numbers, so its unit is unknown; say metres a unit (--sparse-scale 0.001 for mm)")
+    return stored
+
+
 def _read_list(path: Path) -> np.ndarray:
     rows: list[list[float]] = []
     try:

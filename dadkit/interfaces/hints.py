@@ -74,19 +74,22 @@ class Hints:
         return hints if see_through is None else hints._without_seen_through(see_through)
 
     @classmethod
-    def from_low_resolution(cls, depth: Tensor, valid: Tensor, size: tuple[int, int]) -> Hints:
+    def from_low_resolution(
+        cls, depth: Tensor, valid: Tensor, size: tuple[int, int], *, see_through: float | None = None
+    ) -> Hints:
         """Hints from a small map of the same view, such as a phone's: each small pixel becomes one point at its centre.
 
         Args:
             depth: (h, w) metres.
             valid: (h, w) bool.
             size: (H, W) of the picture.
+            see_through: see :meth:`from_points`.
         """
         height, width = depth.shape
         row, column = valid.nonzero().double().unbind(1)
         x = (column + 0.5) * (size[1] / width) - 0.5
         y = (row + 0.5) * (size[0] / height) - 0.5
-        return cls.from_points(torch.stack((x, y, depth[valid].double()), 1), size)
+        return cls.from_points(torch.stack((x, y, depth[valid].double()), 1), size, see_through=see_through)
 
     def at_size(self, size: tuple[int, int]) -> Hints:
         """The same points for the picture at another size. Points move by their coordinates; nothing is interpolated."""

@@ -57,7 +57,8 @@ def test_every_number_of_points_gives_positive_metres_that_follow_the_unit(local
     fit = align_to_points(relative[None, None], space, hints.depth, hints.valid, local=local)
     tenfold = align_to_points(relative[None, None], space, 10 * hints.depth, hints.valid, local=local)
     assert fit.depth.dtype == torch.float32
-    assert bool((fit.depth > 0).all()) and bool(fit.depth.isfinite().all())
+    assert bool((fit.depth > 0).all())
+    assert bool(fit.depth.isfinite().all())
     torch.testing.assert_close(tenfold.depth, 10 * fit.depth, rtol=1e-4, atol=0)
     assert bool((fit.used <= hints.valid).all())
 
