@@ -36,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "losses": {"ops"},
     "interfaces": {"spaces", "errors"},
     "weights": GROUND,
+    "alignment": GROUND,
     "pictures": GROUND,
     "normalizers": GROUND | {"ops", "losses", "interfaces"},
     "contexts": GROUND | {"ops", "losses", "interfaces"},
@@ -45,9 +46,9 @@ ROOMS: dict[str, set[str]] = {
     "loading": GROUND | {"interfaces", "weights", "plugin", "config"},
     "conversion": GROUND | {"interfaces", "loading"},
     "export": GROUND | {"interfaces", "data", "config", "loading"},
-    "prediction": GROUND | {"interfaces", "data", "pictures", "loading"},
-    "evaluation": GROUND | {"interfaces", "data", "pictures", "plugin", "config", "loading"},
-    "report": GROUND | {"interfaces", "losses", "data", "pictures", "config", "evaluation"},
+    "prediction": GROUND | {"alignment", "interfaces", "data", "pictures", "loading"},
+    "evaluation": GROUND | {"alignment", "interfaces", "data", "pictures", "plugin", "config", "loading"},
+    "report": GROUND | {"alignment", "interfaces", "losses", "data", "pictures", "config", "evaluation"},
 }
 _BELOW_TRAINING = set(ROOMS)
 ROOMS["training"] = _BELOW_TRAINING
@@ -62,7 +63,7 @@ EXCEPTIONS = {
 
 THIRD_PARTY: dict[str, set[str]] = {
     **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files", "results")},
-    **{key: {"torch"} for key in ("ops", "losses", "interfaces", "normalizers", "contexts")},
+    **{key: {"torch"} for key in ("ops", "losses", "alignment", "interfaces", "normalizers", "contexts")},
     "options": {"pydantic"},
     "plugin": {"pluggy", "packaging"},
 }

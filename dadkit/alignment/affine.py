@@ -1,12 +1,12 @@
-"""Bringing an affine-invariant map to the truth's scale, in a declared space, by closed forms in float64.
+"""Fits that bring an affine-invariant map to the truth's scale, in a declared space, in float64.
 
 ==================== ==============================================================================================
 none                 the map as it is
 scale                ratio of medians
 scale-lstsq          one factor by least squares
 scale-shift          factor and offset by least squares
-scale-shift-l1       factor and offset by least absolute deviations (:mod:`dadkit.evaluation.robust`)
-scale-shift-ransac   factor and offset by consensus of random pairs, seeded (:mod:`dadkit.evaluation.robust`)
+scale-shift-l1       factor and offset by least absolute deviations by reweighting (wild values of the truth hardly move it)
+scale-shift-ransac   factor and offset by consensus of random pairs, seeded (wild values on either side)
 scale-shift-regions  factor and offset by least squares in each cell of a grid: an upper bound, not a protocol to rank by
 ==================== ==============================================================================================
 """
@@ -14,21 +14,25 @@ scale-shift-regions  factor and offset by least squares in each cell of a grid: 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "FITS",
     "Affine",
+    "consensus_line",
+    "factor",
     "fit_regions",
-    "fit_scale",
-    "fit_scale_lstsq",
     "fit_scale_shift",
+    "l1_line",
     "line",
     "per_image",
-    "vector_fits",
+    "ratio_of_medians",
 ]
 
 
@@ -55,7 +59,11 @@ Fit = Callable[[Tensor, Tensor], tuple[float, float]]
 
 
 def line(x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[float, float]:
-    """Scale and shift of least squares between (n,) float64 values; see :func:`fit_scale_shift`."""
+    """Least squares ``min sum w (scale * x + shift - y)^2`` over (n,) float64 values.
+
+    The values are centred first, so large offsets cost no precision. A constant ``x`` gives scale 0 and the mean of ``y`` as
+    shift; n = 0, or weights that sum to 0, give 0 and 0. A negative scale is possible (the prediction is upside down).
+    """
     if x.numel() == 0:
         return 0.0, 0.0
     if weight is None:
@@ -78,7 +86,10 @@ def line(x: Tensor, y: Tensor, weight: Tensor | None = None) -> tuple[float, flo
 
 
 def ratio_of_medians(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Scale between (n,) float64 values; see :func:`fit_scale`."""
+    """Ratio of the medians of (n,) float64 values, and no shift.
+
+    Even counts take the lower of the two middle values. Scale 0 for n = 0, and where the median of ``x`` is 0.
+    """
     if x.numel() == 0:
         return 0.0, 0.0
     median = float(x.median())
@@ -86,47 +97,99 @@ def ratio_of_medians(x: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 def factor(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Scale of least squares between (n,) float64 values; see :func:`fit_scale_lstsq`."""
+    """Least squares ``min sum (scale * x - y)^2`` over (n,) float64 values, and no shift. Scale 0 where every ``x`` is 0."""
     power = float(torch.dot(x, x))
     return (float(torch.dot(x, y)) / power if power > 0 else 0.0), 0.0
 
 
-def fit_scale_shift(source: Tensor, target: Tensor, valid: Tensor, weight: Tensor | None = None) -> Affine:
-    """Least squares ``min sum w (scale * source + shift - target)^2`` over the valid pixels of each image.
+def l1_line(x: Tensor, y: Tensor, *, iterations: int = 50) -> tuple[float, float]:
+    """Least absolute deviations ``min sum |scale * x + shift - y|`` over (n,) float64 values, by reweighted least squares.
 
-    Solved on centred values, so large offsets cost no precision.
+    Deterministic: it starts from :func:`line` and divides each pixel's weight by its residual, floored at 1e-9 of the mean of
+    |y|. Wild values of the *truth* hardly move it; wild values of the prediction are leverage and do (:func:`consensus_line`
+    resists both). Degenerate cases as in :func:`line`.
+    """
+    scale, shift = line(x, y)
+    if x.numel() == 0 or scale == 0:
+        return scale, shift
+    floor = max(1e-9 * float(y.abs().mean()), torch.finfo(torch.float64).tiny)
+    for _ in range(iterations):
+        residual = (scale * x + shift - y).abs_()
+        scale, shift = line(x, y, residual.clamp_min_(floor).reciprocal_().mul_(floor))
+    return scale, shift
+
+
+def consensus_line(
+    x: Tensor, y: Tensor, *, trials: int = 256, tolerance: float = 0.05, max_pixels: int = 4096, seed: int = 0
+) -> tuple[float, float]:
+    """Least squares over the largest set of (n,) values on which one line through two random pixels agrees (RANSAC).
+
+    A pixel agrees if its residual is at most ``tolerance`` times the median of |y|. The same random fractions are drawn for
+    every image, so the result depends on the image and the seed alone. Degenerate cases as in :func:`line`, which is also the
+    result where no pair of pixels differs.
+
+    Args:
+        x: predictions.
+        y: truth in the same space.
+        trials: pairs tried.
+        tolerance: largest residual that agrees, relative to the median of |y|.
+        max_pixels: pixels on which agreement is counted, taken evenly; the final fit uses all.
+        seed: of the draws.
+    """
+    if x.numel() < 2:
+        return line(x, y)
+    first, second = (_fractions(trials, seed).to(x.device) * x.numel()).long().unbind(1)
+    run = x[second] - x[first]
+    usable = run.abs() > 1e-12 * x.abs().max()
+    if not usable.any():
+        return line(x, y)
+    scale = (y[second] - y[first])[usable] / run[usable]
+    shift = y[first][usable] - scale * x[first][usable]
+    limit = tolerance * y.abs().median()
+    every = max(1, x.numel() // max_pixels)
+    votes = ((scale[:, None] * x[::every] + shift[:, None] - y[::every]).abs() <= limit).sum(1)
+    best = int(votes.argmax())
+    agree = (scale[best] * x + shift[best] - y).abs() <= limit
+    return line(x[agree], y[agree])
+
+
+@lru_cache(maxsize=8)
+def _fractions(trials: int, seed: int) -> Tensor:
+    return torch.rand(trials, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+FITS = MappingProxyType(
+    {
+        "scale": ratio_of_medians,
+        "scale-lstsq": factor,
+        "scale-shift": line,
+        "scale-shift-l1": l1_line,
+        "scale-shift-ransac": consensus_line,
+    }
+)
+"""Name of an alignment -> its function of (n,) float64 values. ``none`` and ``scale-shift-regions`` are not among them."""
+
+
+def per_image(fit: Fit, source: Tensor, target: Tensor, valid: Tensor) -> Affine:
+    """``fit`` on the valid pixels of each image of (B, H, W) maps."""
+    fits = [fit(source[i][valid[i]].double(), target[i][valid[i]].double()) for i in range(source.shape[0])]
+    values = torch.tensor(fits, dtype=torch.float64, device=source.device).reshape(-1, 2)
+    return Affine(values[:, 0].clone(), values[:, 1].clone())
+
+
+def fit_scale_shift(source: Tensor, target: Tensor, valid: Tensor) -> Affine:
+    """Least squares ``min sum (scale * source + shift - target)^2`` over the valid pixels of each image (:func:`line`).
 
     Args:
         source: (B, H, W) predictions; values outside ``valid`` are never read, NaN and infinity included.
         target: (B, H, W) truth in the same space.
         valid: (B, H, W) bool.
-        weight: (B, H, W) weights >= 0, or None for 1.
 
     Returns:
         float64 scale and shift, each (B,). A constant prediction gives scale 0 and the truth's mean as shift; an image without
-        valid pixels gives scale 0 and shift 0. A negative scale is an honest answer (the prediction is upside down).
+        valid pixels gives scale 0 and shift 0. A negative scale is possible (the prediction is upside down).
     """
-    if weight is None:
-        return per_image(line, source, target, valid)
-    weights = iter(weight[index][valid[index]].double() for index in range(len(weight)))
-    return per_image(lambda x, y: line(x, y, next(weights)), source, target, valid)
-
-
-def fit_scale(source: Tensor, target: Tensor, valid: Tensor) -> Affine:
-    """Ratio of medians over the valid pixels of each image, no shift. Arguments and shapes as in :func:`fit_scale_shift`.
-
-    Even counts take the lower of the two middle values. An image without valid pixels, or whose median prediction is 0, gets
-    scale 0.
-    """
-    return per_image(ratio_of_medians, source, target, valid)
-
-
-def fit_scale_lstsq(source: Tensor, target: Tensor, valid: Tensor) -> Affine:
-    """Least squares ``min sum (scale * source - target)^2``, no shift. Arguments and shapes as in :func:`fit_scale_shift`.
-
-    An image without valid pixels, or whose prediction is 0 on all of them, gets scale 0.
-    """
-    return per_image(factor, source, target, valid)
+    return per_image(line, source, target, valid)
 
 
 def fit_regions(source: Tensor, target: Tensor, valid: Tensor, *, grid: tuple[int, int] = (4, 4)) -> Affine:
@@ -151,23 +214,3 @@ def fit_regions(source: Tensor, target: Tensor, valid: Tensor, *, grid: tuple[in
             scale[cell] = torch.where(enough, fit.scale[:, None, None], scale[cell])
             shift[cell] = torch.where(enough, fit.shift[:, None, None], shift[cell])
     return Affine(scale, shift)
-
-
-def vector_fits() -> Mapping[str, Fit]:
-    """Name of an alignment -> its function of (n,) values. ``none`` and ``scale-shift-regions`` are not among them."""
-    from dadkit.evaluation.robust import consensus_line, l1_line
-
-    return {
-        "scale": ratio_of_medians,
-        "scale-lstsq": factor,
-        "scale-shift": line,
-        "scale-shift-l1": l1_line,
-        "scale-shift-ransac": consensus_line,
-    }
-
-
-def per_image(fit: Fit, source: Tensor, target: Tensor, valid: Tensor) -> Affine:
-    """``fit`` on the valid pixels of each image of (B, H, W) maps."""
-    fits = [fit(source[i][valid[i]].double(), target[i][valid[i]].double()) for i in range(source.shape[0])]
-    values = torch.tensor(fits, dtype=torch.float64, device=source.device).reshape(-1, 2)
-    return Affine(values[:, 0].clone(), values[:, 1].clone())

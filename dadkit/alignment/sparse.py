@@ -87,9 +87,9 @@ def align_to_points(
         depth: (B, 1, H, W) metres of the points. Values outside ``valid`` are never read.
         valid: (B, 1, H, W) bool, True at the points.
         sigma: (B, 1, H, W) relative standard deviation of the points; None = all alike.
-        local: ``fill`` spreads the residuals by a pyramid, ``poisson`` as a membrane, ``knn`` fits scale and shift anew to the
-            five nearest points of each pixel (Prior Depth Anything's rule, with a ridge towards the global fit), ``none`` leaves
-            the global fit.
+        local: ``fill`` spreads the residuals by a pyramid, ``poisson`` as a membrane, ``knn`` fits scale and shift anew
+            to the five nearest points of each pixel (Prior Depth Anything's rule, with a ridge towards the global fit),
+            ``none`` leaves the global fit.
         keep: ``soft`` lets the field smooth the points, ``exact`` writes kept points into the result as they are.
         max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile.
 

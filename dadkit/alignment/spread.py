@@ -144,8 +144,8 @@ def distance_to_points(at: Tensor, size: tuple[int, int], *, cell: int = 4) -> T
     Args:
         at: (n, 2) int64 rows and columns.
         size: (H, W) of the map.
-        cell: the distance is measured from the centres of cells of this many pixels and interpolated, so it is off by about half
-            a cell.
+        cell: the distance is measured from the centres of cells of this many pixels and interpolated, so it is off by about
+            half a cell.
 
     Returns:
         (H, W) float32. Infinite everywhere without points.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,7 @@ def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None,
     """The points of one file, for a picture of a size.
 
     Args:
-        path: a map of the picture's view (16-bit PNG, npy, npz, pfm; 0, negative, NaN and infinite values = unknown), of the
-            picture's size or smaller; or a CSV or TXT of points, one a line: column, row, metres, and perhaps the relative
+        path: a map of the picture's view (16-bit PNG, npy, npz, pfm; 0, negative, NaN and infinite values = unknown), of any size; or a CSV or TXT of points, one a line: column, row, metres, and perhaps the relative
             standard deviation; a heading is skipped.
         size: (H, W) of the picture.
         scale: metres = stored number x scale. Integers need it (0.001 for millimetres, 1/256 for KITTI's PNGs).
@@ -53,21 +52,8 @@ def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None,
             points[:, 2] *= 1.0 if scale is None else scale
             hints = Hints.from_points(points, size, see_through=see_through)
         else:
-            stored = read_depth(path, encoding)
-            if scale is None and bool((stored[np.isfinite(stored)] % 1 == 0).all()):
-                raise SampleError(
-                    "holds whole numbers, so its unit is unknown; say metres a unit (--sparse-scale 0.001 for mm)"
-                )
-            depth, valid = usable(stored, scale=1.0 if scale is None else scale)
-            if depth.shape[-2] > size[0] or depth.shape[-1] > size[1]:
-                whole = Hints(depth[None], valid[None])
-                hints = whole.at_size(size)
-            else:
-                hints = Hints.from_low_resolution(depth[0], valid[0], size)
-            if see_through is not None:
-                row, column = hints.valid[0, 0].nonzero().double().unbind(1)
-                z = hints.depth[hints.valid].double()
-                hints = Hints.from_points(torch.stack((column, row, z), 1), size, see_through=see_through)
+            depth, valid = usable(_stored(path, encoding, scale), scale=1.0 if scale is None else scale)
+            hints = Hints.from_low_resolution(depth[0], valid[0], size, see_through=see_through)
     except SampleError as error:
         raise DataError(f"{path}: {error}") from error
     if not bool(hints.valid.any()):
@@ -85,35 +71,32 @@ def implausible(hints: Hints) -> str | None:
     return None
 
 
-def find_hints(sparse: Path, images: list[tuple[Path, Path]]) -> dict[Path, Path]:
+def find_hints(sparse: Path, stems: Sequence[Path]) -> dict[Path, Path]:
     """The file of points for each picture: one file for one picture, or those of a folder with the same names.
 
     Args:
         sparse: a file or a folder.
-        images: (file, relative stem) of the pictures.
+        stems: of the pictures: relative paths without ending.
 
     Returns:
-        Picture -> file of points.
+        Stem -> file of points.
 
     Raises:
         DataError: a picture has none, or several.
     """
     if sparse.is_file():
-        if len(images) != 1:
-            raise DataError(
-                f"{sparse} is one file, but there are {len(images)} pictures; give a folder with a file for each name"
-            )
-        return {images[0][0]: sparse}
+        if len(stems) != 1:
+            raise DataError(f"{sparse} is one file, but there are {len(stems)} pictures; give a folder with a file for each name")
+        return {stems[0]: sparse}
     if not sparse.is_dir():
         raise DataError(f"{sparse} does not exist; give a file of points, or a folder with one for each picture")
     found: dict[Path, Path] = {}
-    for image, stem in images:
-        here = [sparse / f"{stem}{suffix}" for suffix in HINT_SUFFIXES]
-        there = [path for path in here if path.is_file()]
+    for stem in stems:
+        there = [path for suffix in HINT_SUFFIXES if (path := sparse / f"{stem}{suffix}").is_file()]
         if len(there) != 1:
-            what = "no file of points" if not there else f"several files of points ({', '.join(p.name for p in there)})"
-            raise DataError(f"{what} for {image} in {sparse}; looked for {stem} with {', '.join(HINT_SUFFIXES)}")
-        found[image] = there[0]
+            what = "several files of points" if there else "no file of points"
+            raise DataError(f"{sparse} holds {what} named {stem} with {', '.join(HINT_SUFFIXES)}; give one for each picture")
+        found[stem] = there[0]
     return found
 
 
@@ -124,26 +107,34 @@ def _stored(path: Path, encoding: Encoding, scale: float | None) -> np.ndarray:
     return stored
 
 
+def _stored(path: Path, encoding: Encoding, scale: float | None) -> np.ndarray:
+    stored = read_depth(path, encoding)
+    if scale is None and bool((stored[np.isfinite(stored)] % 1 == 0).all()):
+        raise SampleError("holds whole numbers, so its unit is unknown; say metres a unit (--sparse-scale 0.001 for mm)")
+    return stored
+
+
 def _read_list(path: Path) -> np.ndarray:
-    rows: list[list[float]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            for number, line in enumerate(handle, 1):
-                words = next(csv.reader([line.replace(";", ",").replace("\t", ",")]), [])
-                words = words if len(words) > 1 else line.split()
-                if not words or line.lstrip().startswith("#"):
-                    continue
-                try:
-                    values = [float(word) for word in words]
-                except ValueError:
-                    if not rows and number == 1:
-                        continue  # a heading
-                    raise SampleError(f"line {number} holds no numbers: {line.strip()[:60]!r}") from None
-                if len(values) not in (3, 4) or (rows and len(values) != len(rows[0])):
-                    raise SampleError(f"line {number}: a point is column, row, metres[, sigma], this has {len(values)} numbers")
-                rows.append(values)
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SampleError(f"cannot be read: {error}") from error
+    rows = [(number, line.replace(",", " ").replace(";", " ").split()) for number, line in enumerate(lines, 1)]
+    rows = [(number, words) for number, words in rows if words and not words[0].startswith("#")]
+    if rows and not _is_number(rows[0][1][0]):
+        rows = rows[1:]  # a heading
     if not rows:
         raise SampleError("holds no points")
-    return np.array(rows, dtype=np.float64)
+    width = len(rows[0][1])
+    for number, words in rows:
+        if len(words) != width or width not in (3, 4) or not all(map(_is_number, words)):
+            raise SampleError(f"line {number} is no point (column, row, metres, and perhaps sigma): {' '.join(words)[:60]!r}")
+    return np.array([[float(word) for word in words] for _, words in rows], dtype=np.float64)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

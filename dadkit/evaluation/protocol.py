@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from dadkit.evaluation.alignment import FITS, Affine, fit_regions
+from dadkit.alignment.affine import FITS, Affine, fit_regions
 from dadkit.evaluation.crops import CROPS, FRAMES, keep_inside
 from dadkit.evaluation.metrics import METRICS, find_metric, measure
 from dadkit.evaluation.ordinal import ORDINAL_METRICS
@@ -90,7 +90,7 @@ class Protocol(BaseModel):
     space: Space = Space.DISPARITY
     """Space in which prediction and truth are aligned."""
     alignment: Alignment = "none"
-    """How the prediction is fitted to the truth, image by image (:mod:`dadkit.evaluation.alignment`)."""
+    """How the prediction is fitted to the truth, image by image (:mod:`dadkit.alignment.affine`)."""
     min_depth: float = Field(gt=0, default=1e-3)
     """Metres; truth nearer than this is masked, predictions are clipped to it."""
     max_depth: float = Field(gt=0, default=100.0)

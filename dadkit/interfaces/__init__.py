@@ -11,6 +11,7 @@ Two ways of calling a depth model, never to be confused:
 * ``model.predict(image)`` applies **the model's own resizing policy** in inference mode. Evaluation and users use it.
 """
 
+from dadkit.interfaces.completion import Completer, CompleterSpec
 from dadkit.interfaces.contexts import Contexts, ContextSampler
 from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.deployed import DeployedModel
@@ -29,6 +30,8 @@ from dadkit.spaces import Space, SpaceError, check_conversion, convert
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Completer",
+    "CompleterSpec",
     "ContextSampler",
     "Contexts",
     "Deployable",

@@ -5,6 +5,7 @@ from dadkit.prediction.inputs import VIDEOS, find_inputs
 from dadkit.prediction.outputs import DEFAULT, FORMATS, read_png16, write_prediction
 from dadkit.prediction.plan import OverwriteError, check_targets, identity, make_plan
 from dadkit.prediction.predict import Failure, carry_out, predict_files
+from dadkit.prediction.sparse import Sparse
 from dadkit.prediction.video import predict_video
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Failure",
     "Lens",
     "OverwriteError",
+    "Sparse",
     "carry_out",
     "check_targets",
     "find_inputs",

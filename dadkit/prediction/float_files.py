@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,12 @@ def write_pfm(path: Path, values: NDArray[np.float32]) -> None:
     path.write_bytes(f"Pf\n{width} {height}\n-1.0\n".encode() + values[::-1].astype("<f4").tobytes())
 
 
-def write_npz(path: Path, values: NDArray[np.float32], *, space: str, model: str) -> None:
-    """Compressed NumPy archive: ``depth`` float32, and what it is as ``space`` and ``model``."""
+def write_npz(
+    path: Path, values: NDArray[np.float32], *, space: str, model: str, more: Mapping[str, NDArray[Any]] | None = None
+) -> None:
+    """Compressed NumPy archive: ``depth`` float32, what it is as ``space`` and ``model``, and further arrays."""
     with path.open("wb") as handle:
-        np.savez_compressed(handle, depth=values, space=np.array(space), model=np.array(model))
+        np.savez_compressed(handle, depth=values, space=np.array(space), model=np.array(model), **(more or {}))
 
 
 def write_exr(path: Path, values: NDArray[np.float32], *, space: str, model: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,7 @@ def write_prediction(
     model: str,
     lens: Lens | None = None,
     intrinsics: Tensor | None = None,
+    more: Mapping[str, Tensor] | None = None,
 ) -> list[Path]:
     """Write one map in several formats beside each other; each file appears whole or not at all.
 
@@ -66,6 +67,7 @@ def write_prediction(
         model: name stored in the PNG.
         lens: focal length and scale, for ``ply`` and ``glb``.
         intrinsics: (3, 3), the model's own estimate of the camera.
+        more: (1, H, W) maps that go into the ``npz`` under their names.
 
     Returns:
         The written paths.
@@ -81,7 +83,8 @@ def write_prediction(
                 case "npy":
                     _write_npy(temporary, _floats(depth, valid))
                 case "npz":
-                    write_npz(temporary, _floats(depth, valid), space=space, model=model)
+                    arrays = {key: value[0].cpu().numpy() for key, value in (more or {}).items()}
+                    write_npz(temporary, _floats(depth, valid), space=space, model=model, more=arrays)
                 case "pfm":
                     write_pfm(temporary, _floats(depth, valid))
                 case "exr":
@@ -123,6 +126,7 @@ def write_one(
         model=model,
         lens=lens,
         intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
+        more={name: prediction.features[name][index] for name in ("support", "used") if name in prediction.features},
     )
 
 

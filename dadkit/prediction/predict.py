@@ -16,11 +16,15 @@ from torch import Tensor
 
 from dadkit.data.images import decode
 from dadkit.data.sample import SampleError
+from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
+
+from dadkit.prediction.sparse import Sparse
+from dadkit.spaces import Space
 
 __all__ = ["Failure", "carry_out", "predict_files"]
 
@@ -76,15 +80,17 @@ def carry_out(
     name: str,
     batch_size: int = 1,
     lens: Lens | None = None,
+    sparse: Sparse | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Predict the images of a plan and write the results. Arguments, answers and errors as in :func:`predict_files`.
 
     Args:
+        sparse: makes metres of each map by the points that come with its picture.
         progress: called with the number of images that were finished, read or not, since the last call.
     """
     if any(set(work.formats) & set(CLOUDS) for work in plan.images):
-        check_cloud(model.spec.space, lens or Lens())
+        check_cloud(model.spec.space if sparse is None else Space.METRIC, lens or Lens())
     written: list[Path] = []
     failures: list[Failure] = []
 
@@ -105,10 +111,19 @@ def carry_out(
             for batch in _batches(_read(plan.images, readers, threads, failures, progress), batch_size):
                 prediction = model.predict([image for _, image in batch], batch_size=batch_size)
                 for index, (work, image) in enumerate(batch):
+                    mine, place = prediction, index
+                    if sparse is not None:
+                        try:
+                            mine, place = sparse.complete(work.job.stem, image, prediction, index), 0
+                        except DadkitError as error:
+                            failures.append(Failure(work.job.location, str(error)))
+                            if progress is not None:
+                                progress(1)
+                            continue
                     while len(pending) >= 2 * threads:
                         settle(*pending.popleft())
                     plan.results.claim(work.files)
-                    pending.append((work, writers.submit(write, work, image, prediction, index)))
+                    pending.append((work, writers.submit(write, work, image, mine, place)))
                 while pending and pending[0][1].done():
                     settle(*pending.popleft())
             while pending:

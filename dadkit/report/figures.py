@@ -12,11 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 from dadkit import pictures
+from dadkit.alignment.affine import fit_scale_shift
 from dadkit.data.folders import EXTENSIONS, scan
 from dadkit.data.images import decode
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
-from dadkit.evaluation.alignment import fit_scale_shift
 from dadkit.evaluation.inference import predict_under
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction

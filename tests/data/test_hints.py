@@ -59,9 +59,9 @@ def test_a_phones_small_map_becomes_points_at_its_pixels_centres(tmp_path):
 
 def test_files_are_found_by_the_pictures_names(tmp_path):
     (tmp_path / "one.csv").write_text("1,1,1\n")
-    images = [(Path("p/one.jpg"), Path("one")), (Path("p/two.jpg"), Path("two"))]
-    assert find_hints(tmp_path, images[:1]) == {images[0][0]: tmp_path / "one.csv"}
-    with pytest.raises(DataError, match="no file of points for p/two"):
-        find_hints(tmp_path, images)
+    stems = [Path("one"), Path("two")]
+    assert find_hints(tmp_path, stems[:1]) == {stems[0]: tmp_path / "one.csv"}
+    with pytest.raises(DataError, match="no file of points named two"):
+        find_hints(tmp_path, stems)
     with pytest.raises(DataError, match="one file, but there are 2 pictures"):
-        find_hints(tmp_path / "one.csv", images)
+        find_hints(tmp_path / "one.csv", stems)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dadkit.alignment.affine import FITS
 from dadkit.evaluation import Protocol, load_protocol, protocol_names
-from dadkit.evaluation.alignment import FITS
 from dadkit.evaluation.metrics import DEPTH_METRICS
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadkit.evaluation.alignment import FITS, fit_regions, fit_scale_shift, line, per_image
+from dadkit.alignment.affine import FITS, fit_regions, fit_scale_shift, line, per_image
 
 
 def fit_by(name: str):
