@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dadkit.prediction import Failure, Lens
     from dadkit.prediction.inputs import Inputs
     from dadkit.prediction.plan import Plan
+    from dadkit.prediction.sparse import Sparse
 
 
 def predict(
@@ -42,6 +43,23 @@ def predict(
             metavar="A,B", help="Makes an affine model metric: metres = 1/(A*value + B) for disparity, A*value + B for depth."
         ),
     ] = None,
+    sparse: Annotated[
+        Path | None,
+        typer.Option(
+            "--sparse",
+            metavar="PATH",
+            help="Metres at some pixels: a depth map with holes or a list of points; or a folder with one for each picture.",
+        ),
+    ] = None,
+    sparse_scale: Annotated[
+        float | None, typer.Option(metavar="M", help="Metres a stored unit of --sparse: 0.001 for millimetres.")
+    ] = None,
+    see_through: Annotated[
+        float | None, typer.Option(metavar="M", help="Drop points that are farther than a neighbour by more than this.")
+    ] = None,
+    completer: Annotated[
+        str, typer.Option(help="How --sparse is used: align[:local=fill|poisson|knn|none,keep=exact,max_depth=…].")
+    ] = "align",
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one size that share a forward pass.")] = 1,
     resume: Annotated[
         bool, typer.Option(help="Leave results of the same name, made by the same model of the same image, as they are.")
@@ -65,6 +83,7 @@ def predict(
     from dadkit.errors import DadkitError, DataError
     from dadkit.loading import load_model, pick_device
     from dadkit.prediction import DEFAULT, FORMATS, check_targets, find_inputs, identity, make_plan
+    from dadkit.spaces import Space
     from dadkit.weights.used import noted_files
 
     chosen = list(dict.fromkeys([*(formats or DEFAULT), *(["ply"] if ply else []), *(["glb"] if glb else [])]))
@@ -74,17 +93,26 @@ def predict(
     lens = _lens(focal, fov, align)
     console = Console(stderr=True)
     inputs = find_inputs(paths)
+    metres = None if sparse is None else _sparse(sparse, inputs, completer, sparse_scale, see_through)
     check_targets(inputs, output, chosen, overwrite=overwrite)
     name, options = split_model(model)
     with noted_files() as weights:
         loaded = load_model(name, **options).to(pick_device(device))
-    plan = make_plan(inputs, output, chosen, identity(model, weights, {"lens": lens}), resume=resume)
+    plan = make_plan(
+        inputs,
+        output,
+        chosen,
+        identity(model, weights, {"lens": lens} | ({} if metres is None else metres.settings() | {"completer": completer})),
+        resume=resume,
+    )
     _announce(inputs, plan, console)
-    written, failures = _carry_out(loaded, plan, console, name=model, batch_size=batch_size, lens=lens)
+    for odd in metres.warnings() if metres else []:
+        console.print(f"careful: {odd}", style="yellow", highlight=False)
+    written, failures = _carry_out(loaded, plan, console, name=model, batch_size=batch_size, lens=lens, sparse=metres)
     for failure in failures:
         console.print(f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False)
-    spec = loaded.spec
-    console.print(f"wrote {written} files to {output} ({spec.space}: {_meaning(spec.space)})", highlight=False)
+    space = loaded.spec.space if metres is None else Space.METRIC
+    console.print(f"wrote {written} files to {output} ({space}: {_meaning(space)})", highlight=False)
     if failures:
         raise DataError(f"{len(failures)} of {len(inputs.images)} images could not be read; see above")
 
@@ -101,7 +129,7 @@ def _announce(inputs: Inputs, plan: Plan, console: Console) -> None:
 
 
 def _carry_out(
-    model: DepthModel, plan: Plan, console: Console, *, name: str, batch_size: int, lens: Lens
+    model: DepthModel, plan: Plan, console: Console, *, name: str, batch_size: int, lens: Lens, sparse: Sparse | None
 ) -> tuple[int, list[Failure]]:
     """Predict under a progress bar; returns how many files were written and what could not be read."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -112,7 +140,13 @@ def _carry_out(
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("images", total=len(plan.images), visible=bool(plan.images))
         written, failures = carry_out(
-            model, plan, name=name, batch_size=batch_size, lens=lens, progress=lambda count: progress.advance(task, count)
+            model,
+            plan,
+            name=name,
+            batch_size=batch_size,
+            lens=lens,
+            sparse=sparse,
+            progress=lambda count: progress.advance(task, count),
         )
         count = len(written)
         for work in plan.films:
@@ -133,6 +167,19 @@ def _carry_out(
             )
             plan.results.finish(work.name, work.fingerprint, work.files)
     return count, failures
+
+
+def _sparse(path: Path, inputs: Inputs, completer: str, scale: float | None, see_through: float | None) -> Sparse:
+    from dadkit.cli.arguments import split_model
+    from dadkit.config import build
+    from dadkit.data.hints import find_hints
+    from dadkit.errors import DadkitError
+    from dadkit.prediction import Sparse
+
+    if inputs.films:
+        raise DadkitError("--sparse is for pictures; predict the film's frames as pictures, each with its points")
+    name, options = split_model(completer)
+    return Sparse(build("completer", name, options), find_hints(path, [job.stem for job in inputs.images]), scale, see_through)
 
 
 def _lens(focal: float | None, fov: float | None, align: str | None) -> Lens:

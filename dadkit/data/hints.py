@@ -30,8 +30,7 @@ def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None,
     """The points of one file, for a picture of a size.
 
     Args:
-        path: a map of the picture's view (16-bit PNG, npy, npz, pfm; 0, negative, NaN and infinite values = unknown), of any size; or a CSV or TXT of points, one a line: column, row, metres, and perhaps the relative
-            standard deviation; a heading is skipped.
+
         size: (H, W) of the picture.
         scale: metres = stored number x scale. Integers need it (0.001 for millimetres, 1/256 for KITTI's PNGs).
         see_through: see :meth:`dadkit.interfaces.Hints.from_points`.
@@ -86,7 +85,9 @@ def find_hints(sparse: Path, stems: Sequence[Path]) -> dict[Path, Path]:
     """
     if sparse.is_file():
         if len(stems) != 1:
-            raise DataError(f"{sparse} is one file, but there are {len(stems)} pictures; give a folder with a file for each name")
+            raise DataError(
+                f"{sparse} is one file, but there are {len(stems)} pictures; give a folder with a file for each name"
+            )
         return {stems[0]: sparse}
     if not sparse.is_dir():
         raise DataError(f"{sparse} does not exist; give a file of points, or a folder with one for each picture")

@@ -22,7 +22,6 @@ from dadkit.prediction.camera import Lens, check_cloud
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
-
 from dadkit.prediction.sparse import Sparse
 from dadkit.spaces import Space
 
