@@ -30,7 +30,9 @@ def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None,
     """The points of one file, for a picture of a size.
 
     Args:
-
+        path: a map of the picture's view, of any size: 16-bit PNG, npy, npz or pfm, where 0, negative, NaN and infinite values
+            mean unknown. Or a CSV or TXT of points, one a line: column, row, metres, and perhaps the relative standard
+            deviation. A heading is skipped.
         size: (H, W) of the picture.
         scale: metres = stored number x scale. Integers need it (0.001 for millimetres, 1/256 for KITTI's PNGs).
         see_through: see :meth:`dadkit.interfaces.Hints.from_points`.
