@@ -105,6 +105,15 @@ KINDS: Mapping[str, ComponentKind] = {
         noun="dataset",
         example="--space metric",
     ),
+    "completer": ComponentKind(
+        command="completers",
+        summary="What makes dense metres of sparse ones.",
+        listed="the completers, which make dense metres of sparse ones: names for `dadkit predict --completer`",
+        hook="register_completers",
+        target="Name completers. The target returns a ``dadkit.interfaces.Completer``.",
+        noun="completer",
+        has_space=False,
+    ),
     "exporter": ComponentKind(
         command="exporters",
         summary="Formats that a model can be written in.",

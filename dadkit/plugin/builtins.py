@@ -5,6 +5,7 @@ from __future__ import annotations
 from dadkit.plugin.hookspecs import Register, hookimpl
 
 __all__ = [
+    "register_completers",
     "register_context_samplers",
     "register_datasets",
     "register_exporters",
@@ -68,6 +69,12 @@ def register_datasets(register: Register) -> None:
     )
     for name, target, space, terms, summary in _PUBLIC_DATASETS:
         register(name, f"dadkit.data.benchmarks.{target}", api=1, space=space, license=terms, summary=summary)
+
+
+@hookimpl
+def register_completers(register: Register) -> None:
+    """What makes dense metres of sparse ones."""
+    register("align", "dadkit.completion:Align", api=1, summary="closed form over the map of any depth model")
 
 
 @hookimpl

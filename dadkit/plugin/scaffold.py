@@ -109,6 +109,10 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
         "dataset", "dataset", "Balls", "balls", "the dataset", "balls above a floor, with their depth",
         "DatasetConformance", "metric", train={"dataset": "{{name: {name}}}"},
     ),
+    "completer": Scaffold(
+        "completer", "completer", "OneFactor", "one-factor", "the completer", "one factor for each image",
+        "CompleterConformance", use="dadkit predict photo.jpg --model topformer/tiny --sparse points.csv --completer {name}",
+    ),
     "exporter": Scaffold(
         "exporter", "exporter", "TorchExport", "torch", "the exporter", "a .pt2 file of torch.export",
         "ExporterConformance", use="dadkit export topformer/tiny --to {name} -o tiny.pt2",

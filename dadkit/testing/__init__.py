@@ -22,6 +22,7 @@ from dadkit._lazy import lazy_names
 if TYPE_CHECKING:
     from dadkit.testing.check import CONFORMANCE_VERSION, Check, CheckFailedError, Outcome, Result, checks_of
     from dadkit.testing.conformance import (
+        CompleterConformance,
         ContextSamplerConformance,
         DatasetConformance,
         EncoderConformance,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     )
     from dadkit.testing.farm import PluginFarm, isolated_plugins
     from dadkit.testing.run import (
+        check_completer,
         check_component,
         check_context,
         check_dataset,
@@ -50,6 +52,7 @@ __all__ = [
     "CONFORMANCE_VERSION",
     "Check",
     "CheckFailedError",
+    "CompleterConformance",
     "ContextSamplerConformance",
     "DatasetConformance",
     "EncoderConformance",
@@ -62,6 +65,7 @@ __all__ = [
     "Result",
     "StudentConformance",
     "TeacherConformance",
+    "check_completer",
     "check_component",
     "check_context",
     "check_dataset",
@@ -84,6 +88,7 @@ __getattr__, __dir__ = lazy_names(
             "ContextSamplerConformance",
             "DatasetConformance",
             "EncoderConformance",
+            "CompleterConformance",
             "ExporterConformance",
             "LossConformance",
             "NormalizerConformance",
@@ -97,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
             "check_context",
             "check_dataset",
             "check_encoder",
+            "check_completer",
             "check_exporter",
             "check_loss",
             "check_normalizer",

@@ -21,6 +21,7 @@ from dadkit.testing.run import expect, refuse_unknown, run_check
 from dadkit.testing.subject import Subject, make_subject
 
 __all__ = [
+    "CompleterConformance",
     "ContextSamplerConformance",
     "DatasetConformance",
     "EncoderConformance",
@@ -138,6 +139,10 @@ class LossConformance(_Conformance, kind="loss", settings=("invariances",)):
 
 class DatasetConformance(_Conformance, kind="dataset"):
     """Tests of a dataset."""
+
+
+class CompleterConformance(_Conformance, kind="completer"):
+    """Tests of a completer."""
 
 
 class ExporterConformance(_Conformance, kind="exporter"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dadkit.plugin import Registry
 
 __all__ = [
+    "check_completer",
     "check_component",
     "check_context",
     "check_dataset",
@@ -107,6 +108,11 @@ def check_loss(component: ComponentLike, options: Mapping[str, Any] | None = Non
 def check_dataset(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
     """:func:`check_component` of a dataset."""
     return check_component("dataset", component, options, **settings)
+
+
+def check_completer(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
+    """:func:`check_component` of a completer."""
+    return check_component("completer", component, options, **settings)
 
 
 def check_exporter(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:

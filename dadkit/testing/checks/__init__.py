@@ -3,7 +3,7 @@
 from importlib import import_module
 
 ORDER = (
-    *("models", "encoders", "teachers", "students", "normalizers", "contexts", "losses", "datasets", "exporters"),
+    *("models", "encoders", "teachers", "students", "normalizers", "contexts", "losses", "datasets", "completers", "exporters"),
     *("common", "plugins"),
 )
 """Modules of this package, in the order in which their checks are listed."""
