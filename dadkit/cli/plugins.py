@@ -112,6 +112,7 @@ class Kind(StrEnum):
     SAMPLER = "sampler"
     LOSS = "loss"
     DATASET = "dataset"
+    COMPLETER = "completer"
     EXPORTER = "exporter"
 
 

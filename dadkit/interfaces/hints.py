@@ -114,6 +114,6 @@ class Hints:
 
 def _last_of_each(place: Tensor) -> Tensor:
     """Index of the last occurrence of each value of ``place``."""
-    values, which = place.unique(return_inverse=True)
+    values, which = torch.unique(place, return_inverse=True)
     order = torch.arange(len(place), device=place.device)
     return torch.zeros_like(values).scatter_reduce_(0, which, order, "amax", include_self=False)
