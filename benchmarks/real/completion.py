@@ -2,8 +2,8 @@
 
     python benchmarks/real/completion.py FOLDER starter/small [IMAGES_A_SET]
 
-Points are drawn from the measured depth with 1 % noise: uniformly, from the left half, or from eight rows. Outliers are factors of
-0.3 to 0.6 and 1.6 to 3.3. Each number is the mean over sets of the mean AbsRel over images, the points' own pixels included.
+Points are drawn from the measured depth with 1 % noise: uniformly, from the left half, or from eight rows. Outliers are
+factors of 0.3 to 0.6 and 1.6 to 3.3. Numbers are means over sets of the mean AbsRel over images, points included.
 Written for sets whose depth is dense: nyuv2, misc_rgbd, lingbot, tabletop_uois.
 """
 
