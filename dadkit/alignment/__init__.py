@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-from dadkit.alignment.affine import FITS, Affine, fit_regions, fit_scale_shift, line, per_image
-from dadkit.alignment.sparse import FEW, MANY, HintsError, Keep, Local, SparseFit, align_to_points
+from dadkit.alignment.sparse import HintsError, Keep, Local, SparseFit, align_to_points
 
-__all__ = [
-    "FEW",
-    "FITS",
-    "MANY",
-    "Affine",
-    "HintsError",
-    "Keep",
-    "Local",
-    "SparseFit",
-    "align_to_points",
-    "fit_regions",
-    "fit_scale_shift",
-    "line",
-    "per_image",
-]
+__all__ = ["HintsError", "Keep", "Local", "SparseFit", "align_to_points"]
