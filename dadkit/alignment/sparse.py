@@ -33,7 +33,8 @@ FEW, MANY = 5, 10
 """From ``FEW`` points on a shift is fitted, from ``MANY`` on outliers are rejected."""
 RIDGE = 0.1
 BEYOND = 1.5
-"""Depth may go beyond the points' range by this factor, unless ``max_depth`` is given."""
+BEYOND_FEW = 5.0
+"""Depth may go beyond the points' range by this factor, unless ``max_depth`` is given; by the second with fewer than ``MANY``."""
 LEAST_JUMP = 0.4
 """A point is no outlier while its depth is within 49 % of its neighbourhood's: true edges are as large."""
 PER_CELL = 2
@@ -91,7 +92,7 @@ def align_to_points(
             to the five nearest points of each pixel (Prior Depth Anything's rule, with a ridge towards the global fit),
             ``none`` leaves the global fit.
         keep: ``soft`` lets the field smooth the points, ``exact`` writes kept points into the result as they are.
-        max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile.
+        max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile, 5 times with fewer than ten points.
 
     Raises:
         HintsError: an image has no usable point.
@@ -135,8 +136,9 @@ def _align(
     if len(z) == 0:
         raise HintsError("no point with a depth above 0 lies where the model answers; give at least one")
     inverse = space is Space.DISPARITY
-    near = float(z.quantile(0.02)) / BEYOND
-    far = max_depth if max_depth is not None else BEYOND * float(z.quantile(0.98))
+    beyond = BEYOND if len(z) >= MANY else BEYOND_FEW
+    near = float(z.quantile(0.02)) / beyond
+    far = max_depth if max_depth is not None else beyond * float(z.quantile(0.98))
 
     def metres(values: Tensor, scale: Tensor | float, shift: Tensor | float) -> Tensor:
         fitted = values * scale + shift

@@ -20,7 +20,7 @@ class Align(Completer):
         local: how residuals are spread: ``fill``, ``poisson``, ``knn`` or ``none``; see
             :func:`dadkit.alignment.align_to_points`.
         keep: ``soft`` smooths the points, ``exact`` keeps them as they are.
-        max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile.
+        max_depth: farthest depth in metres; None = as :func:`dadkit.alignment.align_to_points` says.
     """
 
     def __init__(self, local: Local = "fill", keep: Keep = "soft", max_depth: float | None = None) -> None:
