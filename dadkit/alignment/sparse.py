@@ -34,7 +34,7 @@ FEW, MANY = 5, 10
 RIDGE = 0.1
 BEYOND = 1.5
 BEYOND_FEW = 5.0
-"""Depth may go beyond the points' range by this factor, unless ``max_depth`` is given; by the second with fewer than ``MANY``."""
+"""Depth may go beyond the points' range by this factor; by the second with fewer than ``MANY`` points."""
 LEAST_JUMP = 0.4
 """A point is no outlier while its depth is within 49 % of its neighbourhood's: true edges are as large."""
 PER_CELL = 2
