@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ class Reading:
         """The batch in page-locked memory; called by torch's DataLoader."""
         if self.batch is None:
             return self
-        pinned = {name: tensor.pin_memory() for name, tensor in self.batch.tensors()}
+        pinned: dict[str, Any] = {name: tensor.pin_memory() for name, tensor in self.batch.tensors()}
         if self.batch.student_images is self.batch.images:
             pinned["student_images"] = pinned["images"]
         return replace(self, batch=replace(self.batch, **pinned))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -104,7 +104,9 @@ class Batch:
 
         ``pasted`` stays on the host, where it decides what is compared with what.
         """
-        moved = {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors() if name != "pasted"}
+        moved: dict[str, Any] = {
+            name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.tensors() if name != "pasted"
+        }
         if self.student_images is self.images:
             moved["student_images"] = moved["images"]
         return replace(self, **moved)

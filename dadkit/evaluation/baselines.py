@@ -49,6 +49,7 @@ class MeanMap(DepthModel):
     def __init__(self, mean: Tensor, space: Space = Space.DISPARITY) -> None:
         super().__init__()
         self.spec = ModelSpec(name="mean-map", space=space, license="none")
+        self.mean: Tensor
         self.register_buffer("mean", mean)
 
     @classmethod

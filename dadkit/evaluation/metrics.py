@@ -125,7 +125,7 @@ def _metrics() -> dict[str, Metric]:
         Metric("mae", "MAE (m)", lambda x: x.error.mean()),
         Metric("rmse_log", "RMSElog", lambda x: _root_mean_square(x.log_ratio)),
         Metric("log10", "log10", lambda x: x.log_ratio.abs().mean() / math.log(10)),
-        *(Metric(f"delta{k}", f"δ{k}", lambda x, k=k: x.share(1.25**k), higher_is_better=True) for k in (1, 2, 3)),
+        *(Metric(f"delta{k}", f"δ{k}", lambda x, k=k: x.share(1.25**k), higher_is_better=True) for k in (1, 2, 3)),  # type: ignore[misc]
         Metric("bad1", "bad pixels (%)", lambda x: 100 * int(torch.count_nonzero(x.ratio > 1.25)) / x.p.numel()),
         Metric("irmse", "iRMSE (1/m)", lambda x: _root_mean_square(x.inverse_error)),
         Metric("imae", "iMAE (1/m)", lambda x: x.inverse_error.mean()),

@@ -167,7 +167,7 @@ class Protocol(BaseModel):
                 fits.append(self._fit(x, g, source[index], truth[index], keep[index]))
                 x = x.mul_(fits[-1][0]).add_(fits[-1][1])
             p = self._to_metres(x, self._floor(g))
-            rows.append(measure(p, g, self.metrics, lambda index=index: (map_of(index), truth[index], keep[index])))
+            rows.append(measure(p, g, self.metrics, lambda index=index: (map_of(index), truth[index], keep[index])))  # type: ignore[misc]
         affine = regions if not fits else _affine(fits, source.device)
         metrics = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in self.metrics}
         return Scores(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def evaluate_run(
                 name=name,
                 batch_size=plan.batch_size,
                 limit=plan.limit,
-                progress=None if progress is None else lambda done, name=name: progress(name, done),
+                progress=None if progress is None else partial(progress, name),
                 cache=known,
             )
         )

@@ -95,7 +95,7 @@ class OnnxExporter(Exporter):
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        return lambda image: session.run(None, {name: image})[0]  # type: ignore[no-any-return]
+        return lambda image: session.run(None, {name: image})[0]
 
 
 def _forget_places(model: Any) -> None:

@@ -76,4 +76,4 @@ class OpenVinoExporter(Exporter):
 
         config = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
         compiled = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", config)
-        return lambda image: compiled(image)[0].copy()  # type: ignore[no-any-return]
+        return lambda image: compiled(image)[0].copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,8 @@ def photographs(paths: Sequence[str | Path] = (), *, most: int = 64) -> list[Ten
             raise DadkitError(f"no images in {', '.join(map(str, paths))}; looked for {', '.join(EXTENSIONS)}")
         from matplotlib import cbook
 
-        with cbook.get_sample_data("grace_hopper.jpg") as file:
+        sample: Any = cbook.get_sample_data("grace_hopper.jpg")
+        with sample as file:
             return [decode(file.read())]
     chosen = [files[i * len(files) // min(most, len(files))] for i in range(min(most, len(files)))]
     return [_read(file) for file in chosen]

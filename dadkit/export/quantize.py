@@ -90,7 +90,7 @@ def quantize(source: Path, target: Path, calibration: Sequence[np.ndarray], vari
 def _reader(calibration: Sequence[np.ndarray], input: str) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self.left = iter(calibration)
 

@@ -50,7 +50,7 @@ class Exchange:
         self._next = len(self._buckets)  # the bucket to be sent next; those behind the last are not due
         for bucket in self._buckets:
             for param in bucket.params:
-                param.register_post_accumulate_grad_hook(self._arrived(bucket))  # type: ignore[no-untyped-call]
+                param.register_post_accumulate_grad_hook(self._arrived(bucket))
 
     def expect(self) -> None:
         """The next backward pass is the iteration's last: send each bucket as soon as its gradients are complete."""

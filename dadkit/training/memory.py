@@ -164,7 +164,7 @@ class _Meter(TorchDispatchMode):
     """
 
     def __init__(self, own: Iterable[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = self._now = 0
         self._known: Any = WeakIdKeyDictionary()
         for tensor in own:

@@ -119,11 +119,11 @@ def shelf(parts: Parts, palette: Palette, frame: Frame, width: float, depth: flo
             break
         if palette.chance(0.6):
             share = palette.between(0.4, 0.95)
-            side = (1 - share) * palette.between(-0.5, 0.5) * width
+            across = (1 - share) * palette.between(-0.5, 0.5) * width
             tall = 0.5 * gap * palette.between(0.6, 0.85)
             parts.box(
                 frame,
-                (side, -0.02, level * gap + 0.024 + tall),
+                (across, -0.02, level * gap + 0.024 + tall),
                 (share * width / 2 - 0.02, depth / 2 - 0.04, tall),
                 palette.books(),
             )
