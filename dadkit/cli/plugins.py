@@ -254,7 +254,7 @@ def _offer(record: PluginRecord) -> str:
     """``"teacher: small, large; student: small"``."""
     names: dict[str, list[str]] = {}
     for component in record.components:
-        names.setdefault(component.kind, []).append(component.name.partition("/")[2])
+        names.setdefault(component.kind, []).append(component.name.rpartition("/")[2])
     return "; ".join(f"{kind}: {', '.join(of_kind)}" for kind, of_kind in names.items())
 
 

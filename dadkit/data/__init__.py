@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from dadkit._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from dadkit_procedural.dataset import ProceduralScenes
+
     from dadkit.data.build import Streams, build_streams
     from dadkit.data.loader import Stream
     from dadkit.data.pairs import DepthPairs
-    from dadkit.data.procedural import ProceduralScenes
     from dadkit.data.reading import Member
     from dadkit.data.sample import Batch, Dataset, Sample, SampleError
     from dadkit.data.unlabelled import Images
@@ -36,7 +37,7 @@ __getattr__, __dir__ = lazy_names(
         "dadkit.data.build": ("Streams", "build_streams"),
         "dadkit.data.loader": ("Stream",),
         "dadkit.data.pairs": ("DepthPairs",),
-        "dadkit.data.procedural": ("ProceduralScenes",),
+        "dadkit_procedural.dataset": ("ProceduralScenes",),  # a plugin since; the name here stays for its users
         "dadkit.data.reading": ("Member",),
         "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),
         "dadkit.data.unlabelled": ("Images",),

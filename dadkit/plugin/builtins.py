@@ -64,9 +64,6 @@ def register_datasets(register: Register) -> None:
     """Where images and true depth come from."""
     register("images", "dadkit.data:Images", api=1, summary="unlabelled images: folders, list files, tar shards")
     register("pairs", "dadkit.data:DepthPairs", api=1, summary="images with depth files of a declared encoding and space")
-    register(
-        "procedural", "dadkit.data:ProceduralScenes", api=1, space="metric", summary="rendered scenes with exact depth, endless"
-    )
     for name, target, space, terms, summary in _PUBLIC_DATASETS:
         register(name, f"dadkit.data.benchmarks.{target}", api=1, space=space, license=terms, summary=summary)
 

@@ -100,6 +100,11 @@ class Component:
         origin = "" if self.plugin == CORE else f"plugin {self.plugin}, "
         return f"{self.kind} '{self.name}' ({origin}{self.distribution} {self.version})"
 
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """The names that find it: its name and, where that is the plugin's own, the one with the prefix too."""
+        return (self.name, f"{self.plugin}/{self.name}") if self.name == self.plugin else (self.name,)
+
     def provenance(self) -> dict[str, str | None]:
         """Returns what ``run.json`` stores about each component that a run used."""
         keys = ("kind", "name", "distribution", "version", "target", "space", "license")

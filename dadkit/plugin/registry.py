@@ -88,14 +88,15 @@ class Registry:
         prefix, slash, _ = pattern.partition("/")
         plugins = [self._loaded(name) for name in self._records if not slash or fnmatchcase(name, prefix)]
         everything = [*self._core, *(component for record in plugins for component in record.components)]
-        return [component for component in everything if component.kind == kind and fnmatchcase(component.name, pattern)]
+        return [one for one in everything if one.kind == kind and any(fnmatchcase(name, pattern) for name in one.spellings)]
 
     def resolve(self, kind: str, name: str) -> Component:
         """The component of this kind and name; imports the plugin before the slash, and no other.
 
         Args:
             kind: one of :data:`dadkit.kinds.KINDS`.
-            name: qualified name, ``"acme/large"``, or the core's own, ``"hybrid"``.
+            name: qualified name, ``"acme/large"``, or the core's own, ``"hybrid"``. A component with its plugin's own name
+                needs no prefix: ``"procedural"`` is ``"procedural/procedural"``, unless the core has that kind and name itself.
 
         Raises:
             PluginError: there is no such component, or its plugin cannot be used; the message says why and what to do. In
@@ -104,9 +105,14 @@ class Registry:
         _check_kind(kind)
         self._insist()
         prefix, slash, _ = name.partition("/")
-        candidates = self._components_of(kind, name, prefix) if slash else self._core
+        if slash:
+            candidates = self._components_of(kind, name, prefix)
+        else:
+            candidates = self._core
+            if prefix in self._records and not any((one.kind, one.name) == (kind, name) for one in candidates):
+                candidates += tuple(one for one in self._components_of(kind, name, prefix) if one.name == name)
         for component in candidates:
-            if component.kind == kind and component.name == name:
+            if component.kind == kind and name in component.spellings:
                 return component
         for component in candidates:
             if component.kind == kind and name in component.aliases:

@@ -79,6 +79,29 @@ def test_core_components_need_no_plugin(acme):
     assert "farm_dadkit_acme" not in sys.modules
 
 
+def test_a_component_with_its_plugins_name_needs_no_prefix_and_the_core_goes_first(plugin_farm):
+    source = """
+import dadkit
+
+@dadkit.hookimpl
+def register_datasets(register):
+    register("images", "farm_dadkit_images:x", api=1)
+    register("other", "farm_dadkit_images:x", api=1)
+"""
+    plugin_farm.add("images", source)
+    plugin_farm.add("rooms", source.replace('"images"', '"rooms"'))
+    registry = plugin_farm.registry()
+    assert {registry.resolve("dataset", name).plugin for name in ("rooms", "rooms/rooms", "rooms/other")} == {"rooms"}
+    assert registry.resolve("dataset", "rooms").name == "rooms"
+    assert (registry.resolve("dataset", "images").plugin, registry.resolve("dataset", "images/images").plugin) == (
+        "dadkit",
+        "images",
+    )
+    assert [component.name for component in registry.components("dataset", "rooms/*")] == ["rooms", "rooms/other"]
+    with pytest.raises(PluginError, match="unknown dataset 'other'"):
+        registry.resolve("dataset", "other")
+
+
 def test_listing_is_sorted_with_the_core_first_and_filtered_by_pattern(acme):
     acme.add_good("zoo")
     acme.add_good("best")

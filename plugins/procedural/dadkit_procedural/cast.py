@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.geometry import interval, signed_distance, to_local
-from dadkit.data.procedural.scene import Camera, Kind, Primitives
+from dadkit_procedural.geometry import interval, signed_distance, to_local
+from dadkit_procedural.scene import Camera, Kind, Primitives
 
 __all__ = ["Hits", "View", "cast", "clearance", "glance"]
 

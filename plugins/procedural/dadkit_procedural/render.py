@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.cast import Hits, View, cast
-from dadkit.data.procedural.lighting import BLOCK
-from dadkit.data.procedural.photo import develop
-from dadkit.data.procedural.scene import Scene
-from dadkit.data.procedural.shading import shade, sky_color
-from dadkit.data.procedural.surface import surface
+from dadkit_procedural.cast import Hits, View, cast
+from dadkit_procedural.lighting import BLOCK
+from dadkit_procedural.photo import develop
+from dadkit_procedural.scene import Scene
+from dadkit_procedural.shading import shade, sky_color
+from dadkit_procedural.surface import surface
 
 __all__ = ["Picture", "render"]
 

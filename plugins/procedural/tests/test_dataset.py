@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dadkit_procedural.cast import clearance
+from dadkit_procedural.styles import STYLES
 
 from dadkit.data import ProceduralScenes
-from dadkit.data.procedural import STYLES
-from dadkit.data.procedural.cast import clearance
 from dadkit.data.sample import Dataset, Sample
 from dadkit.errors import DataError
 from dadkit.spaces import Space
@@ -193,7 +193,7 @@ def test_scenes_have_depth_to_learn_and_no_layout_to_recite() -> None:
 
 
 def test_the_page_lists_every_option_and_style() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "procedural.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "procedural.md").read_text()
     options = re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE)
     assert options == list(inspect.signature(ProceduralScenes).parameters)
     assert all(f"`{style}`" in page for style in STYLES)

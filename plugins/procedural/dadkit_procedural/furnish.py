@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from dadkit.data.procedural.palette import Palette, lamp
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Material
+from dadkit_procedural.palette import Palette, lamp
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Material
 
 __all__ = [
     "bed",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dadkit.data.procedural.scene import Kind, Material, Primitives
+from dadkit_procedural.scene import Kind, Material, Primitives
 
 __all__ = ["Frame", "Parts"]
 

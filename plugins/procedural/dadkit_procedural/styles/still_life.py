@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from dadkit.data.procedural import furnish
-from dadkit.data.procedural.palette import Palette, scaled
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Camera, Light, Sky
-from dadkit.data.procedural.styles.draft import Draft, Floor, aim, daylight
+from dadkit_procedural import furnish
+from dadkit_procedural.palette import Palette, scaled
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Camera, Light, Sky
+from dadkit_procedural.styles.draft import Draft, Floor, aim, daylight
 
 __all__ = ["objects"]
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from dadkit.data.procedural.cast import clearance, glance
-from dadkit.data.procedural.palette import Palette
-from dadkit.data.procedural.scene import Camera, Photo, Primitives, Scene
-from dadkit.data.procedural.styles import STYLES
+from dadkit_procedural.cast import clearance, glance
+from dadkit_procedural.palette import Palette
+from dadkit_procedural.scene import Camera, Photo, Primitives, Scene
+from dadkit_procedural.styles import STYLES
 
 __all__ = ["compose", "is_worth_a_picture"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from dadkit.data.procedural import furnish
-from dadkit.data.procedural.palette import Palette
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Camera, Material
-from dadkit.data.procedural.styles.draft import Draft, Floor, daylight, lens, lens_roll, pitch, principal
+from dadkit_procedural import furnish
+from dadkit_procedural.palette import Palette
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Camera, Material
+from dadkit_procedural.styles.draft import Draft, Floor, daylight, lens, lens_roll, pitch, principal
 
 __all__ = ["land", "street"]
 

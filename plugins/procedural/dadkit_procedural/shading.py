@@ -7,10 +7,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.lighting import BLOCK, Blocks
-from dadkit.data.procedural.scene import Scene
-from dadkit.data.procedural.surface import Surface
-from dadkit.data.procedural.tiles import lookup, tile_index
+from dadkit_procedural.lighting import BLOCK, Blocks
+from dadkit_procedural.scene import Scene
+from dadkit_procedural.surface import Surface
+from dadkit_procedural.tiles import lookup, tile_index
 
 __all__ = ["shade", "sky_color"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from dadkit.data.procedural import furnish
-from dadkit.data.procedural.palette import Palette, lamp, scaled
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Color, Light, Material, Sky
+from dadkit_procedural import furnish
+from dadkit_procedural.palette import Palette, lamp, scaled
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Color, Light, Material, Sky
 
 __all__ = ["bounce", "lamps", "shell"]
 

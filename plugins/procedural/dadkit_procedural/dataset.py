@@ -9,13 +9,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dadkit.data.procedural.compose import compose
-from dadkit.data.procedural.render import Picture, render
-from dadkit.data.procedural.scene import Scene
-from dadkit.data.procedural.styles import STYLES
-from dadkit.data.sample import Sample
+from dadkit.data import Sample
 from dadkit.errors import DataError
 from dadkit.spaces import Space
+from dadkit_procedural.compose import compose
+from dadkit_procedural.render import Picture, render
+from dadkit_procedural.scene import Scene
+from dadkit_procedural.styles import STYLES
 
 __all__ = ["ProceduralScenes"]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.geometry import interval, signed_distance
-from dadkit.data.procedural.scene import Kind, Light, Primitives
+from dadkit_procedural.geometry import interval, signed_distance
+from dadkit_procedural.scene import Kind, Light, Primitives
 
 __all__ = ["BLOCK", "Blocks"]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dadkit.data.procedural.palette import Palette, scaled
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Camera, Color, Light, Sky
+from dadkit_procedural.palette import Palette, scaled
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Camera, Color, Light, Sky
 
 __all__ = ["Draft", "Floor", "aim", "daylight", "lens", "lens_roll", "pitch"]
 

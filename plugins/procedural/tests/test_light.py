@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from dadkit.data.procedural import STYLES, ProceduralScenes
-from dadkit.data.procedural.geometry import interval, to_local
-from dadkit.data.procedural.lighting import BLOCK, Blocks
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.photo import develop
-from dadkit.data.procedural.render import render
-from dadkit.data.procedural.scene import Kind, Light, Material, Photo, Primitives
-from dadkit.data.procedural.tiles import SIDE, TILES, lookup, tile_index
+from dadkit_procedural.dataset import ProceduralScenes
+from dadkit_procedural.geometry import interval, to_local
+from dadkit_procedural.lighting import BLOCK, Blocks
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.photo import develop
+from dadkit_procedural.render import render
+from dadkit_procedural.scene import Kind, Light, Material, Photo, Primitives
+from dadkit_procedural.styles import STYLES
+from dadkit_procedural.tiles import SIDE, TILES, lookup, tile_index
 
 GREY = Material((0.2, 0.2, 0.2), (0.4, 0.4, 0.4))
 

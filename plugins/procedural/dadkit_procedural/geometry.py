@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.scene import Kind, Primitives
+from dadkit_procedural.scene import Kind, Primitives
 
 __all__ = ["interval", "signed_distance", "to_local"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.cast import View
-from dadkit.data.procedural.scene import Camera, Kind, Primitives
+from dadkit_procedural.cast import View
+from dadkit_procedural.scene import Camera, Kind, Primitives
 
 __all__ = ["Surface", "surface"]
 

@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from dadkit.data.procedural.scene import Color, Material
+from dadkit_procedural.scene import Color, Material
 
 __all__ = ["Palette", "lamp", "scaled"]
 

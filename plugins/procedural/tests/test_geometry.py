@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
+import dadkit_procedural.cast as casting
 import numpy as np
 import pytest
-
-from dadkit.data.procedural import STYLES, ProceduralScenes
-from dadkit.data.procedural import cast as casting
-from dadkit.data.procedural.cast import View, cast, clearance, glance
-from dadkit.data.procedural.geometry import interval, signed_distance, to_local
-from dadkit.data.procedural.parts import Frame, Parts
-from dadkit.data.procedural.scene import Camera, Kind, Material
+from dadkit_procedural.cast import View, cast, clearance, glance
+from dadkit_procedural.dataset import ProceduralScenes
+from dadkit_procedural.geometry import interval, signed_distance, to_local
+from dadkit_procedural.parts import Frame, Parts
+from dadkit_procedural.scene import Camera, Kind, Material
+from dadkit_procedural.styles import STYLES
 
 GREY = Material((0.2, 0.2, 0.2), (0.4, 0.4, 0.4))
 

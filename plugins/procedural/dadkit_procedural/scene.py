@@ -37,7 +37,7 @@ class Material:
 
     Attributes:
         low, high: linear RGB where the tile is 0 and where it is 1.
-        tile: name of a tile in :mod:`dadkit.data.procedural.tiles`.
+        tile: name of a tile in :mod:`dadkit_procedural.tiles`.
         period: metres that one tile covers along u and along v.
         grunge: strength of a second, coarser noise that breaks the repetition, 0 to 1.
         gloss: strength of the highlight, 0 to 1.

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dadkit.data.procedural.scene import Photo
+from dadkit_procedural.scene import Photo
 
 __all__ = ["develop"]
 
