@@ -6,7 +6,7 @@ succeeds and dadkit uses its pure-PyTorch reference.
 
     DADKIT_KERNELS=0|1|auto   build the operators: never, or fail if it cannot be done, or if it can (default)
     DADKIT_CUDA=0|1|auto      their CUDA part: never, or fail without nvcc, or where nvcc is found (default)
-    DADKIT_CUDA_ARCHS         compute capabilities, default "80 90"; the last one also as PTX for newer GPUs
+    DADKIT_CUDA_ARCHS         compute capabilities, default those of ARCHITECTURES that nvcc knows; the last one also as PTX
     CXX, NVCC                 the compilers
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -28,7 +29,8 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 CSRC = ROOT / "csrc"
-KERNELS_VERSION = "1"
+KERNELS_VERSION = re.search(r'^KERNELS_VERSION = "(.+)"', (ROOT / "dadkit/ops/library.py").read_text(), re.MULTILINE)[1]
+ARCHITECTURES = ("75", "80", "90", "100", "120")  # each serves the later ones of its generation; 3.3 MB of machine code each
 TORCH_TARGET = "2.11"
 TORCH_TARGET_CODE = "0x020b000000000000"
 SWITCHES = ("0", "1", "auto")
@@ -95,7 +97,18 @@ def nvcc() -> list[str] | None:
 
 
 def cuda_architectures() -> list[str]:
-    return os.environ.get("DADKIT_CUDA_ARCHS", "80 90").split()
+    wanted = os.environ.get("DADKIT_CUDA_ARCHS", "").split()
+    if wanted:
+        return wanted
+    known = subprocess.run([*nvcc(), "--list-gpu-code"], capture_output=True, text=True, check=False).stdout.split()
+    return [a for a in ARCHITECTURES if f"sm_{a}" in known] or ["80", "90"]
+
+
+def toolkit() -> str:
+    """The version of CUDA, such as 13.0."""
+    said = subprocess.run([*nvcc(), "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"release (\d+\.\d+)", said)
+    return found[1] if found else ""
 
 
 def run(command: list[str]) -> None:
@@ -187,7 +200,12 @@ class BuildKernels(build_ext):
         archs = cuda_architectures() if nvcc() and CUDA_UNITS else []
         text = " ".join([*(f"sm_{a}" for a in archs), *([f"compute_{archs[-1]}"] if archs else [])])
         x86 = platform.machine().lower() in {"x86_64", "amd64"}
-        defines = {"KERNELS_VERSION": KERNELS_VERSION, "TORCH_TARGET": TORCH_TARGET, "CUDA_ARCHITECTURES": text}
+        defines = {
+            "KERNELS_VERSION": KERNELS_VERSION,
+            "TORCH_TARGET": TORCH_TARGET,
+            "CUDA_ARCHITECTURES": text,
+            "CUDA_VERSION": toolkit() if archs else "",
+        }
         include = ["-I", str(package_folder("pybind11") / "include"), "-I", sysconfig.get_paths()["include"]]
         link = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         flags = [f"-DDADKIT_{k}={v}" for k, v in defines.items()] + (["-DDADKIT_X86_UNITS"] if x86 else [])

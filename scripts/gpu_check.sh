@@ -1,16 +1,20 @@
 #!/bin/sh
-# Everything that only a GPU can say about the operators, in one command; all answers lie in one folder.
+# Everything that only a GPU can say about the operators, in two commands of under eight minutes; all answers go to one folder.
 set -u
 usage() {
   cat <<'END'
-scripts/gpu_check.sh [FOLDER]     default: benchmarks/results/gpu; PYTHON names the interpreter
+scripts/gpu_check.sh [--no-build] [FOLDER]     default: benchmarks/results/gpu; PYTHON names the interpreter
+scripts/gpu_check.sh --sanitizers [FOLDER]
 
-Builds the operators, runs every kernel once, the GPU tests (values, CUDA graphs, side stream, no waiting, bitwise repeat),
-the benchmark (with and without CUDA graphs) and compute-sanitizer (memcheck, racecheck, synccheck, initcheck).
-Goes on after a failure. FOLDER: machine.txt, a .txt per step, tests.xml, losses.json, summary.txt. About ten minutes.
-Needs: torch with CUDA, nvcc, a C++ compiler, setuptools, pybind11, pytest, hypothesis; compute-sanitizer is best.
+The first builds the operators (--no-build: takes those that are there), runs every kernel once, the self-check, the GPU tests
+(values, CUDA graphs, side stream, no waiting, bitwise repeat) and the benchmark (with and without CUDA graphs). The second
+runs compute-sanitizer (memcheck, racecheck, synccheck, initcheck). Each goes on after a failure, and ends within 470 s
+(SECONDS_LEFT changes that): a step that finds no time left fails.
+FOLDER gets at most six files: summary.json and summary.txt, verdict.json of the self-check, losses.json of the benchmark, and
+per command a .tar.gz of what the steps said.
+Needs: torch with CUDA, pytest, hypothesis; to build nvcc, a C++ compiler, setuptools, pybind11; compute-sanitizer.
 Exit status: 0 all passed, 1 a step failed, 2 it cannot run here.
-When it passes: commit the folder, let `fused.proven` answer True for cuda, and say so in docs/kernels.md.
+When both pass: commit the folder, and say so in docs/kernels.md.
 END
 }
 cannot() {
@@ -18,11 +22,15 @@ cannot() {
   exit 2
 }
 
+build=1 part=check
 case "${1:-}" in
   -h | --help) usage && exit 0 ;;
-  -*) usage >&2 && exit 2 ;;
+  --no-build) build=0 && shift ;;
+  --sanitizers) build=0 part=sanitizers && shift ;;
 esac
+case "${1:-}" in -*) usage >&2 && exit 2 ;; esac
 [ $# -le 1 ] || { usage >&2 && exit 2; }
+begun=$(date +%s) allowed=${SECONDS_LEFT:-470}
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/benchmarks/results/gpu}
@@ -32,34 +40,44 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDO
 python=${PYTHON:-python}
 [ -n "$(command -v "$python")" ] || cannot "no interpreter $python (PYTHON names another)"
 "$python" -c "import sys, importlib.util as i
-missing = [m for m in ('torch', 'setuptools', 'pybind11', 'pytest', 'hypothesis') if i.find_spec(m) is None]
+needed = ['torch', 'pytest', 'hypothesis'] + ['setuptools', 'pybind11'] * $build
+missing = [m for m in needed if i.find_spec(m) is None]
 if missing:
     sys.exit('gpu_check: the interpreter lacks ' + ', '.join(missing))" || exit 2
 "$python" -c "import sys, torch
 if not torch.cuda.is_available():
     sys.exit(f'gpu_check: no GPU: torch {torch.__version__} sees no CUDA device')" || exit 2
-[ -n "$(command -v "${NVCC:-nvcc}")" ] || cannot "no nvcc (NVCC names another)"
+[ $build = 0 ] || [ -n "$(command -v "${NVCC:-nvcc}")" ] || cannot "no nvcc (NVCC names another, --no-build needs none)"
+[ $part = check ] || [ -n "$(command -v compute-sanitizer)" ] || cannot "no compute-sanitizer"
 mkdir -p "$out" && [ -w "$out" ] || cannot "cannot write to $out"
-: >"$out/summary.txt"
+said=$(mktemp -d) && trap 'rm -rf "$said"' EXIT
+: >"$said/steps.txt"
 failed=0
 
 note() { # name, answer, seconds
-  printf '%-22s %-34s %4d s\n' "$1" "$2" "$3" | tee -a "$out/summary.txt"
+  printf '%-22s %-34s %4d s\n' "$1" "$2" "$3" | tee -a "$said/steps.txt"
 }
 
 step() { # name, limit in seconds, command …: runs it, keeps what it says, goes on if it fails
   name=$1 limit=$2 begin=$(date +%s)
   shift 2
+  left=$((begun + allowed - begin))
+  [ "$limit" -le "$left" ] || limit=$left
+  if [ "$limit" -le 0 ]; then
+    failed=1
+    note "$name" "FAILED: no time was left" 0
+    return
+  fi
   echo "== $name: $*"
-  timeout -k 10 "$limit" "$@" >"$out/$name.txt" 2>&1
+  timeout -k 10 "$limit" "$@" >"$said/$name.txt" 2>&1
   status=$?
-  tail -n 3 "$out/$name.txt"
+  tail -n 3 "$said/$name.txt"
   case $status in
     0) answer=passed ;;
     124 | 137) answer="FAILED: not done in $limit s" ;;
     *) answer="FAILED: status $status, see $name.txt" ;;
   esac
-  if [ "$answer" = passed ] && [ "${unless:-}" ] && grep -q "$unless" "$out/$name.txt"; then
+  if [ "$answer" = passed ] && [ "${unless:-}" ] && grep -q "$unless" "$said/$name.txt"; then
     answer="FAILED: it names $unless"
   fi
   [ "$answer" = passed ] || failed=1
@@ -69,33 +87,46 @@ step() { # name, limit in seconds, command …: runs it, keeps what it says, goe
 {
   date -u
   nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,memory.total --format=csv
-  "${NVCC:-nvcc}" --version | tail -n 2
+  [ $build = 0 ] || "${NVCC:-nvcc}" --version | tail -n 2
   "$python" -c "import torch; print('torch', torch.__version__, 'cuda', torch.version.cuda, torch.cuda.get_device_capability())"
   git rev-parse HEAD
   git status --short --untracked-files=no
-} >"$out/machine.txt" 2>&1
-cat "$out/machine.txt"
+} >"$said/machine.txt" 2>&1
+cat "$said/machine.txt"
 
 export DADKIT_KERNELS=1 DADKIT_CUDA=1
-step build 400 "$python" setup.py build_ext --inplace
-step kernels 120 "$python" scripts/gpu_smoke.py --device cuda
-step device-tests 240 "$python" -m pytest -v -p no:cacheprovider --junitxml "$out/tests.xml" tests/ops/test_fused_cuda.py
-step value-tests 300 "$python" -m pytest -q -p no:cacheprovider tests/ops -k "cuda and not test_fused_cuda"
-step benchmark 240 "$python" benchmarks/losses.py --device cuda --batch 2 8 --rounds 10 --caches cold --output "$out/losses.json"
-
-if [ -n "$(command -v compute-sanitizer)" ]; then
+if [ $part = check ]; then
+  [ $build = 0 ] || step build 300 "$python" setup.py build_ext --inplace
+  step kernels 60 "$python" scripts/gpu_smoke.py --device cuda
+  step selfcheck 70 "$python" -m dadkit.ops.selfcheck --device cuda:0
+  tail -n 1 "$said/selfcheck.txt" >"$out/verdict.json"
+  step device-tests 120 "$python" -m pytest -v -p no:cacheprovider --junitxml "$said/tests.xml" tests/ops/test_fused_cuda.py
+  step benchmark 120 "$python" benchmarks/losses.py --device cuda --batch 2 8 --rounds 10 --caches cold --output "$out/losses.json"
+  step value-tests 200 "$python" -m pytest -q -p no:cacheprovider tests/ops -k "cuda and not test_fused_cuda"
+else
   filter=--kernel-name
   compute-sanitizer --help 2>&1 | grep -q -e "$filter " || filter=--kernel-regex # before CUDA 12
   export PYTORCH_NO_CUDA_MEMORY_CACHING=1 # every tensor an allocation of its own: else reading past one stays inside PyTorch's pool
   for tool in memcheck racecheck synccheck; do
-    step "sanitizer-$tool" 200 compute-sanitizer --tool "$tool" --error-exitcode 9 "$filter" kns=run_kernel \
+    step "sanitizer-$tool" 150 compute-sanitizer --tool "$tool" --error-exitcode 9 "$filter" kns=run_kernel \
       "$python" scripts/gpu_smoke.py --device cuda --small
   done
   # it must see PyTorch's kernels write, so it watches all of them; what it says of ours is what counts
-  unless=run_kernel step sanitizer-initcheck 300 compute-sanitizer --tool initcheck "$python" scripts/gpu_smoke.py --device cuda --small
-else
-  note sanitizer "SKIPPED: no compute-sanitizer" 0
+  unless=run_kernel step sanitizer-initcheck 200 compute-sanitizer --tool initcheck "$python" scripts/gpu_smoke.py --device cuda --small
 fi
+
+# One summary of both commands, as text and as JSON, in the order in which they ran.
+[ $part = sanitizers ] && [ -f "$out/summary.txt" ] || : >"$out/summary.txt"
+[ $part = sanitizers ] && sed -i '/^sanitizer-/d' "$out/summary.txt"
+cat "$said/steps.txt" >>"$out/summary.txt"
+{
+  printf '{"machine": ['
+  sed 's/[\\"]/\\&/g; s/.*/"&"/' "$said/machine.txt" | paste -sd, - | tr -d '\n'
+  printf '], "steps": ['
+  sed 's/^\([^ ]*\)  *\(.*[^ ]\)  *\([0-9]*\) s$/{"name": "\1", "answer": "\2", "seconds": \3}/' "$out/summary.txt" | paste -sd, - | tr -d '\n'
+  printf ']}\n'
+} >"$out/summary.json"
+tar czf "$out/$part.tar.gz" -C "$said" .
 
 [ $failed = 0 ] && echo "== all passed: $out" || echo "== something failed: $out/summary.txt"
 exit $failed

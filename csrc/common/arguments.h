@@ -54,6 +54,19 @@ inline void check_same_type(const Tensor& x, const Tensor& map, const char* name
   STD_TORCH_CHECK(x.scalar_type() == map.scalar_type(), name, " must have the maps' dtype");
 }
 
+// The rows of doubles that a forward left for its backward.
+inline void check_stats(const Tensor& stats, const Tensor& map, int64_t images, int64_t width) {
+  check_device(stats, map, "stats");
+  STD_TORCH_CHECK(stats.scalar_type() == ScalarType::Double && stats.is_contiguous() && stats.numel() == images * width,
+                  "stats do not belong to these options: expected contiguous float64, ", width, " values per map");
+}
+
+inline void check_ranks(const Tensor& ranks, const Tensor& map, int64_t images) {
+  check_device(ranks, map, "ranks");
+  STD_TORCH_CHECK(ranks.dim() == 2 && ranks.size(0) == images && ranks.is_contiguous() && ranks.scalar_type() == ScalarType::Long,
+                  "ranks must be contiguous int64 (B, R)");
+}
+
 template <typename T>
 const T* data(const Tensor& x) {
   return static_cast<const T*>(x.const_data_ptr());
@@ -96,6 +109,10 @@ struct GivenTensors {
     column(flat, 1, "flat");
     for (const Maybe* x : {&edges, &median, &mad, &global_mad})
       if (*x) check_same_type(**x, map, "target statistics");
+    for (const Maybe* x : {&count, &flat})
+      if (*x) check_device(**x, map, "target statistics");
+    STD_TORCH_CHECK(!count || count->scalar_type() == ScalarType::Long, "target statistics: count must be int64");
+    STD_TORCH_CHECK(!flat || flat->scalar_type() == ScalarType::Bool, "target statistics: flat must be bool");
     STD_TORCH_CHECK(!median || (count && mad && global_mad && flat), "target statistics: all or none");
   }
 };

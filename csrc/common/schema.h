@@ -21,7 +21,7 @@ void define_operators(Library& m) {
   m.def(
       "segment_statistics(Tensor target, Tensor? mask, Tensor? edges, int[] segments, int partition, int variant) "
       "-> (Tensor edges_out, Tensor count, Tensor median, Tensor mad, Tensor global_mad, Tensor flat)");
-  // ranks (B, R) int64, from 0; 0 where an image has no valid pixel or a rank is outside
+  // ranks (B, R) int64, from 0; a rank outside is the nearest inside; 0 where an image has no valid pixel
   m.def("order_statistics(Tensor x, Tensor? mask, Tensor ranks) -> Tensor");
   m.def("median_mad_forward(Tensor x, Tensor? mask) -> (Tensor median, Tensor mad, Tensor stats)");
   m.def("median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Tensor? mask, Tensor stats) -> Tensor");

@@ -62,13 +62,19 @@ struct Turn {
 template <typename AnyTurn>
 using TypeOf = typename std::decay_t<AnyTurn>::Type;
 
-// Calls f(turn) for all images of the maps' type: images in parallel where there are enough, else strips inside each.
+// Below this many pixels waking the other threads costs more than they save.
+constexpr int64_t kWorthStrips = 1 << 18;
+
+// Calls f(turn) for all images of the maps' type: images in parallel where a third of the threads gets one, else strips inside each. Strips
+// gain a factor of three at most, since brackets and finishes are serial, and end in six barriers, at each of which a busy machine lets
+// all threads wait for one: two or three threads leave a single image to one of them.
 template <typename F>
 void each_image(const Tensor& like, int64_t images, const F& f) {
   by_type(like, [&](auto zero) {
     using T = decltype(zero);
     const Sweeps<T>* with = sweeps<T>();
-    if (images < static_cast<int64_t>(torch::stable::get_num_threads())) {
+    const int64_t threads = torch::stable::get_num_threads(), pixels = images ? like.numel() / images : 0;
+    if (images * 3 < threads && pixels >= kWorthStrips) {
       Workspace<T> work;
       for (int64_t i = 0; i < images; ++i) f(Turn<T>{with, i, true, &work});
       return;
@@ -85,7 +91,6 @@ Given<T> given_row(const GivenTensors& t, int64_t i, const Options& o) {
   Given<T> g;
   if (t.edges && o.partition != kGrid) g.edges = data<T>(*t.edges) + i * (o.finest() + 1);
   if (!t.median) return g;
-  g.count = data<int64_t>(*t.count) + i * o.contexts();
   g.median = data<T>(*t.median) + i * o.contexts();
   g.mad = data<T>(*t.mad) + i * o.contexts();
   g.global_mad = data<T>(*t.global_mad)[i];

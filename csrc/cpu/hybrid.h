@@ -31,7 +31,7 @@ class HybridLoss {
     image_.keep_edges(r);
     TargetSide<T> target;
     if (given.median) {
-      target.take(given, o);
+      target.take(given, image_);
     } else if (!target.compute(image_, whole ? nullptr : &range)) {
       return degenerate(range.count, y, r);
     }

@@ -34,7 +34,7 @@ Tensor hybrid_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tens
   const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
   const bool per_pixel = grad.dim() == 3;
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == maps.images * (per_pixel ? maps.n : 1), "grad must be (B,) or (B, H, W)");
-  STD_TORCH_CHECK(stats.numel() == maps.images * record::width(o) && stats.is_contiguous(), "stats do not belong to these options");
+  check_stats(stats, pred, maps.images, record::width(o));
   Tensor result = torch::stable::new_empty(pred, Ints{maps.images, maps.h, maps.w});
   each_image(pred, maps.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;

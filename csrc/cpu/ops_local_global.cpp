@@ -103,7 +103,7 @@ Tensor local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor box
   const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
   const bool per_pixel = grad.dim() == 4;
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == maps.images * (per_pixel ? maps.n : 1), "grad must be (B, N) or (B, N, h, w)");
-  STD_TORCH_CHECK(stats.numel() == maps.images * record::width(o), "stats do not belong to these options");
+  check_stats(stats, pred, maps.images, record::width(o));
   Tensor result = torch::stable::new_empty(pred, Ints{all.images, all.height, all.width});
   const int64_t threads = static_cast<int64_t>(torch::stable::get_num_threads());
   each_image(pred, all.images, [&](const auto& turn) {

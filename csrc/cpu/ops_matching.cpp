@@ -31,7 +31,7 @@ Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe
   check_scales(scales);
   const bool per_pixel = grad.dim() == 3;
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == maps.images * (per_pixel ? maps.n : scales), "grad must be (B, S) or (B, H, W)");
-  STD_TORCH_CHECK(stats.numel() == maps.images * matching_record::width(scales) && stats.is_contiguous(), "stats do not belong to these options");
+  check_stats(stats, pred, maps.images, matching_record::width(scales));
   Tensor result = torch::stable::new_empty(pred, Ints{maps.images, maps.h, maps.w});
   each_image(pred, maps.images, [&](const auto& turn) {
     matching(turn, pred, target, maps, scales)

@@ -30,7 +30,8 @@ Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, T
   check_map(grad, "grad", 4);
   check_same_type(grad, x, "grad");
   const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
-  STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments && stats.numel() == maps.images * record::width(o), "grad and stats must fit x");
+  STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments, "grad must fit x");
+  check_stats(stats, x, maps.images, record::width(o));
   Tensor result = torch::stable::new_empty(x, Ints{maps.images, maps.h, maps.w});
   each_image(x, maps.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;

@@ -20,8 +20,7 @@ bool four_ranks(const SegmentedImage<T>& image, OrderScratch<T>* scratch, const 
 
 Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
   const Maps maps(x, "x", mask);
-  STD_TORCH_CHECK(ranks.dim() == 2 && ranks.size(0) == maps.images && ranks.is_contiguous() && ranks.scalar_type() == ScalarType::Long,
-                  "ranks must be contiguous int64 (B, R)");
+  check_ranks(ranks, x, maps.images);
   const int64_t wanted = ranks.size(1);
   Tensor result = torch::stable::new_empty(x, Ints{maps.images, wanted});
   each_image(x, maps.images, [&](const auto& turn) {
@@ -79,8 +78,8 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
   const Maps maps(x, "x", mask);
   check_same_type(grad_median, x, "grad_median");
   check_same_type(grad_mad, x, "grad_mad");
-  STD_TORCH_CHECK(grad_median.numel() == maps.images && grad_mad.numel() == maps.images && stats.numel() == maps.images * kWidth,
-                  "gradients must be (B,)");
+  STD_TORCH_CHECK(grad_median.numel() == maps.images && grad_mad.numel() == maps.images, "gradients must be (B,)");
+  check_stats(stats, x, maps.images, kWidth);
   Tensor result = torch::stable::new_empty(x, Ints{maps.images, maps.h, maps.w});
   each_image(x, maps.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;

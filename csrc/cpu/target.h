@@ -9,7 +9,6 @@ namespace dadkit {
 template <typename T>
 struct Given {
   const T* edges = nullptr;
-  const int64_t* count = nullptr;
   const T* median = nullptr;
   const T* mad = nullptr;
   T global_mad = 0;
@@ -29,9 +28,10 @@ class TargetSide {
   double global_mad = 0;
   bool flat = true;
 
-  void take(const Given<T>& given, const Options& options) {
-    for (int u = 0; u < options.contexts(); ++u) {
-      count[u] = given.count[u];
+  // The pixels are counted anew, as the device kernels do: what is out of date is answered the same everywhere.
+  void take(const Given<T>& given, const SegmentedImage<T>& image) {
+    for (int u = 0; u < image.options().contexts(); ++u) {
+      count[u] = image.count_of(u);
       median[u] = static_cast<double>(given.median[u]);
       mad[u] = static_cast<double>(given.mad[u]);
     }

@@ -90,7 +90,7 @@ Tensor loss_backward(const Maps& maps, const Tensor& grad, const Maybe& mask, co
   const bool per_pixel = grad.dim() == maps.target.dim();
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == (per_pixel ? maps.target.numel() : maps.count()),
                   maps.boxes ? "grad must be (B, N) or (B, N, h, w)" : "grad must be (B,) or (B, H, W)");
-  STD_TORCH_CHECK(stats.numel() == maps.count() * record::width(o) && stats.is_contiguous(), "stats do not belong to these options");
+  check_stats(stats, maps.pred, maps.count(), record::width(o));
   const Launcher launch(maps.pred);
   Tensor result = torch::stable::empty_like(maps.pred);
   if (result.numel() == 0) return result;

@@ -46,7 +46,7 @@ Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe
   const bool per_pixel = grad.dim() == 3;
   const int64_t width = matching_record::width(scales);
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == (per_pixel ? pred.numel() : shape.images * scales), "grad must be (B, S) or (B, H, W)");
-  STD_TORCH_CHECK(stats.numel() == shape.images * width && stats.is_contiguous(), "stats do not belong to these options");
+  check_stats(stats, pred, shape.images, width);
   const uint8_t* valid = mask_data(mask, pred);
   const Launcher launch(pred);
   Tensor result = torch::stable::empty_like(pred);

@@ -46,7 +46,8 @@ Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, T
   check_same_type(grad, x, "grad");
   const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
   const Shape shape = shape_of(x);
-  STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments && stats.numel() == shape.images * record::width(o), "grad and stats must fit x");
+  STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments, "grad must fit x");
+  check_stats(stats, x, shape.images, record::width(o));
   const uint8_t* valid = mask_data(mask, x);
   const Launcher launch(x);
   Tensor result = torch::stable::empty_like(x);

@@ -35,8 +35,8 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
   check_same_type(grad_median, x, "grad_median");
   check_same_type(grad_mad, x, "grad_mad");
   const Shape shape = shape_of(x);
-  STD_TORCH_CHECK(grad_median.numel() == shape.images && grad_mad.numel() == shape.images && stats.numel() == shape.images * median_record::kWidth,
-                  "gradients must be (B,)");
+  STD_TORCH_CHECK(grad_median.numel() == shape.images && grad_mad.numel() == shape.images, "gradients must be (B,)");
+  check_stats(stats, x, shape.images, median_record::kWidth);
   const uint8_t* valid = mask_data(mask, x);
   const Launcher launch(x);
   Tensor result = torch::stable::empty_like(x);
@@ -81,8 +81,7 @@ template <typename Launcher>
 Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
   check_map(x, "x", 3);
   const Shape shape = shape_of(x);
-  STD_TORCH_CHECK(ranks.dim() == 2 && ranks.size(0) == shape.images && ranks.is_contiguous() && ranks.scalar_type() == ScalarType::Long,
-                  "ranks must be contiguous int64 (B, R)");
+  check_ranks(ranks, x, shape.images);
   const int64_t wanted = ranks.size(1);
   const uint8_t* valid = mask_data(mask, x);
   const Launcher launch(x);

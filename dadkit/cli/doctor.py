@@ -24,6 +24,9 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pydantic", "pluggy", "saf
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     load: Annotated[bool, typer.Option("--load", help="Also import each plugin, as `dadkit plugins --load` does.")] = False,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Also check the loss kernels on each GPU, which enables them there if they pass.")
+    ] = False,
 ) -> None:
     """Say what this installation can do: versions, devices, threads, loss kernels, plugins, and what is wrong.
 
@@ -37,7 +40,7 @@ def doctor(
         "python": {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()},
         "packages": {name: installed_version(name) or "not installed" for name in _PACKAGES},
         "torch": _torch(problems),
-        "losses": _losses(problems),
+        "losses": _losses(problems) | (_check_gpus(problems) if gpu else {}),
         "plugins": _plugins(load, problems),
         "problems": problems,
     }
@@ -84,6 +87,23 @@ def _torchvision(torch_version: str, problems: list[str]) -> str:
         )
         return f"{installed_version('torchvision')} does not fit"
     return f"{installed_version('torchvision')} fits"
+
+
+def _check_gpus(problems: list[str]) -> dict[str, str]:
+    """Runs the self-check of the fused operators on each GPU; a failed check is a problem."""
+    import torch
+
+    from dadkit.ops.selfcheck import settle
+
+    verdicts = {}
+    for index in range(torch.cuda.device_count()):
+        verdict = settle(torch.device("cuda", index))
+        verdicts[f"check of GPU {index}"] = ("passed: " if verdict.passed else "FAILED: ") + verdict.message
+        if not verdict.passed:
+            problems.append(
+                f"the fused operators failed their check on GPU {index}, and PyTorch runs instead: {verdict.message}"
+            )
+    return verdicts or {"check of GPUs": "there is no CUDA device"}
 
 
 def _losses(problems: list[str]) -> dict[str, Any]:

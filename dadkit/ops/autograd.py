@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,13 +20,38 @@ from dadkit.ops.reference.options import NormOptions
 __all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize"]
 
 
+class _Signature(inspect.Signature):
+    """A signature that binds positional arguments at once.
+
+    PyTorch asks for the signature of ``forward`` and binds the arguments to it at each call, which takes inspect several times
+    longer than a small map's loss takes.
+    """
+
+    def bind(self, *args: Any, **keywords: Any) -> Any:
+        """Returns the arguments, bound."""
+        whole = not keywords and len(args) == len(self.parameters)
+        return _Positional(args) if whole else super().bind(*args, **keywords)
+
+
+class _Positional:
+    """What PyTorch reads of ``inspect.BoundArguments`` where all arguments are positional and given."""
+
+    __slots__ = ("args",)
+    kwargs: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, args: tuple[Any, ...]) -> None:
+        self.args = args
+
+    def apply_defaults(self) -> None:
+        """There are none to apply."""
+
+
 class _PerMap(Function):
     """A function that treats the maps of a batch one by one."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        # PyTorch asks for the signature at each call, and inspect takes longer for it than a small map's loss.
-        cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]
+        cls.forward.__signature__ = _Signature.from_callable(cls.forward)  # type: ignore[attr-defined]
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize
-from dadkit.ops.library import codes, devices, load_error, operators
+from dadkit.ops.library import cannot_launch, codes, devices, load_error, operators
 from dadkit.ops.reference.gradient import reduce_scales
 from dadkit.ops.reference.hybrid import is_flat
 from dadkit.ops.reference.local_global import all_touched, legal_boxes, reduce_patch_sums, reduce_patches
 from dadkit.ops.reference.options import DEFAULT, WHOLE_MAP, NormOptions, Reduction, TargetStats
 from dadkit.ops.reference.order import share_of
 from dadkit.ops.reference.reduction import reduce, reduce_sums
+from dadkit.ops.verdicts import allowed
 
 __all__ = [
     "DEVICES",
@@ -45,15 +46,18 @@ def why_not(*tensors: Tensor) -> str | None:
             return f"they compute in float32 or float64, not in {x.dtype}"
         if x.device.type not in DEVICES:
             return f"they are not built for {x.device.type} in this installation"
+        if x.device.type == "cuda" and (reason := cannot_launch(x.device.index or 0)) is not None:
+            return reason
     return None
 
 
 def proven(*tensors: Tensor) -> bool:
-    """Returns True if ``backend="auto"`` may take the fused operators: their tests have passed on this kind of device.
+    """Returns True if ``backend="auto"`` may take the fused operators.
 
-    The CUDA kernels have passed them only run thread by thread on a CPU (docs/kernels.md); they run where they are asked for.
+    On the CPU the project's tests have shown that they are right; on a GPU the self-check of this very machine must have passed
+    (:mod:`dadkit.ops.verdicts`).
     """
-    return all(x.device.type != "cuda" for x in tensors)
+    return all(x.device.type != "cuda" or allowed(x.device.index or 0) for x in tensors)
 
 
 def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

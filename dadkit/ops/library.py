@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,22 @@ from torch import Tensor
 
 from dadkit.ops.reference.options import NormOptions, Partition, Variant, segment_count
 
-__all__ = ["LIBRARY_STEM", "codes", "devices", "library_path", "load_error", "loaded", "operators", "stats_width"]
+__all__ = [
+    "KERNELS_VERSION",
+    "LIBRARY_STEM",
+    "cannot_launch",
+    "codes",
+    "devices",
+    "driver",
+    "library_path",
+    "load_error",
+    "loaded",
+    "operators",
+    "stats_width",
+]
+
+KERNELS_VERSION = "1"
+"""Of the operators' schema (csrc/common/schema.h); setup.py writes it into what it builds."""
 
 LIBRARY_STEM = "_kernels"
 _FOLDER = Path(__file__).parent
@@ -40,9 +56,24 @@ def load_error() -> str | None:
         torch.ops.load_library(path)
     except OSError as error:
         return f"{path.name} was built but cannot be loaded by torch {torch.__version__}: {error}"
+    built = _built()
+    if built is not None and built.kernels != KERNELS_VERSION:
+        return (
+            f"{path.name} was built for version {built.kernels} of the operators, and this is dadkit with version "
+            f"{KERNELS_VERSION}; build it anew: pip install --no-deps --force-reinstall dadkit, or -e . in a checkout"
+        )
     for name, shapes in _SHAPES.items():
         _register_fake(name, shapes)
     return None
+
+
+def _built() -> Any:
+    """Returns what the library was built for; None without that module."""
+    try:
+        from dadkit.ops import _build_info  # type: ignore[attr-defined]  # compiled
+    except ImportError:
+        return None
+    return _build_info
 
 
 NAMESPACE = "dadkit"
@@ -63,8 +94,65 @@ def devices() -> frozenset[str]:
     """Returns the types of device that the operators are compiled for."""
     if not loaded():
         return frozenset()
-    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    built = _built()
+    if built is not None:
+        return frozenset({"meta", "cpu"} | ({"cuda"} if built.cuda_architectures else set()))
+    has_kernel = getattr(torch._C, "_dispatch_has_kernel_for_dispatch_key", lambda name, key: key == "CPU")  # not public
     return frozenset({"meta"} | {key.lower() for key in ("CPU", "CUDA") if has_kernel("dadkit::hybrid_forward", key)})
+
+
+def cannot_launch(index: int) -> str | None:
+    """Returns why the library has no code for CUDA device ``index`` or its driver; None if it has."""
+    built = _built()
+    if built is None:
+        return None
+    capability, version = torch.cuda.get_device_capability(index), driver()
+    return no_code_for(capability, built.cuda_architectures) or too_old(version, getattr(built, "cuda_version", ""))
+
+
+def no_code_for(capability: tuple[int, int], architectures: str) -> str | None:
+    """Returns why none of ``architectures``, such as ``"sm_80 sm_90 compute_90"``, runs on a capability; None if one does.
+
+    Machine code runs on its own and later minor capabilities of one major one; intermediate code on all later ones.
+
+    Example:
+        >>> no_code_for((8, 6), "sm_80 compute_90") is None
+        True
+        >>> no_code_for((7, 5), "sm_80 compute_90")
+        'they are built for sm_80 compute_90, and this GPU is sm_75'
+    """
+    wanted = 10 * capability[0] + capability[1]
+    for architecture in architectures.split():
+        kind, _, number = architecture.partition("_")
+        same_major = int(number) // 10 == capability[0]
+        if int(number) <= wanted and (kind == "compute" or same_major):
+            return None
+    return f"they are built for {architectures or 'no GPU'}, and this GPU is sm_{wanted}"
+
+
+def too_old(driver_version: int, toolkit: str) -> str | None:
+    """Returns why a driver that runs CUDA ``driver_version`` (13000 for 13.0) is too old for ``toolkit``; None if it is not.
+
+    Example:
+        >>> too_old(12080, "13.0")
+        'they are built with CUDA 13.0, and the driver of this machine runs CUDA 12.8: install a newer driver'
+    """
+    if not toolkit or not driver_version or driver_version // 1000 >= int(toolkit.partition(".")[0]):
+        return None
+    runs = f"{driver_version // 1000}.{driver_version % 1000 // 10}"
+    return f"they are built with CUDA {toolkit}, and the driver of this machine runs CUDA {runs}: install a newer driver"
+
+
+@functools.cache
+def driver() -> int:
+    """Returns the newest CUDA version that the driver runs, as 13000 for 13.0; 0 where there is none."""
+    version = ctypes.c_int(0)
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            ctypes.CDLL(name).cuDriverGetVersion(ctypes.byref(version))
+        except OSError:
+            continue
+    return version.value
 
 
 def codes(options: NormOptions) -> tuple[list[int], int, int]:

@@ -20,6 +20,7 @@ from dadkit.errors import DadkitError
 from dadkit.evaluation import Evaluation, EvaluationPlan
 from dadkit.files import write_text
 from dadkit.ops import preferred
+from dadkit.ops.selfcheck import ensure
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.results import claim
@@ -103,6 +104,9 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
             hint = restart_hint() if ranks.several else None
             if hint is not None:
                 console.print(f"warning: {hint}", style="yellow", highlight=False, soft_wrap=True)
+            checked = ranks.from_main(lambda: ensure(device))
+            if checked is not None:
+                console.print(f"fused operators on this GPU: {checked.message}", highlight=False, soft_wrap=True)
             runner = _Runner(run, plan, folder, device, console, ranks)
             records = runner.stages()
             evaluations: list[Evaluation] = []

@@ -136,3 +136,21 @@ def test_check_inputs_finds_bad_boxes():
         check_inputs(X, X[:, None], boxes=boxes)
     with pytest.raises(ValueError, match="pass boxes too"):
         check_inputs(X, X, pred_mask=torch.ones_like(X, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("count", lambda x: x.int()),
+        ("flat", lambda x: x.float()),
+        ("median", lambda x: x.double()),
+        ("edges", lambda x: x[:, 1:]),
+        ("global_mad", lambda x: x[:1]),
+        ("mad", lambda x: x.to("meta")),
+    ],
+)
+def test_cached_statistics_that_do_not_fit_are_refused(field, change):
+    stats = target_statistics(X)
+    wrong = stats._replace(**{field: change(getattr(stats, field))})
+    with pytest.raises(ValueError, match=f"target_stats do not belong to .*: {field} must be "):
+        hybrid_norm_loss(X, X, target_stats=wrong)

@@ -95,7 +95,7 @@ def test_everything_public_is_documented():
 WITH_EXAMPLES = [f"dadkit.losses.{module.name}" for module in pkgutil.iter_modules(losses.__path__)]
 
 
-@pytest.mark.parametrize("name", [*WITH_EXAMPLES, "dadkit.ops.reference.options", "dadkit.normalizers"])
+@pytest.mark.parametrize("name", [*WITH_EXAMPLES, "dadkit.ops.reference.options", "dadkit.ops.library", "dadkit.normalizers"])
 def test_the_examples_of_the_docstrings_run(name):
     module = importlib.import_module(name)
     assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0

@@ -17,21 +17,50 @@ def _inputs(pair, batch=2):
 
 def test_opcheck(fused, pair):
     pred, target, mask = _inputs(pair)
-    ops = torch.ops.dadkit
+    ops, check = torch.ops.dadkit, torch.library.opcheck
+    kind = ([1, 2, 4], 0, 0)
     for m in (None, mask):
-        arguments = (pred, target, m, None, None, None, None, None, None, [1, 2, 4], 0, 0, 16, 0.01, True)
-        torch.library.opcheck(ops.hybrid_forward.default, arguments)
-        stats = ops.hybrid_forward(*arguments)[-1]
-        torch.library.opcheck(
-            ops.hybrid_backward.default, (torch.ones(2), pred, target, m, stats, [1, 2, 4], 0, 0, 0.01, False)
-        )
-        torch.library.opcheck(ops.segment_statistics.default, (target, m, None, [2, 4], 0, 0))
-        torch.library.opcheck(ops.median_mad_forward.default, (pred, m))
-        torch.library.opcheck(ops.order_statistics.default, (pred, m, torch.tensor([[0, 3], [1, 7]])))
-        torch.library.opcheck(ops.normalize_forward.default, (pred, m, target, None, [4], 0, 0, 0.01))
-    boxes = torch.tensor([[[1.5, 2.0, 20.0, 20.5]]]).repeat(2, 1, 1)
-    arguments = (pred, target[:, None, :16, :16].contiguous(), boxes, None, *(None,) * 6, [1], 0, 0, 16, 0.01, False)
-    torch.library.opcheck(ops.local_global_forward.default, arguments)
+        check(ops.segment_statistics.default, (target, m, None, *kind))
+        check(ops.order_statistics.default, (pred, m, torch.tensor([[0, 3], [1, 7]])))
+        given = ops.segment_statistics(target, m, None, *kind)
+        for known, want_map in (((None,) * 6, True), (given, False)):
+            arguments = (pred, target, m, *known, *kind, 16, 0.01, want_map)
+            check(ops.hybrid_forward.default, arguments)
+            stats, grad = ops.hybrid_forward(*arguments)[-1], torch.ones(pred.shape if want_map else 2)
+            check(ops.hybrid_backward.default, (grad, pred, target, m, stats, *kind, 0.01, False))
+        check(ops.median_mad_forward.default, (pred, m))
+        stats = ops.median_mad_forward(pred, m)[-1]
+        check(ops.median_mad_backward.default, (torch.ones(2), torch.ones(2), pred, m, stats))
+        check(ops.normalize_forward.default, (pred, m, target, None, *kind, 0.01))
+        out, stats = ops.normalize_forward(pred, m, target, None, *kind, 0.01)
+        check(ops.normalize_backward.default, (torch.ones_like(out), pred, m, target, stats, *kind, 0.01, True))
+        check(ops.gradient_matching_forward.default, (pred, target, m, 3, True, False))
+        stats = ops.gradient_matching_forward(pred, target, m, 3, True, False)[-1]
+        check(ops.gradient_matching_backward.default, (torch.ones(2, 3), pred, target, m, stats, 3, True))
+    boxes, patches = torch.tensor([[[1.5, 2.0, 20.0, 20.5]]]).repeat(2, 1, 1), target[:, None, :16, :16].contiguous()
+    arguments = (pred, patches, boxes, None, *(None,) * 6, *kind, 16, 0.01, False)
+    check(ops.local_global_forward.default, arguments)
+    stats = ops.local_global_forward(*arguments)[-1]
+    check(ops.local_global_backward.default, (torch.ones(2, 1), pred, patches, boxes, None, stats, *kind, 0.01, False))
+
+
+def test_operators_refuse_what_they_would_read_wrongly(fused, pair):
+    pred, target, _ = _inputs(pair)
+    ops, kind = torch.ops.dadkit, ([1, 2, 4], 0, 0)
+    given = list(ops.segment_statistics(target, None, None, *kind))
+    for index, wrong in ((1, given[1].int()), (5, given[5].float())):
+        known = [wrong if k == index else x for k, x in enumerate(given)]
+        with pytest.raises(RuntimeError, match="target statistics"):
+            ops.hybrid_forward(pred, target, None, *known, *kind, 16, 0.01, False)
+    stats = ops.hybrid_forward(pred, target, None, *given, *kind, 16, 0.01, False)[-1]
+    with pytest.raises(RuntimeError, match="expected contiguous float64"):
+        ops.hybrid_backward(torch.ones(2), pred, target, None, stats.float(), *kind, 0.01, False)
+
+
+def test_forward_mode_is_refused(fused, pair):
+    pred, target, _ = _inputs(pair)
+    with pytest.raises(NotImplementedError, match="jvp"):
+        torch.func.jvp(lambda p: fused.hybrid_norm_loss(p, target), (pred,), (torch.ones_like(pred),))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -54,30 +56,51 @@ def test_without_a_gpu_it_says_so_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+STEPS = ["build", "kernels", "selfcheck", "device-tests", "benchmark", "value-tests"]
+TOOLS = [f"sanitizer-{tool}" for tool in ("memcheck", "racecheck", "synccheck", "initcheck")]
+
+
 def test_on_a_machine_where_all_goes_well(tmp_path):
-    done = _check(str(tmp_path / "out"), PYTHON="python", PATH=_machine(tmp_path / "bin"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (tmp_path / "out" / "summary.txt").read_text().splitlines()
-    assert all("passed" in line for line in lines)
-    steps = [line.split()[0] for line in lines]
-    tools = ["memcheck", "racecheck", "synccheck", "initcheck"]
-    assert steps == ["build", "kernels", "device-tests", "value-tests", "benchmark", *(f"sanitizer-{tool}" for tool in tools)]
-    assert {f"{step}.txt" for step in steps} | {"machine.txt"} <= {file.name for file in (tmp_path / "out").iterdir()}
+    out, path = tmp_path / "out", _machine(tmp_path / "bin")
+    for arguments in (["--no-build"], [], ["--sanitizers"], ["--sanitizers"]):
+        done = _check(*arguments, str(out), PYTHON="python", PATH=path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        summary = json.loads((out / "summary.json").read_text())
+        assert {step["answer"] for step in summary["steps"]} == {"passed"}
+        names = [step["name"] for step in summary["steps"]]
+        assert names == {"--no-build": STEPS[1:], "--sanitizers": STEPS + TOOLS, "": STEPS}[arguments[0] if arguments else ""]
+    assert len(list(out.iterdir())) <= 6
+    with tarfile.open(out / "check.tar.gz") as packed:
+        assert {f"./{step}.txt" for step in [*STEPS, "machine"]} <= set(packed.getnames())
 
 
 @pytest.mark.parametrize(
-    ("tools", "said"),
+    ("arguments", "tools", "said"),
     [
-        ({"python": 'case "$*" in *tests.xml*) exit 1 ;; esac'}, "device-tests           FAILED: status 1"),
-        ({"python": 'case "$*" in *losses.py*) exit 124 ;; esac'}, "benchmark              FAILED: not done in"),
-        ({"compute-sanitizer": 'case "$*" in *racecheck*) exit 9 ;; esac'}, "sanitizer-racecheck    FAILED: status 9"),
-        ({"compute-sanitizer": "echo in void run_kernel"}, "sanitizer-initcheck    FAILED: it names run_kernel"),
+        ([], {"python": 'case "$*" in *tests.xml*) exit 1 ;; esac'}, "device-tests           FAILED: status 1"),
+        ([], {"python": 'case "$*" in *losses.py*) exit 124 ;; esac'}, "benchmark              FAILED: not done in"),
+        (
+            ["--sanitizers"],
+            {"compute-sanitizer": 'case "$*" in *racecheck*) exit 9 ;; esac'},
+            "sanitizer-racecheck    FAILED: status 9",
+        ),
+        (
+            ["--sanitizers"],
+            {"compute-sanitizer": "echo in void run_kernel"},
+            "sanitizer-initcheck    FAILED: it names run_kernel",
+        ),
     ],
 )
-def test_a_failure_names_itself_and_the_rest_still_runs(tmp_path, tools, said):
-    done = _check(str(tmp_path / "out"), PYTHON="python", PATH=_machine(tmp_path / "bin", **tools))
+def test_a_failure_names_itself_and_the_rest_still_runs(tmp_path, arguments, tools, said):
+    done = _check(*arguments, str(tmp_path / "out"), PYTHON="python", PATH=_machine(tmp_path / "bin", **tools))
     assert done.returncode == 1
     summary = (tmp_path / "out" / "summary.txt").read_text()
     assert said in summary
-    assert len(summary.splitlines()) == 9
+    assert len(summary.splitlines()) == len(TOOLS if arguments else STEPS)
     assert summary.count("FAILED") == 1
+
+
+def test_a_step_without_time_left_fails(tmp_path):
+    done = _check(str(tmp_path / "out"), PYTHON="python", PATH=_machine(tmp_path / "bin"), SECONDS_LEFT="0")
+    assert done.returncode == 1
+    assert "build                  FAILED: no time was left" in (tmp_path / "out" / "summary.txt").read_text()
