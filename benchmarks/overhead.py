@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py
 
-``raw`` are the bare operators, forward and backward; ``loss`` is the public function and ``backward()``. The tenth percentile of
-many short rounds is shown, which other processes on the machine disturb least.
+``raw`` are the bare operators, forward and backward; ``loss`` is the public function and ``backward()``. The tenth percentile
+of many short rounds is shown, which other processes on the machine disturb least.
 """
 
 from __future__ import annotations

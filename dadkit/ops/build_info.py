@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dadkit.ops.library import library_path, load_error
+import torch
+
+from dadkit.ops.library import cannot_launch, library_path, load_error
+from dadkit.ops.verdicts import machine, read
 
 __all__ = ["describe"]
 
@@ -23,5 +26,9 @@ def describe() -> dict[str, str]:
     facts["needs torch"] = f">= {built.torch_target}"
     facts["instruction sets"] = f"{built.instruction_sets()} (in use: {built.active_instruction_set()})"
     facts["CUDA"] = built.cuda_architectures or "not built"
+    for index in range(torch.cuda.device_count() if built.cuda_architectures else 0):
+        verdict = read(machine(torch.device("cuda", index)))
+        unchecked = "not checked, the reference is used: `dadkit doctor --gpu` checks it"
+        facts[f"GPU {index}"] = cannot_launch(index) or (unchecked if verdict is None else verdict.message)
     facts["compiler"] = built.compiler
     return facts

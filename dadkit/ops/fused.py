@@ -42,8 +42,8 @@ def why_not(*tensors: Tensor) -> str | None:
     if _ERROR is not None:
         return _ERROR
     for x in tensors:
-        if x.is_floating_point() and x.dtype not in {torch.float32, torch.float64, torch.float16, torch.bfloat16}:
-            return f"they compute in float32 or float64, not in {x.dtype}"
+        if x.is_floating_point() and x.dtype not in {torch.float32, torch.float64}:
+            return f"they compute in float32 or float64, not in {x.dtype} (dadkit.losses converts half precision)"
         if x.device.type not in DEVICES:
             return f"they are not built for {x.device.type} in this installation"
         if x.device.type == "cuda" and (reason := cannot_launch(x.device.index or 0)) is not None:

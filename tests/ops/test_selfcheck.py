@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import sys
 import time
@@ -170,3 +171,17 @@ def test_a_library_of_another_version_is_not_used(monkeypatch):
     monkeypatch.setattr(library, "library_path", lambda: library.Path("x.so"))
     monkeypatch.setattr(torch.ops, "load_library", lambda path: None)
     assert "built for version 0" in library.load_error.__wrapped__()
+
+
+def test_doctor_reports_each_gpu_and_calls_a_failure_a_problem(cache, monkeypatch):
+    doctor = importlib.import_module("dadkit.cli.doctor")
+    problems: list[str] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert doctor._check_gpus(problems) == {"check of GPUs": "there is no CUDA device"}
+    answers = iter([(True, "all right"), (False, "median is wrong")])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(selfcheck, "settle", lambda device: verdicts.Verdict(*next(answers), MACHINE, {}))
+    found = doctor._check_gpus(problems)
+    assert found == {"check of GPU 0": "passed: all right", "check of GPU 1": "FAILED: median is wrong"}
+    assert len(problems) == 1
+    assert "GPU 1" in problems[0]
