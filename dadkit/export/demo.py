@@ -1,0 +1,117 @@
+"""One page with a model in it, which runs in the visitor's own browser."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from dadkit.errors import DadkitError
+from dadkit.export.metadata import read
+from dadkit.export.onnx import OnnxExporter
+from dadkit.export.writing import export_model
+from dadkit.files import write_text
+from dadkit.interfaces import DepthModel
+
+__all__ = ["RUNTIME_VERSION", "DemoError", "build_page", "web_file"]
+
+RUNTIME_VERSION = "1.30.0"
+"""The release of onnxruntime-web that pages are made with and tested with."""
+
+_SCRIPT, _GLUE, _BINARY = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
+_CHECKSUMS = {
+    _SCRIPT: "faece07e84faa9001f5104bbe4e5c70861d06cb2376a0dea1fa0ad33a67adc81",
+    _GLUE: "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    _BINARY: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+_INTEGRITY = "sha384-Bw6URI+Gvoadw0do7/QrSHUC9D1vCYYK5OSqChFyhyV5mzPL4oe2rOAFljAnS8Sq"
+_ONLINE = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/{_SCRIPT}"
+
+
+class DemoError(DadkitError):
+    """A page cannot be made; the message says what is missing and where to get it."""
+
+
+def build_page(files: Sequence[Path], output: Path, *, runtime: Path | None = None, title: str = "") -> Path:
+    """Write one self-contained HTML page that runs exported ONNX files in a browser.
+
+    Args:
+        files: one or two ``.onnx`` files that dadkit wrote.
+        output: the page; it must not exist.
+        runtime: a folder with onnxruntime-web, as ``npm install`` or ``npm pack`` gives it. It becomes part of the page, which
+            then works offline and from the disk. None: the page loads it from a public server when it is opened.
+        title: heading; empty: the models' names.
+
+    Raises:
+        DemoError: the page exists, a file was not written by dadkit, or the runtime is missing or another version.
+    """
+    if output.exists():
+        raise DemoError(f"{output} exists already; give another name, or remove it first")
+    models = [_model(file) for file in files]
+    loader, script = None, f'<script src="{_ONLINE}" integrity="{_INTEGRITY}" crossorigin="anonymous"></script>'
+    if runtime is not None:
+        parts = {name: _part(runtime, name) for name in _CHECKSUMS}
+        # A page must not meet the end of its own script inside of it.
+        script = "<script>" + parts[_SCRIPT].decode().replace("</script", "<\\/script") + "</script>"
+        loader = {"wasm": _packed(parts[_BINARY]), "mjs": base64.b64encode(parts[_GLUE]).decode()}
+    where = "is part of this page" if runtime else "comes from jsdelivr.net"
+    note = (
+        f"Runs in this browser: onnxruntime-web {RUNTIME_VERSION} (MIT) {where}, and no picture leaves this machine. "
+        "Made with dadkit."
+    )
+    page = resources.files("dadkit.export").joinpath("demo.html").read_text(encoding="utf-8")
+    words = {
+        "@TITLE@": html.escape(title or " and ".join(model["title"] for model in models)),
+        "@NOTE@": note,
+        "@RUNTIME@": script,
+        "@MODELS@": _script_safe(models),
+        "@LOADER@": _script_safe(loader),
+    }
+    for place, text in words.items():
+        page = page.replace(place, text, 1 if place != "@TITLE@" else -1)
+    write_text(output, page)
+    return output
+
+
+def web_file(model: DepthModel, folder: Path, **arguments: Any) -> Path:
+    """``model`` as a checked ONNX file in ``folder``; ``arguments`` are those of :func:`export_model`."""
+    return Path(export_model(model, folder / f"{model.spec.name}.onnx", **arguments).files[0])
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where files of a page lie until it is written."""
+    return tempfile.TemporaryDirectory(prefix="dadkit-demo-")
+
+
+def _model(file: Path) -> dict[str, Any]:
+    facts = read(OnnxExporter().metadata(file)) if file.suffix == ".onnx" and file.is_file() else None
+    if facts is None:
+        raise DemoError(f"{file} is no ONNX file that dadkit wrote; make one with: dadkit export MODEL -o model.onnx")
+    data = file.read_bytes()
+    return {"title": facts["name"], "facts": facts, "megabytes": len(data) / 1e6, "data": _packed(data)}
+
+
+def _part(runtime: Path, name: str) -> bytes:
+    found = next((path for path in (runtime / "dist" / name, runtime / name) if path.is_file()), None)
+    how = f"get it with: npm pack onnxruntime-web@{RUNTIME_VERSION} && tar xzf onnxruntime-web-{RUNTIME_VERSION}.tgz"
+    if found is None:
+        raise DemoError(f"there is no {name} in {runtime}; {how}, then --runtime package")
+    data = found.read_bytes()
+    if hashlib.sha256(data).hexdigest() != _CHECKSUMS[name]:
+        raise DemoError(f"{found} is not that of onnxruntime-web {RUNTIME_VERSION}: its checksum differs; {how}")
+    return data
+
+
+def _packed(data: bytes) -> str:
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()
+
+
+def _script_safe(value: Any) -> str:
+    return json.dumps(value).replace("</", "<\\/")
