@@ -30,7 +30,10 @@ class Browser:
         chrome = {
             "binary": shutil.which("chromium"),
             "args": flags,
-            "prefs": {"download.default_directory": str(downloads), "profile.default_content_setting_values.automatic_downloads": 1},
+            "prefs": {
+                "download.default_directory": str(downloads),
+                "profile.default_content_setting_values.automatic_downloads": 1,
+            },
         }
         wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": chrome}}}
         self.root += f"/session/{self.call('POST', '/session', wanted)['sessionId']}"
