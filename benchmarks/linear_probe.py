@@ -36,7 +36,7 @@ from dadkit.cli.arguments import split_model
 from dadkit.data import ProceduralScenes
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_student, read_card, rebuild_options, result_path
-from dadkit.training.features import to_grid
+from dadkit.training.terms import to_grid
 
 CLASSES = ("sky", "box", "ellipsoid", "cone")
 TRAINED = "model"

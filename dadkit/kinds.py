@@ -96,6 +96,15 @@ KINDS: Mapping[str, ComponentKind] = {
         noun="loss",
         example="--json",
     ),
+    "term": ComponentKind(
+        command="terms",
+        summary="Terms of the training loss, beyond losses on maps.",
+        listed="the terms of the training loss that may be named under ``losses.extra``, beside losses on maps",
+        hook="register_terms",
+        target="Name terms of the training loss. The target returns a ``Term``.",
+        noun="term",
+        has_space=False,
+    ),
     "dataset": ComponentKind(
         command="datasets",
         summary="Where images and true depth come from.",

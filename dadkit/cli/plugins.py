@@ -111,6 +111,7 @@ class Kind(StrEnum):
     NORMALIZER = "normalizer"
     SAMPLER = "sampler"
     LOSS = "loss"
+    TERM = "term"
     DATASET = "dataset"
     COMPLETER = "completer"
     EXPORTER = "exporter"

@@ -7,15 +7,16 @@ where a part it needs is broken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import get_args
 
-from dadkit.config.schema import ReferenceConfig
+from dadkit.config.rules import StageFacts, TermFacts, findings
+from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, MapLossConfig, ReferenceConfig, StageFields
 from dadkit.config.stage_spaces import result_space, share_a_range, speaks_one_space
 from dadkit.config.stages import Lookup, StageView
 from dadkit.config.tree import KeyPath, Problem
 from dadkit.errors import did_you_mean
-from dadkit.spaces import Space
 
-__all__ = ["check_stages"]
+__all__ = ["check_stages", "declared"]
 
 
 def check_stages(stages: Sequence[StageView], lookup: Lookup, *, has_evaluation: bool) -> list[Problem]:
@@ -84,23 +85,6 @@ def _references(stage: StageView) -> Iterator[tuple[KeyPath, str]]:
         yield ("losses", "feature", "reference"), reference.stage
 
 
-def _has_data_to_learn_from(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    fields = stage.fields
-    unlabelled = bool(fields.data.root or fields.data.unlabelled)
-    feature = fields.losses.feature
-    has_reference = feature.weight > 0 and isinstance(feature.reference, ReferenceConfig)
-    if fields.teachers and not unlabelled:
-        message = "teachers label images without labels, and there are none: give data.root or data.unlabelled"
-        if fields.data.labelled:
-            message += " (a labelled dataset may be named there too, its labels are then ignored)"
-        yield stage.problem(("data",), message)
-    elif not unlabelled and not fields.data.labelled:
-        yield stage.problem(("data",), "nothing to train on: give teachers and data.root, or data.labelled")
-    elif unlabelled and not fields.teachers and not has_reference:
-        where = "root" if fields.data.root else "unlabelled"
-        yield stage.problem(("data", where), "images without labels need teachers, and the stage has none")
-
-
 def _draws_both_kinds(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     data, size = stage.fields.data, stage.fields.batch_size
     if data.labelled and (data.root or data.unlabelled):
@@ -113,96 +97,87 @@ def _draws_both_kinds(stage: StageView, earlier: Sequence[StageView], lookup: Lo
             yield stage.problem(("data", "labelled_fraction"), message)
 
 
-def _has_a_loss(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    fields, losses = stage.fields, stage.fields.losses
-    gradient = losses.gradient.weight
-    on_teachers = [extra.weight for extra in losses.extra if extra.on != "labels"]
-    on_labels = [extra.weight for extra in losses.extra if extra.on != "teachers"]
-    terms = (losses.shared, losses.local_global, losses.feature)
-    if fields.teachers and not any([*(term.weight for term in terms), gradient, *on_teachers]):
-        yield stage.problem(("losses",), "every term that looks at the teachers has weight 0, so they teach nothing")
-    if fields.data.labelled and not any([losses.labelled.weight, gradient, *on_labels]):
-        message = (
-            "the stage has labelled data, but every term that looks at true depth (labelled, gradient, extra) has weight 0"
-        )
-        yield stage.problem(("losses", "labelled", "weight"), message)
-    if losses.feature.weight > 0 and not (fields.data.root or fields.data.unlabelled):
-        message = "features are aligned on images without labels, and there are none: give data.root, or set this to 0"
-        yield stage.problem(("losses", "feature", "weight"), message)
-    elif losses.feature.weight > 0 and losses.feature.reference == "teacher" and not fields.teachers:
-        message = "the features of 'teacher' are wanted, but the stage has no teachers: name a model (reference: {name: …})"
-        yield stage.problem(("losses", "feature", "reference"), message)
+def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """What the rules on losses, models and data say (:mod:`dadkit.config.rules`), as far as it is known here."""
+    fields = stage.fields
+    data, reference = fields.data, fields.losses.feature.reference
+    facts = StageFacts(
+        terms=declared(fields.losses, lookup),
+        space=result_space(stage, earlier, lookup),
+        teachers=len(fields.teachers),
+        unlabelled="root" if data.root else "unlabelled" if data.unlabelled else "",
+        labelled=bool(data.labelled),
+        patches=_has_patches(fields, lookup),
+        reference=isinstance(reference, ReferenceConfig),
+        ranges="" if share_a_range(stage, earlier, lookup) else "which are not known before they are built",
+        selection=fields.selection,
+    )
+    for finding in findings(facts):
+        permitted = fields.allow_unsound or "allow_unsound" in stage.broken
+        if finding.path[0] in stage.broken or (finding.unsound and permitted):
+            continue
+        hint = ", or set allow_unsound: true for an ablation" if finding.unsound else ""
+        yield stage.problem(finding.path, finding.text + hint)
 
 
-def _has_patches(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    weight, sampler = stage.fields.losses.local_global.weight, stage.fields.contexts.name
-    if stage.fields.teachers and weight > 0 and sampler in ("whole", "shared"):
-        message = (
-            f"'{sampler}' has no patches, but losses.local_global.weight is {weight:g}: set that to 0, or choose local-global"
-        )
-        yield stage.problem(("contexts", "name"), message)
+def declared(losses: LossConfig, lookup: Lookup) -> list[TermFacts]:
+    """What the terms that are on declare. Training asks the built terms instead."""
+    facts: list[TermFacts] = []
+    for key, need in (("shared", "regions"), ("local_global", "patches"), ("labelled", "labels")):
+        section: MapLossConfig = getattr(losses, key)
+        normalizer = section.normalizer.name
+        if section.weight > 0:
+            needs = {need} if normalizer in ("hybrid", "global", "local") else {need, "scale"}
+            facts.append(TermFacts(frozenset(needs), raw=normalizer == "none", path=("losses", key)))
+    if losses.gradient.weight > 0:
+        on_patches = losses.shared.weight == 0 and losses.local_global.weight > 0
+        needs = {"patches" if on_patches else "regions", "labels"}
+        facts.append(TermFacts(frozenset(needs), path=("losses", "gradient")))
+    if losses.feature.weight > 0:
+        facts.append(TermFacts(frozenset({"features"}), path=("losses", "feature")))
+    for index, extra in enumerate(losses.extra):
+        if extra.weight > 0:
+            facts.append(TermFacts(_needs(extra, lookup), path=("losses", "extra", index)))
+    return facts
 
 
-def _is_sound(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    fields, losses = stage.fields, stage.fields.losses
-    if fields.allow_unsound or not fields.teachers:
-        return
-    if losses.local_global.weight > 0 and losses.local_global.normalizer.name == "none":
-        message = (
-            "patches without normalisation fail (Distill Any Depth, Table 1: AbsRel .273 on ETH3D, where hybrid reaches .064); "
-            "choose hybrid, global or local, or set allow_unsound: true for an ablation"
-        )
-        yield stage.problem(("losses", "local_global", "normalizer", "name"), message)
-    if losses.shared.weight > 0 and losses.shared.normalizer.name == "none" and not share_a_range(stage, earlier, lookup):
-        message = (
-            "without normalisation the student would follow the teachers' different ranges by turns; "
-            "choose hybrid, global or local, use one teacher, or set allow_unsound: true for an ablation"
-        )
-        yield stage.problem(("losses", "shared", "normalizer", "name"), message)
-    if fields.selection == "average" and len(fields.teachers) > 1 and "selection" not in stage.broken:
-        message = (
-            "averaged teachers fail (Distill Any Depth, Table 4: AbsRel .228 on ETH3D, where drawing one reaches .054); "
-            "choose iteration or sample, or set allow_unsound: true for an ablation"
-        )
-        yield stage.problem(("selection",), message)
+def _needs(extra: ExtraLossConfig, lookup: Lookup) -> frozenset[str]:
+    """What a term's class declares, or what a loss looks at."""
+    term = None if lookup.find("loss", extra.name) else lookup.find("term", extra.name)
+    if term is not None:
+        declared: frozenset[str] = getattr(lookup.load(term), "needs", frozenset())
+        return declared or frozenset({"regions", "patches", "labels", "scale"})  # it is known once the term is built
+    kinds = {"both": ("regions", "labels"), "teachers": ("regions",), "labels": ("labels",)}
+    return frozenset((*kinds[extra.on], "scale"))
 
 
-def _teaches_metres(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
-    losses = stage.fields.losses
-    if stage.fields.allow_unsound or result_space(stage, earlier, lookup) != Space.METRIC:
-        return
-    maps = (losses.shared, losses.local_global, losses.labelled)
-    if not losses.extra and not any(term.weight > 0 and term.normalizer.name == "none" for term in maps):
-        message = (
-            "the student answers in metres, but every term is normalised, so nothing teaches it metres: give losses.labelled "
-            "or losses.shared the normalizer none, or add a loss in metres under losses.extra"
-        )
-        yield stage.problem(("student",), message)
+_LARGE = (4096, 4096)
 
 
-_FEATURES_ONLY = {
-    "spatial-kl": "compares the channels of each pixel, and a depth map has one, whose softmax is always 1: the loss is 0",
-    "pairwise": "compares directions of features, and a depth map has one channel, in which every cosine is 1 or -1",
-}
-"""Losses of ``losses.feature.loss`` that say nothing about maps, and why: more helpful than that no map loss is called so."""
+def _has_patches(fields: StageFields, lookup: Lookup) -> bool:
+    """True if the context sampler gives patches, or cannot be asked."""
+    sampler = lookup.build(lookup.find("context", fields.contexts.name), fields.contexts.options)
+    if sampler is None:
+        return True
+    import torch
+
+    return len(sampler(_LARGE, torch.Generator().manual_seed(0)).patches) > 0
 
 
 def _compares_what_can_be_compared(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """The core's own losses say themselves in which spaces they work; plugins' are asked once they are built."""
     space = result_space(stage, earlier, lookup)
     for index, extra in enumerate(stage.fields.losses.extra):
         path = ("losses", "extra", index, "name")
-        if extra.name in _FEATURES_ONLY:
-            message = f"'{extra.name}' {_FEATURES_ONLY[extra.name]}. It belongs to features: losses.feature.loss: {extra.name}"
+        component = lookup.find("loss", extra.name)
+        if component is None and extra.name in get_args(FeatureLossConfig.model_fields["loss"].annotation):
+            message = f"'{extra.name}' compares features, not maps; it belongs to losses.feature.loss: {extra.name}"
             yield stage.problem(path, message)
-        elif extra.name == "geometric" and space is Space.DISPARITY and not extra.options.get("assume_inverse"):
-            message = (
-                "the geometric loss unprojects depth, and affine disparity has an unknown shift, so 1/disparity is not its "
-                "depth: take teacher and student in space depth, or state the assumption, "
-                "options: {assume_inverse: {scale: a, shift: b}}"
-            )
-            yield stage.problem(path, message)
-        elif extra.name == "silog" and space not in (None, Space.METRIC):
-            yield stage.problem(path, f"silog compares logarithms of metres, but the student answers in space '{space}'")
+        elif component is not None and component.plugin == "dadkit" and space is not None:
+            try:
+                getattr(lookup.build(component, extra.options), "check_space", lambda space: None)(str(space))
+            except ValueError as error:
+                yield stage.problem(path, str(error))
 
 
 def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
@@ -224,12 +199,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     (("iterations", "epochs"), _has_a_length),
     (("batch_size", "optim"), _accumulates_evenly),
     ((), _refers_to_earlier_stages),
-    (("teachers", "data", "losses"), _has_data_to_learn_from),
     (("data", "batch_size"), _draws_both_kinds),
-    (("teachers", "data", "losses"), _has_a_loss),
-    (("teachers", "contexts", "losses"), _has_patches),
-    (("teachers", "losses", "allow_unsound"), _is_sound),
-    (("student", "losses", "allow_unsound"), _teaches_metres),
+    (("teachers", "data", "losses"), _keeps_the_rules),
     (("student", "losses"), _compares_what_can_be_compared),
     (("perturb", "data", "batch_size"), _mixes_pairs),
     (("student", "teachers", "data"), speaks_one_space),

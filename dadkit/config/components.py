@@ -129,6 +129,8 @@ def _with_defaults(given: BaseModel, options: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(model: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
     """Validate plain data with JSON's rules: lists become tuples, text becomes paths and enums, and nothing else is guessed."""
+    removed = model.removed_options if issubclass(model, SignatureOptions) else {}
+    options = {key: value for key, value in options.items() if key not in removed or value != removed[key]}
     try:
         text = json.dumps(options)
     except (TypeError, ValueError):  # Python values, from a caller in Python
@@ -183,6 +185,27 @@ class Components:
         """The component, or None where there is no such thing."""
         found = self._resolve((kind,), name)
         return None if isinstance(found, Exception) else found
+
+    def load(self, component: Component) -> Any:
+        """The class or function that builds a component; None if it cannot be imported, which is reported elsewhere."""
+        from dadkit.plugin import PluginError
+
+        try:
+            return self._registry.load(component)
+        except PluginError:
+            return None
+
+    def build(self, component: Component | None, options: Mapping[str, Any]) -> Any:
+        """A component that is light to build; None where there is none or its options are wrong, as is reported elsewhere."""
+        from dadkit.plugin import PluginError
+
+        if component is None:
+            return None
+        try:
+            arguments = validate_options(component, options, registry=self._registry)
+            return self._registry.load(component)(**{**arguments, **component.arguments})
+        except (ConfigError, PluginError, TypeError, ValueError):
+            return None
 
     def complete(self, data: dict[str, Any], run: Node) -> list[Problem]:
         """Check every component that ``data`` names and complete its options, in place.

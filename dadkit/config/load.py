@@ -117,7 +117,7 @@ def _resolve(
     problems += found
     evaluation = resolved.run.get("evaluation")
     has_evaluation = evaluation is not None and evaluation.value is not None
-    problems += check_stages(views, components.find, has_evaluation=has_evaluation)
+    problems += check_stages(views, components, has_evaluation=has_evaluation)
     if run is None or problems:
         raise ConfigError(problems)
     return run

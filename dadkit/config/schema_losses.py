@@ -84,5 +84,5 @@ class LossConfig(Section):
     """Feature alignment on unlabelled images (L_feat)."""
     anchor: AnchorLossConfig = Field(default_factory=AnchorLossConfig)
     """Scale anchor on the shared pair and on true depth (not from a paper)."""
-    extra: Annotated[list[ExtraLossConfig], Kind("loss")] = Field(default_factory=list)
-    """Further registered losses, on the shared pair, on true depth, or on both."""
+    extra: Annotated[list[ExtraLossConfig], Kind("loss", ("term",))] = Field(default_factory=list)
+    """Further registered losses and terms."""

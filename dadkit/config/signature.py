@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache, reduce
 from operator import or_
 from types import SimpleNamespace, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
@@ -30,6 +30,8 @@ class SignatureOptions(BaseModel):
     """Base of the derived models. Fields are called by their aliases, the parameters' names, which may be any identifier."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    removed_options: ClassVar[Mapping[str, Any]] = {}
+    """Options of earlier versions that are dropped where they have this value."""
 
 
 class _Unwritable:
@@ -75,20 +77,9 @@ def signature_model(target: Callable[..., Any], *, fixed: Collection[str] = ()) 
         # Implicitly optional parameters, `size: int = None`, are common in this field.
         annotation = annotation | None if parameter.default is None and annotation is not Any else annotation
         fields[f"option_{len(fields)}"] = (annotation, _field(target, name, parameter, described.get(name)))
-    removed = getattr(target, "removed_options", None)
-    validators: dict[str, Any] = {} if not removed else {"without_removed": model_validator(mode="before")(_without(removed))}
-    return create_model(title, __base__=base, __validators__=validators, **fields)
-
-
-def _without(removed: Mapping[str, object]) -> Callable[[Any], Any]:
-    """Drops options of earlier versions where they have the only value that was legal."""
-
-    def drop(options: Any) -> Any:
-        if not isinstance(options, Mapping):
-            return options
-        return {key: value for key, value in options.items() if key not in removed or value != removed[key]}
-
-    return drop
+    model = create_model(title, __base__=base, **fields)
+    model.removed_options = getattr(target, "removed_options", {})
+    return model
 
 
 class _Open(SignatureOptions):

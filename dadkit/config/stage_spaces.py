@@ -38,7 +38,7 @@ def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> 
     """(path, what it is, its space) of everything that the student learns from and whose space is known."""
     for index, teacher in enumerate(stage.fields.teachers):
         if teacher.name is not None:
-            known = _space(lookup("teacher", teacher.name), teacher.options)
+            known = _space(lookup.find("teacher", teacher.name), teacher.options)
             if known is not None:
                 yield ("teachers", index, "name"), f"teacher '{teacher.name}'", known
         elif teacher.stage is not None:
@@ -46,7 +46,7 @@ def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> 
             if known is not None:
                 yield ("teachers", index, "stage"), f"stage '{teacher.stage}'", known
     for index, dataset in enumerate(stage.fields.data.labelled):
-        known = _space(lookup("dataset", dataset.name), dataset.options)
+        known = _space(lookup.find("dataset", dataset.name), dataset.options)
         if known is not None:
             yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", known
 
@@ -64,7 +64,7 @@ def result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup)
         return None
     if student.stage is not None:
         return _space_of_stage(student.stage, earlier, lookup)
-    return _space(lookup("student", student.name or ""), student.options)
+    return _space(lookup.find("student", student.name or ""), student.options)
 
 
 def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> Space | None:

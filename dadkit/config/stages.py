@@ -16,10 +16,10 @@ The rules, on the tree as it was written, so that every value keeps its place:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dadkit.config.reader import describe, read_file
 from dadkit.config.schema import RunFile, StageFields
@@ -199,8 +199,17 @@ def _change_stages(base: Node | None, changes: Node) -> tuple[Node, list[Problem
     return base.with_items(tuple(merged)), problems
 
 
-Lookup = Callable[[str, str], "Component | None"]
-"""(kind, name) -> the registered component, or None where there is no such thing (which is reported elsewhere)."""
+class Lookup(Protocol):
+    """The components that a run may name; a :class:`~dadkit.config.components.Components`."""
+
+    def find(self, kind: str, name: str) -> Component | None:
+        """The registered component, or None where there is no such thing (which is reported elsewhere)."""
+
+    def load(self, component: Component) -> Any:
+        """The class or function that builds a component; None if it cannot be imported."""
+
+    def build(self, component: Component | None, options: Mapping[str, Any]) -> Any:
+        """A component that is light to build; None where there is none, or its options are wrong."""
 
 
 @dataclass(frozen=True)

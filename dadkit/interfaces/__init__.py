@@ -1,4 +1,4 @@
-"""The interfaces that plugin authors implement: Teacher, Student, FeatureEncoder, Normalizer, ContextSampler, Exporter.
+"""The interfaces that plugin authors implement: Teacher, Student, FeatureEncoder, Normalizer, ContextSampler, Term, Exporter.
 
 A network takes RGB in [0, 1] and owns everything else about its input: sizes, mean, standard deviation. A depth model answers
 with a :class:`Prediction` at the input's height and width, in a declared :class:`Space`; a feature encoder answers with named
@@ -25,6 +25,7 @@ from dadkit.interfaces.normalizer import Normalizer
 from dadkit.interfaces.prediction import Prediction
 from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize
 from dadkit.interfaces.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, NetworkSpec
+from dadkit.interfaces.term import FeaturePair, MapPair, Need, PatchPair, StepInputs, Term
 from dadkit.spaces import Space, SpaceError, check_conversion, convert
 
 __all__ = [
@@ -41,20 +42,26 @@ __all__ = [
     "ExportRequest",
     "Exporter",
     "FeatureEncoder",
+    "FeaturePair",
     "Frozen",
     "FrozenTeacher",
     "Hints",
     "ImageNetwork",
+    "MapPair",
     "ModelSpec",
+    "Need",
     "NetworkSpec",
     "Normalizer",
     "ParamGroup",
+    "PatchPair",
     "Prediction",
     "SizePolicy",
     "Space",
     "SpaceError",
+    "StepInputs",
     "Student",
     "Teacher",
+    "Term",
     "check_conversion",
     "convert",
     "nearest_multiple",

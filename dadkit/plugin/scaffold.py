@@ -105,6 +105,10 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
         "loss", "loss", "SoftL1", "soft-l1", "the loss", "L1 with a soft corner",
         "LossConformance", train={"extra": "  extra:\n    - {{name: {name}, weight: 0.5}}\noptim: {{lr: 1e-3}}"},
     ),
+    "term": Scaffold(
+        "term", "term", "Ordinal", "ordinal", "the term", "depth order of random pairs of pixels, with a learned margin",
+        "TermConformance", train={"extra": "  extra:\n    - {{name: {name}, weight: 0.5}}\noptim: {{lr: 1e-3}}"},
+    ),
     "dataset": Scaffold(
         "dataset", "dataset", "Balls", "balls", "the dataset", "balls above a floor, with their depth",
         "DatasetConformance", "metric", train={"dataset": "{{name: {name}}}"},

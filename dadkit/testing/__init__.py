@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         PluginConformance,
         StudentConformance,
         TeacherConformance,
+        TermConformance,
     )
     from dadkit.testing.farm import PluginFarm, isolated_plugins
     from dadkit.testing.run import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         check_plugin,
         check_student,
         check_teacher,
+        check_term,
     )
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Result",
     "StudentConformance",
     "TeacherConformance",
+    "TermConformance",
     "check_completer",
     "check_component",
     "check_context",
@@ -76,6 +79,7 @@ __all__ = [
     "check_plugin",
     "check_student",
     "check_teacher",
+    "check_term",
     "checks_of",
     "isolated_plugins",
 ]
@@ -95,6 +99,7 @@ __getattr__, __dir__ = lazy_names(
             "PluginConformance",
             "StudentConformance",
             "TeacherConformance",
+            "TermConformance",
         ),
         "dadkit.testing.farm": ("PluginFarm", "isolated_plugins"),
         "dadkit.testing.run": (
@@ -109,6 +114,7 @@ __getattr__, __dir__ = lazy_names(
             "check_plugin",
             "check_student",
             "check_teacher",
+            "check_term",
         ),
     },
 )

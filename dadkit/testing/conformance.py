@@ -31,6 +31,7 @@ __all__ = [
     "PluginConformance",
     "StudentConformance",
     "TeacherConformance",
+    "TermConformance",
 ]
 
 
@@ -135,6 +136,10 @@ class LossConformance(_Conformance, kind="loss", settings=("invariances",)):
     """Tests of a loss. ``invariances``: what it claims, ``("scale", "shift")``; it may say so itself as well."""
 
     invariances: tuple[str, ...] = ()
+
+
+class TermConformance(_Conformance, kind="term"):
+    """Tests of a term."""
 
 
 class DatasetConformance(_Conformance, kind="dataset"):

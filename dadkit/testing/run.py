@@ -33,6 +33,7 @@ __all__ = [
     "check_plugin",
     "check_student",
     "check_teacher",
+    "check_term",
     "run_check",
     "run_checks",
 ]
@@ -103,6 +104,11 @@ def check_context(component: ComponentLike, options: Mapping[str, Any] | None = 
 def check_loss(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
     """:func:`check_component` of a loss."""
     return check_component("loss", component, options, **settings)
+
+
+def check_term(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
+    """:func:`check_component` of a term."""
+    return check_component("term", component, options, **settings)
 
 
 def check_dataset(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:

@@ -23,12 +23,24 @@ from dadkit.interfaces import (
     ModelSpec,
     NetworkSpec,
     SizePolicy,
+    StepInputs,
     Student,
     Teacher,
+    Term,
 )
 from dadkit.spaces import Space
 
-__all__ = ["ToyEncoder", "ToyExporter", "ToyImages", "ToyLoss", "ToyNormalizer", "ToySampler", "ToyStudent", "ToyTeacher"]
+__all__ = [
+    "ToyEncoder",
+    "ToyExporter",
+    "ToyImages",
+    "ToyLoss",
+    "ToyNormalizer",
+    "ToySampler",
+    "ToyStudent",
+    "ToyTeacher",
+    "ToyTerm",
+]
 
 _NATIVE = SizePolicy(size=None, multiple=4)
 _WIDTH = 8
@@ -162,6 +174,30 @@ class ToyLoss(nn.Module):
         difference = (pred.to(dtype) - target.to(dtype)).where(valid, 0)
         loss = ((difference**2 + self.softness**2).sqrt() - self.softness).where(valid, 0)
         return (loss.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)).mean()
+
+
+class ToyTerm(Term):
+    """Smooth L1 between the student's maps and their targets at the student's scale, with a learned softness."""
+
+    needs = frozenset({"regions", "labels", "scale"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_softness = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """One number: the mean over valid pixels, then over images."""
+        pair = inputs.maps
+        assert pair is not None
+        softness = self.log_softness.exp()
+        difference = (pair.pred - pair.scaled_target).where(pair.mask, 0)
+
+        def loss(*, reduction: str) -> Tensor:
+            pixels = ((difference**2 + softness**2).sqrt() - softness).where(pair.mask, 0)
+            images = pixels.flatten(1).sum(1) / pair.mask.flatten(1).sum(1).clamp(min=1)
+            return images.mean() if reduction == "mean" else images
+
+        return pair.mean(loss)
 
 
 class ToyImages:

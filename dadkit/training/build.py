@@ -28,15 +28,16 @@ from dadkit.data.perturbations import ColorJitter, GaussianBlur, Strong
 from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
 from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.spaces import Space
+from dadkit.training.compose import build_terms, follows_features
 from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.label_cache import CachedTeacher, are_fixed
+from dadkit.training.labels import Labeller
 from dadkit.training.seeds import seed_everything
 from dadkit.training.shard import Rounds, ShardedEncoder, ShardedTeacher
-from dadkit.training.soundness import StageError, check_space, check_stage, unsound
+from dadkit.training.soundness import StageError, check_space, check_stage
 from dadkit.training.stage import Stage
-from dadkit.training.step import DistillationStep, Labeller
-from dadkit.training.terms import build_terms
+from dadkit.training.step import DistillationStep
 
 __all__ = ["Results", "build_reference", "build_stage", "build_student", "build_teacher", "teacher_names"]
 
@@ -69,14 +70,14 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         student = build_student(config.student, results)
         teachers = _labellers(config.teachers, results, load)
         named = config.losses.feature.reference
-        follows = config.losses.feature.weight > 0 and isinstance(named, ReferenceConfig)
+        follows = isinstance(named, ReferenceConfig) and follows_features(config.losses)
         reference = load(lambda: build_reference(named, results)) if follows else None
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
     if rounds is not None and (teachers or reference):
         rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
-    check_stage(
+    doubts = check_stage(
         terms,
         student.spec,
         teachers,
@@ -84,12 +85,12 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         has_labelled=bool(config.data.labelled),
         patches=contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0],
         has_reference=reference is not None,
+        selection=config.selection,
     )
-    doubts = unsound(terms, student.spec, teachers, selection=config.selection)
     if doubts and not config.allow_unsound:
         raise StageError(f"stage '{config.name}': {doubts[0]}. If that is what you want, say so with allow_unsound: true")
     if config.teacher_cache is not None:
-        _check_cache(config, contexts, follows_teacher=terms.feature is not None and reference is None)
+        _check_cache(config, contexts, follows_teacher=follows_features(config.losses) and reference is None)
         teachers = [
             _cached(teacher, source, config, ranks.count) for teacher, source in zip(teachers, config.teachers, strict=True)
         ]

@@ -164,17 +164,7 @@ def _count(model: nn.Module) -> int:
 
 def _terms(stage: Stage, data: Iteration) -> dict[str, float]:
     """Name -> weight of the terms that have something to look at."""
-    terms = stage.step.terms
-    labels = data.labelled is not None
-    teachers = data.unlabelled is not None and bool(stage.step.teachers)
-    on = {
-        "shared": teachers and terms.shared is not None,
-        "local_global": teachers and terms.local_global is not None,
-        "labelled": labels and terms.labelled is not None,
-        "feature": data.unlabelled is not None and terms.feature is not None,
-        "gradient": bool(terms.gradient),
-        "anchor": bool(terms.anchor),
-    }
-    for extra in terms.extra:
-        on[f"extra/{extra.name}"] = extra.on == "both" or (labels if extra.on == "labels" else teachers)
-    return {name: terms.weight(name) for name, there in on.items() if there}
+    given = {"labels"} if data.labelled is not None else set[str]()
+    if data.unlabelled is not None:
+        given |= {"features"} | ({"regions", "patches", "teachers"} if stage.step.teachers else set())
+    return {name: weight for name, weight, term, _ in stage.step.terms if term.needs & given}

@@ -1,4 +1,11 @@
-"""Pseudo-labels: teachers look at regions and their patches, in one forward pass where the sizes allow it."""
+"""What the student learns from: pseudo-labels of the teachers that were drawn, and true depth.
+
+Distill Any Depth (section 3.2) draws one teacher per iteration, and never averages. A draw (:data:`Drawn`) is
+
+* an index: this teacher labels the whole batch;
+* a tuple of indices: a teacher for each image;
+* None: the average of all, for the ablation.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +14,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, tensor
 
+from dadkit.data.sample import Batch
 from dadkit.interfaces import Prediction, Teacher
 from dadkit.losses import normalize
-from dadkit.spaces import Space
-from dadkit.training.pairs import to_float, usable
+from dadkit.spaces import Space, convert
+from dadkit.training.scale import SourceScales
+from dadkit.training.seeds import draw_index
 
-__all__ = ["PseudoLabels", "average", "gather", "label", "split_prediction"]
+__all__ = [
+    "AVERAGE",
+    "Drawn",
+    "Labeller",
+    "PseudoLabels",
+    "average",
+    "draw",
+    "drawn_names",
+    "drawn_scale",
+    "gather",
+    "label",
+    "label_with",
+    "labelled_target",
+    "split_prediction",
+    "to_float",
+    "usable",
+]
+
+Drawn = int | tuple[int, ...] | None
+AVERAGE = "average"
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,3 +151,121 @@ def split_prediction(prediction: Prediction, sizes: Sequence[int]) -> list[Predi
         )
         for part in parts
     ]
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """A teacher under the name that logs and errors use, with its relative probability of being drawn."""
+
+    name: str
+    model: Teacher
+    probability: float = 1.0
+
+
+def draw(teachers: Sequence[Labeller], selection: str, images: int, seed: int, *parts: str | int) -> Drawn:
+    """Who labels an iteration, the same on every rank and after every resumption.
+
+    Args:
+        teachers: who may be drawn.
+        selection: ``"iteration"``, ``"sample"`` or ``"average"``, the stage's key of that name.
+        images: unlabelled images of the iteration.
+        seed: the run's seed.
+        parts: the stage and the step.
+    """
+    weights = [teacher.probability for teacher in teachers]
+    if selection == "average":
+        return None
+    if selection == "sample":
+        return tuple(draw_index(weights, seed, *parts, "image", index) for index in range(images))
+    return draw_index(weights, seed, *parts)
+
+
+def drawn_names(teachers: Sequence[Labeller], drawn: Drawn) -> list[str]:
+    """The names of those who were drawn, for logs: one, or one an image."""
+    if drawn is None:
+        return [AVERAGE]
+    return [teachers[index].name for index in ((drawn,) if isinstance(drawn, int) else drawn)]
+
+
+def label_with(
+    teachers: Sequence[Labeller],
+    drawn: Drawn,
+    images: Tensor | None,
+    patches: Tensor | None,
+    rows: Sequence[int],
+    space: Space,
+) -> PseudoLabels:
+    """The labels of those who were drawn.
+
+    Args:
+        teachers: all of them.
+        drawn: who labels.
+        images: (B, 3, v, v) uint8 regions, or None.
+        patches: (B, N, 3, p, p) uint8, or None.
+        rows: the images whose patches are labelled.
+        space: the student's.
+    """
+
+    def ask(index: int, own: Sequence[int], own_rows: Sequence[int]) -> PseudoLabels:
+        regions = None if images is None else images if len(own) == len(images) else images[list(own)]
+        pieces = None if patches is None or not own_rows else patches
+        if pieces is not None and len(own_rows) < len(pieces):
+            pieces = pieces[list(own_rows)]
+        return label(teachers[index].model, regions, pieces, space)
+
+    count = len(images) if images is not None else len(patches) if patches is not None else 0
+    everyone = range(count)
+    if isinstance(drawn, int):
+        return ask(drawn, everyone, rows)
+    if drawn is None:
+        return average([ask(index, everyone, rows) for index in range(len(teachers))], space)
+    if len(set(drawn)) == 1:
+        return ask(drawn[0], everyone, rows)
+    parts = []
+    for index in sorted(set(drawn)):
+        own = [i for i in everyone if drawn[i] == index]
+        own_rows = [i for i in rows if drawn[i] == index]
+        parts.append((ask(index, own, own_rows), own, own_rows))
+    return gather(parts)
+
+
+def drawn_scale(teachers: Sequence[Labeller], drawn: Drawn, scales: SourceScales) -> float | Tensor:
+    """What brings the labels to the student's magnitude: a number, or (B,) where each image has its own teacher."""
+    if drawn is None:
+        return scales.student  # averaged maps have a deviation of about 1; metric ones, which are not scaled, their own
+    if isinstance(drawn, int):
+        return scales.factor(teachers[drawn].name)
+    return tensor([scales.factor(teachers[index].name) for index in drawn])
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (…, 3, H, W) to float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def usable(prediction: Prediction, space: Space) -> tuple[Tensor, Tensor]:
+    """A teacher's answer as target: ``(target, mask)`` in ``space``; the mask leaves out what is invalid or not finite."""
+    converted = prediction.to_space(space)
+    finite = converted.depth.isfinite()
+    return converted.depth, finite if converted.valid is None else converted.valid & finite
+
+
+def labelled_target(batch: Batch, space: Space) -> tuple[Tensor, Tensor]:
+    """True depth as target: ``(target, mask)`` in ``space``, scaled to [0, 1] per map unless ``space`` is metric.
+
+    Metric depth becomes disparity 1 / t (Depth Anything, section 3.1), in which infinitely far sky is a valid 0. A map of one
+    value becomes 0.
+    """
+    assert batch.depth is not None
+    assert batch.space is not None
+    target, valid = convert(batch.depth, batch.valid, batch.space, space)
+    mask = target.isfinite() if valid is None else valid & target.isfinite()
+    return (target if space is Space.METRIC else _unit_range(target, mask)), mask
+
+
+def _unit_range(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, 1, H, W) scaled to [0, 1] per map over the masked pixels; the others become 0."""
+    low = values.masked_fill(~mask, torch.inf).amin((1, 2, 3), keepdim=True)
+    high = values.masked_fill(~mask, -torch.inf).amax((1, 2, 3), keepdim=True)
+    span = high - low  # -inf without a valid pixel: the mask below leaves nothing of it
+    return ((values - low) / span.where(span > 0, 1.0)).masked_fill(~mask, 0.0)

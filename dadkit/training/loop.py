@@ -22,10 +22,10 @@ from dadkit.training.batch_norm import explained_batch_norm
 from dadkit.training.calibration import calibrate_together
 from dadkit.training.checkpoint import Checkpoints, contiguous_state
 from dadkit.training.distributed import ALONE, Ranks
-from dadkit.training.ensemble import Drawn, draw, drawn_names
 from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
+from dadkit.training.labels import Drawn, draw, drawn_names
 from dadkit.training.log.logger import open_log
 from dadkit.training.log.window import Window
 from dadkit.training.micro import Iteration, micro_batches

@@ -123,11 +123,11 @@ def _held(model: nn.Module, blocks: Sequence[nn.Module], processes: int) -> int:
 
 def _views(stage: Stage, part: Iteration) -> list[Tensor]:
     """What a teacher sees of a micro-batch: regions and patches in one forward pass where they have one size."""
-    batch, terms = part.unlabelled, stage.step.terms
+    batch, needs = part.unlabelled, stage.step.needs
     if batch is None:
         return []
-    views = [batch.images] if terms.needs_regions else []
-    views += [] if terms.local_global is None or batch.patches is None else [batch.patches.flatten(0, 1)]
+    views = [batch.images] if needs & {"regions", "teachers"} else []
+    views += [batch.patches.flatten(0, 1)] if "patches" in needs and batch.patches is not None else []
     return [torch.cat(views)] if len(views) == 2 and views[0].shape[1:] == views[1].shape[1:] else views
 
 

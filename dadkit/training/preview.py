@@ -11,11 +11,10 @@ from torch import Tensor
 
 from dadkit.data.cutmix import paste
 from dadkit.interfaces import Student
+from dadkit.training.labels import labelled_target
 from dadkit.training.log.samples import sample_grid
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.pairs import labelled_target
-from dadkit.training.regions import mixed_rows
-from dadkit.training.step import DistillationStep
+from dadkit.training.step import DistillationStep, mixed_rows
 
 __all__ = ["draw_samples"]
 

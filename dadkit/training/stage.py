@@ -51,7 +51,7 @@ class Stage:
     @property
     def needs_scales(self) -> bool:
         """Whether the sources' typical magnitudes must be measured before the first step; metric students have theirs."""
-        return self.step.terms.needs_scales and self.step.space is not Space.METRIC
+        return "scale" in self.step.needs and self.step.space is not Space.METRIC
 
     def finish_asking(self) -> None:
         """Wait until no process asks a teacher any more, where teachers are spread over them; before all go on together."""

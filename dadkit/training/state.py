@@ -25,7 +25,7 @@ def collect(trainer: Trainer) -> dict[str, Any]:
     return {
         "optimizer": trainer.optimizer.state_dict(),
         "ema": None if trainer.ema is None else trainer.ema.state_dict(),
-        "adapter": trainer.step.state_dict(),
+        "step": trainer.step.state_dict(),
         "scales": trainer.step.scales.state_dict(),
         "nonfinite": trainer.guard.count,
         "data": merged(trainer.ranks.gather(trainer.stage.data.state())),
@@ -46,7 +46,10 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
     trainer.optimizer.load_state_dict(saved.state["optimizer"])
     if trainer.ema is not None:
         trainer.ema.load_state_dict(saved.state["ema"])
-    trainer.step.load_state_dict(saved.state["adapter"])
+    learned = saved.state.get("step")
+    if learned is None:  # written before terms were modules: the same tensors in the same order, under other names
+        learned = dict(zip(trainer.step.state_dict(), saved.state["adapter"].values(), strict=True))
+    trainer.step.load_state_dict(learned)
     trainer.step.scales = SourceScales.from_state_dict(saved.state["scales"])
     trainer.guard.count = saved.state["nonfinite"]
     data = saved.state["data"]

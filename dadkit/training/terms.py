@@ -1,91 +1,216 @@
-"""The terms of the total as built objects: what a stage's ``losses`` section becomes."""
+"""The built-in terms of the training loss."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from dadkit.config.components import build
-from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, MapLossConfig
-from dadkit.interfaces import DepthModel, ImageNetwork, Normalizer
-from dadkit.losses import channel_wise_loss, feature_alignment_loss, pairwise_loss, spatial_loss
-from dadkit.losses.distributions import Divergence
+from dadkit.interfaces import ModelSpec, Need, Normalizer, StepInputs, Term
+from dadkit.losses import (
+    channel_wise_loss,
+    feature_alignment_loss,
+    gradient_matching_loss,
+    pairwise_loss,
+    scale_anchor_loss,
+    spatial_loss,
+)
 from dadkit.normalizers import Global, Hybrid, Identity, Local, local_global, map_loss
 from dadkit.ops import Backend
-from dadkit.spaces import Space
-from dadkit.training.features import align_features, make_adapter, to_grid
-from dadkit.training.pairs import MapPair, PatchPair
-from dadkit.training.soundness import StageError, check_tap
+from dadkit.training.soundness import StageError
 
-__all__ = ["ExtraTerm", "FeatureTerm", "MapTerm", "Terms", "build_terms"]
+__all__ = [
+    "Anchor",
+    "FeatureTerm",
+    "GradientTerm",
+    "LossTerm",
+    "MapTerm",
+    "PatchTerm",
+    "StageTerm",
+    "align_features",
+    "to_grid",
+]
+
+Where = Literal["regions", "patches", "labels"]
 
 
-@dataclass(frozen=True)
-class MapTerm:
-    """A normalised L1 between maps.
+class StageTerm(NamedTuple):
+    """A term of a stage: its name in logs, its factor in the total, itself, where the configuration has it.
 
-    Attributes:
-        weight: factor in the total.
-        normalizer: makes both maps comparable.
-        trim: share of each image's largest losses that is dropped.
-        backend: which implementation.
+    The values of terms with one name add up.
     """
 
+    name: str
     weight: float
-    normalizer: Normalizer
-    trim: float = 0.0
-    backend: Backend = "auto"
+    term: Term
+    path: tuple[str | int, ...] = ()
 
-    @property
-    def raw(self) -> bool:
-        """Whether values are compared as they are, so that magnitudes count."""
-        return isinstance(self.normalizer, Identity)
 
-    @property
-    def scale_free(self) -> bool:
-        """Whether the target's scale is known not to matter; a plugin's normalizer may use it."""
-        return isinstance(self.normalizer, Hybrid | Global | Local)
+class MapTerm(Term):
+    """L1 between normalised maps: L_sc on regions, or the labelled term.
 
-    def on_map(self, pair: MapPair) -> Tensor:
-        """The loss on whole maps, a mean over images."""
+    Args:
+        where: ``regions`` or ``labels``.
+        normalizer: makes both maps comparable.
+        trim: share of each image's largest losses that is dropped.
+        backend: the implementation.
+    """
+
+    def __init__(self, where: Where, normalizer: Normalizer, trim: float = 0.0, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.needs = _needs(
+            where, scale=not isinstance(normalizer, Hybrid | Global | Local)
+        )  # a plugin's may look at magnitudes
+        self.raw = isinstance(normalizer, Identity)
+        self.normalizer, self.trim, self.backend = normalizer, trim, backend
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over images."""
+        pair = inputs.maps
+        assert pair is not None
         maps = (pair.pred, pair.scaled_target, pair.mask)
         return pair.mean(partial(map_loss, self.normalizer, *maps, trim=self.trim, backend=self.backend))
 
-    def on_patches(self, pair: PatchPair) -> Tensor:
-        """The local-global loss, a mean over patches and images."""
+
+class PatchTerm(MapTerm):
+    """L_lg: L1 between the student's one map and the teacher's patches, normalised per patch."""
+
+    def __init__(self, normalizer: Normalizer, trim: float = 0.0, backend: Backend = "auto") -> None:
+        super().__init__("patches", normalizer, trim, backend)
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over patches and images."""
+        pair = inputs.patches
+        assert pair is not None
         maps = (pair.pred, pair.scaled_target, pair.boxes, pair.mask)
         return local_global(self.normalizer, *maps, trim=self.trim, backend=self.backend)
+
+
+class GradientTerm(Term):
+    """L_grad: multi-scale gradient matching of regions, of patches or of labelled images.
+
+    Args:
+        where: which of them.
+        scales: how many.
+        values: match the gradients of values, not of normalised maps; for where the main term compares values too.
+        backend: the implementation.
+    """
+
+    over_all_images = True
+
+    def __init__(self, where: Where, scales: int = 4, *, values: bool = False, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.needs = _needs(where)
+        self.scales, self.values, self.backend = scales, values, backend
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over images."""
+        pair = inputs.patches.sampled() if "patches" in self.needs and inputs.patches is not None else inputs.maps
+        assert pair is not None
+        maps = (pair.pred, pair.scaled_target if self.values else pair.target, pair.mask)
+        options = {"scales": self.scales, "normalize": not self.values, "backend": self.backend}
+        return pair.mean(partial(gradient_matching_loss, *maps, **options))
+
+
+class Anchor(Term):
+    """Holds the student's magnitude at its source's typical scale, which normalised terms leave open."""
+
+    over_all_images = True
+    auxiliary = True
+
+    def __init__(self, where: Where) -> None:
+        super().__init__()
+        self.needs = _needs(where, scale=True)
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over images."""
+        pair = inputs.maps
+        assert pair is not None
+        maps = (pair.pred, pair.target, pair.mask)
+        return pair.mean(partial(scale_anchor_loss, *maps, target_scale=1.0, student_scale=pair.scale))
+
+
+class LossTerm(Term):
+    """A registered loss ``(pred, target, mask) -> scalar`` on maps (B, 1, H, W) as a term.
+
+    Args:
+        loss: a mean over images. It may also take the keywords ``space``, ``intrinsics`` and ``frames``, and have
+            ``check_space(space)``.
+        on: ``teachers``: pseudo-labels only, ``labels``: true depth only, ``both``.
+    """
+
+    over_all_images = True
+
+    def __init__(self, loss: Callable[..., Tensor], on: Literal["both", "teachers", "labels"] = "both") -> None:
+        super().__init__()
+        self.loss = loss
+        self._keywords = set(inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters)
+        kinds: tuple[Need, ...] = {"both": ("regions", "labels"), "teachers": ("regions",), "labels": ("labels",)}[on]
+        cameras: tuple[Need, ...] = ("cameras",) if self._keywords & {"intrinsics", "frames"} else ()
+        self.needs = frozenset((*kinds, *cameras, "scale"))
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over images. The loss is called once for each region, as it answers with one number."""
+        pair = inputs.maps
+        assert pair is not None
+
+        def of(rows: slice) -> Tensor:
+            cameras = {"intrinsics": pair.intrinsics, "frames": pair.frames}
+            known = {"space": str(inputs.space), **{name: None if x is None else x[rows] for name, x in cameras.items()}}
+            wanted = {name: value for name, value in known.items() if name in self._keywords}
+            return self.loss(pair.pred[rows], pair.scaled_target[rows], pair.mask[rows], **wanted)
+
+        return pair.mean_of_rows(of)
+
+    def check(self, student: ModelSpec, teachers: Sequence[ModelSpec]) -> Iterator[str]:
+        """What the loss's own ``check_space`` says."""
+        try:
+            getattr(self.loss, "check_space", lambda space: None)(str(student.space))
+        except ValueError as error:
+            yield str(error)
 
 
 FeatureLoss = Literal["cosine", "channel-kl", "channel-mse", "spatial-kl", "pairwise"]
 
 
-@dataclass(frozen=True)
-class FeatureTerm:
-    """Feature alignment: names of both taps, how they are compared, and the adapter if that needs equal widths.
+class FeatureTerm(Term):
+    """L_feat: the student's features against those of a frozen reference.
 
-    Attributes:
-        weight: factor in the total.
+    Args:
         student_tap, reference_tap: which features.
         loss: ``cosine`` (Depth Anything), or one of Robust Lightweight's ablation.
         cos_threshold: margin of ``cosine``.
         tau: temperature of the distributions.
-        adapter: on the student's side, where widths differ.
+        widths: of both taps, if known; where they differ, a linear adapter on the student's side is learned.
     """
 
-    weight: float
-    student_tap: str = "tokens"
-    reference_tap: str = "tokens"
-    loss: FeatureLoss = "cosine"
-    cos_threshold: float = 0.85
-    tau: float = 1.0
-    adapter: nn.Linear | None = None
+    needs = frozenset({"features"})
+
+    def __init__(
+        self,
+        student_tap: str = "tokens",
+        reference_tap: str = "tokens",
+        loss: FeatureLoss = "cosine",
+        cos_threshold: float = 0.85,
+        tau: float = 1.0,
+        widths: tuple[int, int] = (0, 0),
+    ) -> None:
+        super().__init__()
+        self.taps, self.loss, self.cos_threshold, self.tau = (student_tap, reference_tap), loss, cos_threshold, tau
+        # Similarities between places need no equal widths.
+        self.adapter = nn.Linear(*widths) if widths[0] != widths[1] and loss != "pairwise" else None
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """The mean over images."""
+        assert inputs.features is not None
+        pair = inputs.features
+        return self.compare(pair.student, pair.reference, pair.view)
 
     def compare(self, student: Mapping[str, Tensor], reference: Mapping[str, Tensor], view: tuple[int, int]) -> Tensor:
         """The loss of the student's features against the reference's, seen on views of (height, width).
@@ -93,171 +218,68 @@ class FeatureTerm:
         Raises:
             StageError: the loss compares places, and the reference's features have only one.
         """
-        tokens = align_features(student[self.student_tap], reference[self.reference_tap], view, self.adapter)
+        tokens = align_features(student[self.taps[0]], reference[self.taps[1]], view, self.adapter)
         if self.loss == "cosine":
             return feature_alignment_loss(*tokens, cos_threshold=self.cos_threshold)
         own, wanted = (to_grid(part, view) for part in tokens)
-        if self.loss != "spatial-kl" and own.shape[-2:].numel() == 1:
+        if self.loss == "spatial-kl":
+            return spatial_loss(own, wanted, tau=self.tau)
+        if own.shape[-2:].numel() == 1:
             raise StageError(
-                f"losses.feature.loss: {self.loss} compares the places of a feature map, but the tap '{self.reference_tap}' of "
+                f"losses.feature.loss: {self.loss} compares the places of a feature map, but the tap '{self.taps[1]}' of "
                 f"the reference has a single one on views of {view[0]} x {view[1]} pixels, so the loss would always be 0; name "
                 "a finer tap (losses.feature.student_tap, reference_tap), take larger views, or loss: spatial-kl or cosine"
             )
-        match self.loss:
-            case "channel-kl" | "channel-mse":
-                divergence: Divergence = "kl" if self.loss == "channel-kl" else "mse"
-                return channel_wise_loss(own, wanted, tau=self.tau, divergence=divergence)
-            case "spatial-kl":
-                return spatial_loss(own, wanted, tau=self.tau)
-            case "pairwise":
-                return pairwise_loss(own, wanted)
+        if self.loss == "pairwise":
+            return pairwise_loss(own, wanted)
+        return channel_wise_loss(own, wanted, tau=self.tau, divergence="kl" if self.loss == "channel-kl" else "mse")
 
 
-@dataclass(frozen=True)
-class ExtraTerm:
-    """A registered loss ``(pred, target, mask) -> scalar``, a mean over images, on (B, 1, H, W) maps.
-
-    Attributes:
-        name: the registered name, or what the loss calls itself by its attribute ``label``.
-        weight: factor in the total.
-        loss: it may also take the keywords ``intrinsics`` and ``frames``, (B, 3, 3) or None as in ``Batch``, and ``space``.
-        on: ``teachers``: pseudo-labels only, ``labels``: true depth only, ``both``.
-    """
-
-    name: str
-    weight: float
-    loss: Callable[..., Tensor]
-    on: Literal["both", "teachers", "labels"] = "both"
-
-    def takes(self, pair: MapPair) -> bool:
-        """Whether this pair is one of those that the term looks at."""
-        return pair.whole and self.on in ("both", "labels" if pair.labelled else "teachers")
-
-    def on_map(self, pair: MapPair, space: Space) -> Tensor:
-        """The loss on whole maps. Regions are given to it one by one, since it answers with one number a call."""
-        rows = [slice(None)] if pair.weights is None else [slice(row, row + 1) for row in range(len(pair.pred))]
-        losses = [self._call(pair, rows_, space) for rows_ in rows]
-        return losses[0] if pair.weights is None else (pair.weights * torch.stack(losses)).sum() / pair.images
-
-    def _call(self, pair: MapPair, rows: slice, space: Space) -> Tensor:
-        cameras = {"intrinsics": pair.intrinsics, "frames": pair.frames}
-        known = {"space": str(space), **{name: None if x is None else x[rows] for name, x in cameras.items()}}
-        wanted = _keywords(self.loss)
-        maps = (pair.pred[rows], pair.scaled_target[rows], pair.mask[rows])
-        return self.loss(*maps, **{name: value for name, value in known.items() if name in wanted})
-
-
-def _keywords(loss: Callable[..., Any]) -> frozenset[str]:
-    return frozenset(inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """All terms that are on; None, 0 or empty where one is off."""
-
-    shared: MapTerm | None = None
-    local_global: MapTerm | None = None
-    labelled: MapTerm | None = None
-    gradient: float = 0.0
-    gradient_scales: int = 4
-    feature: FeatureTerm | None = None
-    anchor: float = 0.0
-    extra: tuple[ExtraTerm, ...] = ()
-    backend: Backend = "auto"
-
-    @property
-    def gradient_on_patches(self) -> bool:
-        """Gradients are matched on the shared regions, or on the patches if those are all that is compared."""
-        return self.shared is None and self.local_global is not None
-
-    @property
-    def needs_regions(self) -> bool:
-        """Whether a term takes the teacher's map of the region."""
-        on_regions = bool(self.gradient) and not self.gradient_on_patches
-        extra = any(term.on != "labels" for term in self.extra)
-        return self.shared is not None or bool(self.anchor) or extra or on_regions
-
-    @property
-    def needs_scales(self) -> bool:
-        """Whether a term depends on the target's magnitude, so that sources of different scale must be brought to one."""
-        maps = [term for term in (self.shared, self.local_global, self.labelled) if term is not None]
-        return bool(self.anchor) or bool(self.extra) or not all(term.scale_free for term in maps)
-
-    def weight(self, name: str) -> float:
-        """The factor of a term in the total."""
-        match name:
-            case "gradient" | "anchor":
-                return float(getattr(self, name))
-            case "shared" | "local_global" | "labelled" | "feature":
-                return float(getattr(self, name).weight)
-        return next(extra.weight for extra in self.extra if f"extra/{extra.name}" == name)
-
-
-def build_terms(config: LossConfig, student: DepthModel, reference: ImageNetwork | None, backend: Backend) -> Terms:
-    """Build what a ``losses`` section names.
-
-    The anchor is off for metric students, whose scale is metres, and where ``shared`` compares raw values.
+def align_features(
+    student: Tensor, reference: Tensor, view: tuple[int, int], adapter: nn.Linear | None
+) -> tuple[Tensor, Tensor]:
+    """Both taps as tokens (B, N', C') on the reference's grid, in float32 at least.
 
     Args:
-        config: the section.
-        student: its space and feature taps decide about anchor and adapter.
-        reference: whose features the feature term follows, if there is one.
-        backend: which implementation of the losses.
+        student: tokens (B, N, C) or a map (B, C, h, w); gets gradients.
+        reference: the same of any other grid and width.
+        view: (height, width) of the image both saw, whose aspect ratio tells the grid of bare tokens.
+        adapter: brings the student's width to the reference's.
+    """
+    target = to_grid(_at_least_float32(reference.detach()), view)
+    grid = to_grid(_at_least_float32(student), view)
+    if grid.shape[-2:] != target.shape[-2:]:
+        grid = F.interpolate(grid, target.shape[-2:], mode="bilinear", align_corners=False)
+    tokens = grid.flatten(2).transpose(1, 2)
+    return tokens if adapter is None else adapter(tokens), target.flatten(2).transpose(1, 2)
+
+
+def to_grid(features: Tensor, view: tuple[int, int]) -> Tensor:
+    """A feature tap as a map (B, C, h, w). Tokens (B, N, C) get the grid of N cells whose aspect ratio is nearest the view's.
 
     Raises:
-        StageError: the feature term asks for a tap that a model does not offer.
+        ValueError: the tap is neither tokens nor a map, or its N fits no grid like the view (a class token among the patches).
     """
-    shared = _map_term(config.shared, backend)
-    extra = tuple(_extra_term(item, student.spec.space) for item in config.extra if item.weight > 0)
-    if len({term.name for term in extra}) < len(extra):
-        raise StageError("losses.extra names one loss twice; give it once, with one weight")
-    return Terms(
-        shared=shared,
-        local_global=_map_term(config.local_global, backend),
-        labelled=_map_term(config.labelled, backend),
-        gradient=config.gradient.weight,
-        gradient_scales=config.gradient.scales,
-        feature=_feature_term(config.feature, student, reference),
-        anchor=0.0 if student.spec.space is Space.METRIC or (shared is not None and shared.raw) else config.anchor.weight,
-        extra=extra,
-        backend=backend,
-    )
-
-
-def _map_term(config: MapLossConfig, backend: Backend) -> MapTerm | None:
-    if config.weight == 0:
-        return None
-    normalizer: Normalizer = build("normalizer", config.normalizer.name, config.normalizer.options)
-    return MapTerm(config.weight, normalizer, config.trim, backend)
-
-
-def _extra_term(config: ExtraLossConfig, space: Space) -> ExtraTerm:
-    loss = build("loss", config.name, config.options)
-    check = getattr(loss, "check_space", None)
-    if check is not None:
-        try:
-            check(str(space))
-        except ValueError as error:
-            raise StageError(f"losses.extra: {config.name}: {error}") from error
-    return ExtraTerm(getattr(loss, "label", config.name), config.weight, loss, config.on)
-
-
-def _feature_term(config: FeatureLossConfig, student: DepthModel, reference: ImageNetwork | None) -> FeatureTerm | None:
-    if config.weight == 0:
-        return None
-    if reference is None:
-        raise StageError(
-            "losses.feature follows a teacher's features, but the stage has no teachers: name a model (reference: {name: …})"
+    if features.ndim == 4:
+        return features
+    if features.ndim != 3:
+        raise ValueError(f"a feature tap is tokens (B, N, C) or a map (B, C, h, w), got {tuple(features.shape)}")
+    count = features.shape[1]
+    aspect = view[0] / view[1]
+    rows = min((r for r in range(1, count + 1) if count % r == 0), key=lambda r: abs(math.log(r * r / count / aspect)))
+    columns = count // rows
+    # Patches are square, so the grid's aspect differs from the view's by rounding only.
+    if not 0.5 < rows / columns / aspect < 2:
+        raise ValueError(
+            f"{count} tokens form no grid like a {view[0]} x {view[1]} view; a tap must hold patch tokens only, row by row, "
+            "without a class token"
         )
-    width = check_tap(student, config.student_tap, "the student")
-    reference_width = check_tap(reference, config.reference_tap, "the reference")
-    return FeatureTerm(
-        config.weight,
-        config.student_tap,
-        config.reference_tap,
-        config.loss,
-        config.cos_threshold,
-        config.tau,
-        # Similarities between places need no equal widths.
-        None if config.loss == "pairwise" else make_adapter(width, reference_width),
-    )
+    return features.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _needs(where: Where, *, scale: bool = False) -> frozenset[Need]:
+    return frozenset((where, "scale") if scale else (where,))

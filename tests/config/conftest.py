@@ -1,4 +1,4 @@
-"""A registry of toy components, so that these tests need neither plugins nor torch."""
+"""A registry of toy components, so that these tests need no plugins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dadkit.config import RunConfig, load_run
 from dadkit.config.tree import ConfigError
+from dadkit.losses import GeometricLoss, SILogLoss
 from dadkit.plugin import Component, PluginError, Registry
 from dadkit.plugin.messages import unknown_component
 
@@ -28,6 +30,14 @@ class Built:
 
     what: str
     arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sampler(Built):
+    """A context sampler: its patches can be counted."""
+
+    def __call__(self, size: tuple[int, int], generator: object) -> SimpleNamespace:
+        return SimpleNamespace(patches=[None] * (self.what == "local-global"))
 
 
 class TinyOptions(BaseModel):
@@ -64,14 +74,14 @@ def large(
     return Built("large", {"weights": weights, "sizes": sizes, "head": head, "scale": scale, "fixed": fixed})
 
 
-def local_global(view_size: int = 560, patch_size: int = 560, n: int | Literal["all"] = 4) -> Built:
+def local_global(view_size: int = 560, patch_size: int = 560, n: int | Literal["all"] = 4) -> Sampler:
     if patch_size > view_size:
         raise ValueError(f"patch_size {patch_size} is larger than view_size {view_size}")
-    return Built("local-global", {"view_size": view_size, "patch_size": patch_size, "n": n})
+    return Sampler("local-global", {"view_size": view_size, "patch_size": patch_size, "n": n})
 
 
-def view(view_size: int = 560) -> Built:
-    return Built("view", {"view_size": view_size})
+def view(view_size: int = 560) -> Sampler:
+    return Sampler("view", {"view_size": view_size})
 
 
 def segments(segments: tuple[int, ...] = (1, 2, 4), partition: Literal["range", "quantile", "grid"] = "range") -> Built:
@@ -113,6 +123,8 @@ TARGETS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("context", "shared"): (view, {}),
     ("context", "whole"): (view, {}),
     ("loss", "toy/silog"): (silog, {}),
+    ("loss", "silog"): (SILogLoss, {}),
+    ("loss", "geometric"): (GeometricLoss, {}),
     ("dataset", "images"): (pairs, {}),
     ("dataset", "pairs"): (pairs, {"space": "metric"}),
     ("dataset", "procedural"): (nothing, {"space": "metric"}),
@@ -125,7 +137,14 @@ class ToyRegistry:
     def __init__(self) -> None:
         self._components = [
             Component(
-                kind=kind, name=name, target=f"toys:{name}", api=1, plugin="toy", distribution="dadkit-toy", version="1", **meta
+                kind=kind,
+                name=name,
+                target=f"toys:{name}",
+                api=1,
+                plugin="toy" if "/" in name else "dadkit",
+                distribution="dadkit-toy",
+                version="1",
+                **meta,
             )
             for (kind, name), (_, meta) in TARGETS.items()
         ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
-from dadkit.config import ConfigError, RunConfig, build, components
+from dadkit.config import ConfigError, RunConfig, build, components, parse_run
 from dadkit.config.components import complete_options, options_model, validate_options
 from dadkit.config.section import find_slots
 from dadkit.config.signature import SignatureError, signature_model
@@ -276,3 +276,15 @@ def test_a_run_is_validated_once_and_each_components_options_twice(
     assert len(runs) == 1
     slots = [slot for slot in find_slots(RunConfig, run.model_dump()) if slot.value["name"]]
     assert len(options) == 2 * len(slots)
+
+
+def test_an_option_of_an_earlier_version_is_dropped_and_changes_no_other() -> None:
+    for old in ({}, {"detach_scale": False}):
+        assert build("normalizer", "hybrid", {"segments": [1, 2], **old}).norm.segments == (1, 2)
+    run = parse_run(SMALL_RUN)
+    assert run.stages[0].losses.shared.normalizer.options["segments"] == [1, 2, 4]
+    with pytest.raises(ConfigError, match="detach_scale"):
+        build("normalizer", "hybrid", {"detach_scale": True})
+
+
+SMALL_RUN = "student: {name: topformer/tiny}\nteachers: [{name: dav2/tiny}]\ndata: {root: photos}\niterations: 3\n"

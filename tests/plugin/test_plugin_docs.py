@@ -35,7 +35,7 @@ def test_every_state_has_an_anchor():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", ["first-teacher.md", "plugins.md", "new-plugin.md", "testing.md", "../examples/lantern/README.md"]
+    "page", ["first-teacher.md", "plugins.md", "new-plugin.md", "terms.md", "testing.md", "../examples/lantern/README.md"]
 )
 def test_the_page_works_as_written(execute_page, page):
     execute_page(DOCS / page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from dadkit.data.sample import Batch
 from dadkit.interfaces import ModelSpec, Prediction, Student, Teacher
 from dadkit.spaces import Space
 from dadkit.training.folder import RunFolder
+from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
 from dadkit.training.micro import Iteration
 from dadkit.training.stage import Stage
-from dadkit.training.step import DistillationStep, Labeller
-from dadkit.training.terms import Terms
+from dadkit.training.step import DistillationStep
+from dadkit.training.terms import StageTerm
 
 
 class ToyStudent(Student):
@@ -119,7 +120,7 @@ class ToyData:
 
 
 def make_stage(
-    terms: Terms,
+    terms: Sequence[StageTerm],
     *,
     student: Student | None = None,
     teachers: tuple[Labeller, ...] = (Labeller("toy", ToyTeacher()),),

@@ -31,15 +31,16 @@ from dadkit.interfaces import Teacher
 from dadkit.loading import load_teacher
 from dadkit.normalizers import Global, Hybrid
 from dadkit.spaces import Space
+from dadkit.training.compose import Maps, combine
 from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks, join
 from dadkit.training.folder import RunFolder
+from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
 from dadkit.training.run import train as train_run
 from dadkit.training.shard import Rounds
 from dadkit.training.stage import Stage
-from dadkit.training.step import Labeller
-from dadkit.training.terms import FeatureTerm, MapTerm, Terms
+from dadkit.training.terms import FeatureTerm, StageTerm
 
 _spec = importlib.util.spec_from_file_location("training_toys", Path(__file__).with_name("conftest.py"))
 assert _spec is not None
@@ -142,13 +143,13 @@ def make_stage(
             share=share,
         )
 
-    terms = Terms(
-        shared=MapTerm(1.0, Hybrid()),
-        local_global=MapTerm(0.5, Hybrid()),
-        labelled=MapTerm(1.0, Global()),
+    terms = combine(
+        shared=Maps(1.0, Hybrid()),
+        local_global=Maps(0.5, Hybrid()),
+        labelled=Maps(1.0, Global()),
         gradient=0.5,
         anchor=0.1,
-        feature=FeatureTerm(0.1),
+        feature=StageTerm("feature", 0.1, FeatureTerm()),
     )
     return toys.make_stage(
         terms,

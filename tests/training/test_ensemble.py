@@ -8,14 +8,13 @@ import torch
 from dadkit.losses import ssi_loss
 from dadkit.normalizers import Global, Identity
 from dadkit.spaces import Space
-from dadkit.training.ensemble import draw, drawn_names
-from dadkit.training.labels import PseudoLabels, average
+from dadkit.training.compose import Maps, combine
+from dadkit.training.labels import Labeller, PseudoLabels, average, draw, drawn_names, to_float
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.pairs import to_float
 from dadkit.training.scale import SourceScales
-from dadkit.training.soundness import unsound
-from dadkit.training.step import DistillationStep, Labeller
-from dadkit.training.terms import FeatureTerm, MapTerm, Terms
+from dadkit.training.soundness import check_stage
+from dadkit.training.step import DistillationStep
+from dadkit.training.terms import FeatureTerm, StageTerm
 
 
 def make(toys, terms, **options):
@@ -24,7 +23,7 @@ def make(toys, terms, **options):
 
 
 def test_draws_are_stateless_and_in_proportion(toys):
-    teachers = make(toys, Terms()).teachers
+    teachers = make(toys, combine()).teachers
     per_step = [draw(teachers, "iteration", 8, 0, "main", "teacher", step) for step in range(2000)]
     assert sum(per_step) / 2000 == pytest.approx(0.3, abs=0.03)
     per_image = draw(teachers, "sample", 2000, 0, "main", "teacher", 5)
@@ -39,7 +38,7 @@ def test_draws_are_stateless_and_in_proportion(toys):
 
 def test_each_image_is_labelled_by_its_own_teacher(toys):
     student, batch = toys.Student(), toys.batch()
-    step = make(toys, Terms(shared=MapTerm(1.0, Global()), local_global=MapTerm(0.5, Global())))
+    step = make(toys, combine(shared=Maps(1.0, Global()), local_global=Maps(0.5, Global())))
     result = step(student, batch, teacher=(0, 1, 1, 0))
     light = to_float(batch.images).mean(1, keepdim=True)
     target = torch.cat([5 * light[:1] + 1, -2 * light[1:3] + 9, 5 * light[3:] + 1])
@@ -56,7 +55,7 @@ def test_each_image_is_labelled_by_its_own_teacher(toys):
 
 def test_each_image_has_its_own_teachers_scale(toys):
     student, batch = toys.Student(), toys.batch()
-    terms = Terms(shared=MapTerm(1.0, Identity()), anchor=0.1)
+    terms = combine(shared=Maps(1.0, Identity()), anchor=0.1)
     scales = SourceScales({"a": 5.0, "b": 0.5}, 1.0)
     mixed = make(toys, terms, scales=scales)(student, batch, teacher=(1, 0, 1, 0))
     images = [part.unlabelled for part in micro_batches(Iteration(batch, None), 4)]
@@ -67,7 +66,7 @@ def test_each_image_has_its_own_teachers_scale(toys):
 
 def test_the_primarys_features_are_followed_whoever_labels(toys):
     student, batch = toys.Student(), toys.batch()
-    terms = Terms(shared=MapTerm(1.0, Global()), feature=FeatureTerm(1.0))
+    terms = combine(shared=Maps(1.0, Global()), feature=StageTerm("feature", 1.0, FeatureTerm()))
     by_image = make(toys, terms)(student, batch, teacher=(1, 0, 1, 0)).terms["feature"]
     by_primary = make(toys, terms)(student, batch, teacher=0).terms["feature"]
     torch.testing.assert_close(by_image, by_primary)
@@ -107,7 +106,7 @@ def test_averaged_metres_are_metres(toys):
     """Two metric teachers, 2 m apart, and a student that compares metres as they are."""
     teachers = (Labeller("a", toys.Teacher(Space.METRIC)), Labeller("b", toys.Teacher(Space.METRIC, shift=3.0)))
     batch, student = toys.batch(), toys.Student(Space.METRIC)
-    step = DistillationStep(Terms(shared=MapTerm(1.0, Identity())), space=Space.METRIC, teachers=teachers)
+    step = DistillationStep(combine(shared=Maps(1.0, Identity())), space=Space.METRIC, teachers=teachers)
     found = step.label(batch, None)
     torch.testing.assert_close(found.region, 5 * to_float(batch.images).mean(1, keepdim=True) + 2)
     expected = (student(to_float(batch.images)).depth - found.region).abs().mean()
@@ -116,12 +115,14 @@ def test_averaged_metres_are_metres(toys):
 
 def test_averaging_trains_and_is_unsound(toys):
     student, batch = toys.Student(), toys.batch()
-    terms = Terms(shared=MapTerm(1.0, Global()), local_global=MapTerm(0.5, Global()), gradient=1.0)
+    terms = combine(shared=Maps(1.0, Global()), local_global=Maps(0.5, Global()), gradient=1.0)
     step = make(toys, terms)
     step(student, batch, teacher=None).total.backward()
     assert all(p.grad.isfinite().all() for p in student.parameters())
-    assert any("Table 4" in doubt for doubt in unsound(terms, student.spec, step.teachers, selection="average"))
-    assert not unsound(terms, student.spec, step.teachers, selection="sample")
+    facts = {"has_unlabelled": True, "has_labelled": False, "patches": 2, "has_reference": False}
+    for selection, doubts in (("average", 1), ("sample", 0)):
+        found = check_stage(terms, student.spec, step.teachers, **facts, selection=selection)
+        assert len(found) == sum("Table 4" in doubt for doubt in found) == doubts
 
 
 @pytest.mark.parametrize("selection", ["sample", "average"])
@@ -129,7 +130,7 @@ def test_the_loop_draws_as_the_stage_says(toys, run_stage, unequal, selection):
     teachers = (Labeller("a", toys.Teacher(), 0.5), Labeller("b", toys.Teacher(scale=-2.0), 0.5))
 
     def outcome(at, accumulate):
-        stage = toys.stage(Terms(shared=MapTerm(1.0, Global())), teachers=teachers, iterations=3, selection=selection,
+        stage = toys.stage(combine(shared=Maps(1.0, Global())), teachers=teachers, iterations=3, selection=selection,
                            optim={"accumulate": accumulate})  # fmt: skip
         return run_stage(stage, at)
 

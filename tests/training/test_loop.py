@@ -10,16 +10,17 @@ import pytest
 import torch
 
 from dadkit.normalizers import Global, Hybrid, Identity
+from dadkit.training.compose import Maps, combine
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteError
+from dadkit.training.labels import Labeller
 from dadkit.training.log.metrics import read_metrics
 from dadkit.training.loop import Trainer
 from dadkit.training.scale import LABELS
 from dadkit.training.signals import StoppedError
-from dadkit.training.step import Labeller
-from dadkit.training.terms import ExtraTerm, MapTerm, Terms
+from dadkit.training.terms import LossTerm, StageTerm
 
-TERMS = Terms(shared=MapTerm(1.0, Hybrid()), local_global=MapTerm(0.5, Hybrid()), gradient=2.0, anchor=0.1)
+TERMS = combine(shared=Maps(1.0, Hybrid()), local_global=Maps(0.5, Hybrid()), gradient=2.0, anchor=0.1)
 
 
 def metrics(tmp_path, at="run"):
@@ -31,7 +32,7 @@ def test_overfitting_one_batch_falls(toys, run_stage, tmp_path):
         def read(self, step):
             return super().read(0)
 
-    terms = Terms(shared=MapTerm(1.0, Hybrid()), gradient=2.0, anchor=0.1)
+    terms = combine(shared=Maps(1.0, Hybrid()), gradient=2.0, anchor=0.1)
     run_stage(toys.stage(terms, data=OneBatch(), iterations=100, log_every=20))
     totals = [line["loss/total"] for line in metrics(tmp_path)]
     assert totals == sorted(totals, reverse=True)
@@ -92,15 +93,15 @@ class LearnedWeight(torch.nn.Module):
 
 def test_what_a_loss_learns_is_trained_saved_and_resumed(toys, run_stage, tmp_path):
     def stage(data=None):
-        extra = (ExtraTerm("learned", 1.0, LearnedWeight()),)
-        return toys.stage(Terms(extra=extra), data=data or toys.Data(), iterations=8, checkpoint_every=4)
+        extra = (StageTerm("extra/learned", 1.0, LossTerm(LearnedWeight())),)
+        return toys.stage(combine(extra=extra), data=data or toys.Data(), iterations=8, checkpoint_every=4)
 
     whole, killed, resumed = stage(), stage(toys.Data(before=dies_at(6))), stage()
     run_stage(whole, "whole")
     with pytest.raises(Killed):
         run_stage(killed, "killed")
     run_stage(resumed, "killed")
-    learned = [one.step.terms.extra[0].loss for one in (whole, resumed)]
+    learned = [one.step.terms[0].term.loss for one in (whole, resumed)]
     assert learned[0].log != 0
     assert learned[0].log.grad is None  # no gradient is left to add up
     assert learned[0].log == learned[1].log
@@ -164,7 +165,7 @@ def poisoned(steps):
 
 
 def stage_with(toys, loss, **options):
-    terms = Terms(shared=MapTerm(1.0, Global()), extra=(ExtraTerm("odd", 1.0, loss),))
+    terms = combine(shared=Maps(1.0, Global()), extra=(StageTerm("extra/odd", 1.0, LossTerm(loss)),))
     return toys.stage(terms, student=toys.Student(norm=True), **options)
 
 
@@ -278,7 +279,7 @@ def test_a_constant_student_is_warned_about(toys, run_stage, console):
             depth, features = super().estimate(x)
             return depth * 0 + 3, features
 
-    run_stage(toys.stage(Terms(shared=MapTerm(1.0, Global())), student=Dead(), iterations=1))
+    run_stage(toys.stage(combine(shared=Maps(1.0, Global())), student=Dead(), iterations=1))
     assert "constant for 4 images" in console.file.getvalue()
 
 
@@ -290,7 +291,7 @@ def test_the_compiled_student_learns_the_same(toys, run_stage):
 
 
 def test_a_labelled_stage_needs_no_teacher(toys, run_stage, tmp_path):
-    terms = Terms(labelled=MapTerm(1.0, Identity()), gradient=1.0)
+    terms = combine(labelled=Maps(1.0, Identity()), gradient=1.0)
     run_stage(toys.stage(terms, teachers=(), data=toys.Data(0, labelled=4), sample_every=6))
     assert not [name for name in metrics(tmp_path)[-1] if name.startswith("teacher/")]
     assert (tmp_path / "run/stages/main/samples/step-00000006.jpg").is_file()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dadkit.normalizers import Hybrid
-from dadkit.training.terms import MapTerm, Terms
+from dadkit.training.compose import Maps, combine
 
 STATM = Path("/proc/self/statm")
 PAGE = 4096
@@ -28,7 +28,7 @@ def test_memory_is_flat_over_500_iterations(toys, run_stage):
         if step in (100, 498):
             measured[step] = (live_tensors(), int(STATM.read_text().split()[1]) * PAGE)
 
-    terms = Terms(shared=MapTerm(1.0, Hybrid()), local_global=MapTerm(0.5, Hybrid()), gradient=1.0, anchor=0.1)
+    terms = combine(shared=Maps(1.0, Hybrid()), local_global=Maps(0.5, Hybrid()), gradient=1.0, anchor=0.1)
     data = toys.Data(2, view=32, patch=32, before=measure)
     stage = toys.stage(
         terms, student=toys.Student(norm=True), data=data, iterations=500, log_every=20, checkpoint_every=50, ema=0.9

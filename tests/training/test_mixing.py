@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dadkit.data.cutmix import paste
+from dadkit.interfaces import MapPair
 from dadkit.losses import (
     MSELoss,
     feature_alignment_loss,
@@ -19,25 +20,23 @@ from dadkit.losses import (
 )
 from dadkit.normalizers import Hybrid, Identity
 from dadkit.spaces import Space
-from dadkit.training.ensemble import Labeller
-from dadkit.training.features import align_features
+from dadkit.training.compose import Maps, combine
+from dadkit.training.labels import Labeller, to_float
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.pairs import to_float
 from dadkit.training.preview import draw_samples
-from dadkit.training.regions import mixed_rows, regions_of
 from dadkit.training.scale import SourceScales
-from dadkit.training.step import DistillationStep
-from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms
+from dadkit.training.step import DistillationStep, by_region, mixed_rows
+from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm, align_features
 
 BOXES = torch.tensor([[3, 2, 11, 9], [0, 0, 0, 0], [0, 0, 6, 16], [10, 4, 16, 12]])
-ALL = Terms(
-    shared=MapTerm(1.0, Hybrid()),
-    local_global=MapTerm(0.5, Hybrid()),
-    gradient=2.0,
-    anchor=0.1,
-    feature=FeatureTerm(1.0),
-    extra=(ExtraTerm("mse", 1.0, MSELoss()),),
-)
+ALL = {
+    "shared": Maps(1.0, Hybrid()),
+    "local_global": Maps(0.5, Hybrid()),
+    "gradient": 2.0,
+    "anchor": 0.1,
+    "feature": StageTerm("feature", 1.0, FeatureTerm()),
+    "extra": (StageTerm("extra/mse", 1.0, LossTerm(MSELoss())),),
+}
 
 
 @pytest.fixture
@@ -58,19 +57,22 @@ def make_step(toys, terms, teachers=None, **options):
 def test_regions_cover_each_view_once():
     unmixed, rows = mixed_rows(BOXES, 4)
     assert (unmixed, rows) == ([1], [0, 2, 3])
-    regions = regions_of(BOXES, rows, (16, 16), torch.device("cpu"))
-    assert regions.seen.tolist() == [0, 1, 2, 3, 0, 2, 3]
-    assert regions.source.tolist() == [0, 1, 2, 3, 1, 3, 2]
-    covered = torch.zeros(4, 1, 16, 16).index_add(0, regions.seen, regions.mask.float())
+    numbers = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 1, 16, 16)
+    whole = MapPair(numbers, 10 * numbers, torch.ones(4, 1, 16, 16, dtype=torch.bool), 4)
+    regions = by_region(whole, BOXES, rows)
+    seen = regions.pred[:, 0, 0, 0].long()
+    assert seen.tolist() == [0, 1, 2, 3, 0, 2, 3]
+    assert regions.target[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 10, 30, 20]
+    covered = torch.zeros(4, 1, 16, 16).index_add(0, seen, regions.mask.float())
     assert (covered == 1).all()
-    assert torch.zeros(4).index_add(0, regions.seen, regions.weight).tolist() == pytest.approx([1.0] * 4)
-    assert regions.weight[4].item() == 8 * 7 / 256
+    assert torch.zeros(4).index_add(0, seen, regions.weights).tolist() == pytest.approx([1.0] * 4)
+    assert regions.weights[4].item() == 8 * 7 / 256
 
 
 def test_every_map_term_is_taken_by_region_and_weighted_by_area(toys, mixed):
     student, batch = toys.Student(), mixed()
     teacher = toys.Teacher()
-    step = make_step(toys, ALL, (Labeller("toy", teacher),), scales=SourceScales({"toy": 0.7}, 1.0))
+    step = make_step(toys, combine(**ALL), (Labeller("toy", teacher),), scales=SourceScales({"toy": 0.7}, 1.0))
     result = step(student, batch)
     pred = student(to_float(batch.student_images)).depth
     labels = 5 * to_float(batch.images).mean(1, keepdim=True) + 1  # of the clean images
@@ -116,7 +118,9 @@ def test_a_region_has_its_own_images_teacher_scale_mask_and_camera(toys, mixed, 
     batch = mixed(2)
     cameras = torch.arange(1.0, 3.0)[:, None, None] * torch.eye(3)
     batch = replaced(batch, intrinsics=cameras, frames=10 * cameras)
-    step = make_step(toys, Terms(extra=(ExtraTerm("spy", 1.0, spy),)), teachers, scales=SourceScales({"a": 10.0, "b": 0.2}))
+    step = make_step(
+        toys, combine(extra=(StageTerm("extra/spy", 1.0, LossTerm(spy)),)), teachers, scales=SourceScales({"a": 10.0, "b": 0.2})
+    )
     step(toys.Student(), batch, teacher=(0, 1))
     light = to_float(batch.images).mean(1, keepdim=True)
     wanted = [(50 * light[:1] + 1) / 10, (light[1:] + 1) / 0.2]
@@ -136,7 +140,7 @@ def test_a_region_has_its_own_images_teacher_scale_mask_and_camera(toys, mixed, 
 def test_patches_of_unmixed_images_keep_their_teachers_scale(toys, mixed):
     """Only image 1 is unmixed; raw patches and their gradients follow teacher b's scale, not that of image 0."""
     teachers = (Labeller("a", toys.Teacher(scale=50.0)), Labeller("b", toys.Teacher(scale=1.0)))
-    terms = Terms(local_global=MapTerm(1.0, Identity()), gradient=1.0)
+    terms = combine(local_global=Maps(1.0, Identity()), gradient=1.0)
     scales = SourceScales({"a": 10.0, "b": 0.2})
     student, batch = toys.Student(), mixed(2)
     result = make_step(toys, terms, teachers, scales=scales)(student, batch, teacher=(0, 1))
@@ -151,7 +155,7 @@ def test_patches_of_unmixed_images_keep_their_teachers_scale(toys, mixed):
 def test_the_feature_reference_sees_the_mixture_in_clean_colours(toys, mixed, replaced):
     student, batch = toys.Student(), mixed()
     batch = replaced(batch, student_images=255 - batch.student_images)
-    result = make_step(toys, Terms(feature=FeatureTerm(1.0)))(student, batch)
+    result = make_step(toys, combine(feature=StageTerm("feature", 1.0, FeatureTerm())))(student, batch)
     tokens = toys.Teacher()(to_float(paste(batch.images, BOXES))).features["tokens"]
     own = student(to_float(batch.student_images)).features["tokens"]
     expected = feature_alignment_loss(*align_features(own, tokens, (16, 16), None))
@@ -161,7 +165,7 @@ def test_the_feature_reference_sees_the_mixture_in_clean_colours(toys, mixed, re
 def test_a_batch_in_which_nothing_was_pasted_is_as_if_cutmix_were_off(toys, replaced):
     student, batch = toys.Student(), toys.batch()
     untouched = replaced(batch, pasted=torch.zeros(4, 4, dtype=torch.int64))
-    plain, same = (make_step(toys, ALL)(student, one).total for one in (batch, untouched))
+    plain, same = (make_step(toys, combine(**ALL))(student, one).total for one in (batch, untouched))
     assert torch.equal(plain, same)
 
 
@@ -169,7 +173,7 @@ def test_all_mixed_leaves_no_patches_and_asks_for_none(toys, mixed, replaced):
     student, batch = toys.Student(), mixed()
     batch = replaced(batch, pasted=BOXES[[0, 0, 2, 3]])
     teacher = toys.Teacher()
-    terms = Terms(local_global=MapTerm(0.5, Hybrid()), gradient=2.0)
+    terms = combine(local_global=Maps(0.5, Hybrid()), gradient=2.0)
     result = make_step(toys, terms, (Labeller("toy", teacher),))(student, batch)
     assert result.terms == {}
     assert result.total.item() == 0
@@ -182,7 +186,7 @@ def test_accumulation_gives_the_gradient_of_the_whole(toys, mixed, parts):
     gradients = []
     for count in (1, parts):
         student = toys.Student()
-        step = make_step(toys, Terms(**{**ALL.__dict__, "labelled": MapTerm(1.0, Hybrid())}))
+        step = make_step(toys, combine(**ALL, labelled=Maps(1.0, Hybrid())))
         for part in micro_batches(data, count):
             step(student, part.unlabelled, part.labelled, images=data.counts).total.backward()
         gradients.append(torch.cat([p.grad.flatten() for p in student.parameters()]))
@@ -194,7 +198,7 @@ def test_no_gradient_crosses_the_border(toys, mixed):
     batch = mixed()
     labels = 5 * to_float(batch.images).mean(1, keepdim=True) + 1
     perfect = paste(labels, BOXES).requires_grad_()
-    terms = Terms(shared=MapTerm(1.0, Hybrid()), gradient=2.0)
+    terms = combine(shared=Maps(1.0, Hybrid()), gradient=2.0)
 
     def student(_):
         from dadkit.interfaces import Prediction
@@ -206,7 +210,7 @@ def test_no_gradient_crosses_the_border(toys, mixed):
 
 
 def test_sample_grids_show_the_mixed_target_and_the_border(toys, mixed):
-    step, student = make_step(toys, ALL), toys.Student()
+    step, student = make_step(toys, combine(**ALL)), toys.Student()
     picture = draw_samples(step, student, Iteration(mixed(), None), torch.device("cpu"))
     plain = draw_samples(step, student, Iteration(toys.batch(), None), torch.device("cpu"))
     assert picture.shape == plain.shape

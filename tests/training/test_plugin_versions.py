@@ -12,7 +12,7 @@ import dadkit
 from dadkit.loading import ModelCard, load_result
 from dadkit.normalizers import Global
 from dadkit.plugin import PluginVersionWarning, Registry
-from dadkit.training.terms import MapTerm, Terms
+from dadkit.training.compose import Maps, combine
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def installed(monkeypatch):
 def test_going_on_with_another_version_warns(toys, run_stage, installed):
 
     def stage(iterations):
-        return toys.stage(Terms(shared=MapTerm(1.0, Global())), iterations=iterations, checkpoint_every=2)
+        return toys.stage(combine(shared=Maps(1.0, Global())), iterations=iterations, checkpoint_every=2)
 
     installed("0.1")
     run_stage(stage(2))

@@ -7,10 +7,9 @@ import torch
 
 from dadkit.losses import ScaleMeter
 from dadkit.training.calibration import calibrate
-from dadkit.training.pairs import labelled_target, to_float
+from dadkit.training.compose import combine
+from dadkit.training.labels import Labeller, labelled_target, to_float
 from dadkit.training.scale import LABELS, ScaleError, SourceScales, measured
-from dadkit.training.step import Labeller
-from dadkit.training.terms import Terms
 
 
 def deviation(x):
@@ -31,7 +30,7 @@ def test_calibration_measures_every_source_and_loses_no_iteration(toys):
     student = toys.Student()
     teachers = (Labeller("big", toys.Teacher(scale=50.0)), Labeller("small", toys.Teacher(scale=0.5)))
     data = toys.Data(4, labelled=2)
-    stage = toys.stage(Terms(anchor=0.1), student=student, teachers=teachers, data=data, warmup_maps=64)
+    stage = toys.stage(combine(anchor=0.1), student=student, teachers=teachers, data=data, warmup_maps=64)
     scales, batches = calibrate(stage, data.iterations(0), parts=1)
     images = [data.read(step).unlabelled.images for step in range(16)]  # 64 images
     expected = sorted(deviation(to_float(image).mean(0)) for batch in images for image in batch)[31]
@@ -52,7 +51,7 @@ def test_a_trained_head_keeps_its_own_scale(toys, replaced):
             return replaced(data, unlabelled=replaced(data.unlabelled, student_images=255 - data.unlabelled.images))
 
     data = Perturbed(4)
-    stage = replaced(toys.stage(Terms(anchor=0.1), data=data, warmup_maps=64), student_is_trained=True)
+    stage = replaced(toys.stage(combine(anchor=0.1), data=data, warmup_maps=64), student_is_trained=True)
     scales, _ = calibrate(stage, data.iterations(0), parts=1)
     with torch.no_grad():
         stage.student.eval()

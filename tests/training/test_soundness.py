@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from dadkit.config.schema import ComponentConfig, FeatureLossConfig, LossConfig, MapLossConfig
+from dadkit.config.checks import declared
+from dadkit.config.components import Components
+from dadkit.config.schema import (
+    ComponentConfig,
+    ExtraLossConfig,
+    FeatureLossConfig,
+    GradientLossConfig,
+    LossConfig,
+    MapLossConfig,
+)
 from dadkit.interfaces import ModelSpec
 from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.spaces import Space
-from dadkit.training.soundness import StageError, advice, check_stage, unsound
-from dadkit.training.step import Labeller
-from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms, build_terms
+from dadkit.training.compose import Maps, build_terms, combine
+from dadkit.training.labels import Labeller
+from dadkit.training.soundness import StageError, advice, check_stage
+from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm
 
-SHARED = Terms(shared=MapTerm(1.0, Hybrid()))
+SHARED = combine(shared=Maps(1.0, Hybrid()))
 DISPARITY = ModelSpec("s", Space.DISPARITY)
+
 GOOD = {"has_unlabelled": True, "has_labelled": False, "patches": 4, "has_reference": False}
+
+
+def unsound(terms, student, teachers, **options):
+    """What is doubted of a stage with the data that its terms look at."""
+    labels = any("labels" in term.needs for _, _, term, _ in terms)
+    facts = {"has_unlabelled": bool(teachers), "has_labelled": labels, "patches": 4, "has_reference": False}
+    return check_stage(terms, student, teachers, **facts, **options)
 
 
 @pytest.fixture
@@ -23,24 +41,23 @@ def teacher(toys):
 
 
 def test_a_sound_stage_passes(teacher):
-    terms = Terms(shared=MapTerm(1.0, Hybrid()), local_global=MapTerm(0.5, Hybrid()), gradient=2.0)
-    check_stage(terms, DISPARITY, teacher, **GOOD)
-    assert unsound(terms, DISPARITY, teacher) == []
+    terms = combine(shared=Maps(1.0, Hybrid()), local_global=Maps(0.5, Hybrid()), gradient=2.0)
+    assert check_stage(terms, DISPARITY, teacher, **GOOD) == []
 
 
 @pytest.mark.parametrize(
     ("terms", "has_teachers", "facts", "message"),
     [
-        (SHARED, True, {"has_unlabelled": False, "has_labelled": True}, "no unlabelled images"),
+        (SHARED, True, {"has_unlabelled": False, "has_labelled": True}, "label images without labels, and there are none"),
         (SHARED, False, {}, "no teachers"),
-        (Terms(local_global=MapTerm(0.5, Hybrid())), True, {"patches": 0}, "no patches"),
+        (combine(local_global=Maps(0.5, Hybrid())), True, {"patches": 0}, "no patches"),
         (
-            Terms(feature=FeatureTerm(1.0), labelled=MapTerm(1.0, Global())),
+            combine(feature=StageTerm("feature", 1.0, FeatureTerm()), labelled=Maps(1.0, Global())),
             False,
             {"has_unlabelled": False, "has_labelled": True},
             "feature",
         ),
-        (Terms(labelled=MapTerm(1.0, Global())), True, {"has_labelled": True}, "no term of losses looks at the unlabelled"),
+        (combine(labelled=Maps(1.0, Global())), True, {"has_labelled": True}, "no term of losses looks at the unlabelled"),
         (SHARED, True, {"has_labelled": True}, "no term of losses looks at the true depth"),
     ],
 )
@@ -57,12 +74,12 @@ def test_a_teacher_of_another_space_is_refused_with_the_explanation(toys):
 
 
 def test_patches_without_normalisation_are_unsound(teacher):
-    (doubt,) = unsound(Terms(local_global=MapTerm(0.5, Identity())), DISPARITY, teacher)
+    (doubt,) = unsound(combine(local_global=Maps(0.5, Identity())), DISPARITY, teacher)
     assert ".273" in doubt
 
 
 def test_teachers_of_different_range_need_normalisation(toys):
-    raw = Terms(shared=MapTerm(1.0, Identity()))
+    raw = combine(shared=Maps(1.0, Identity()))
 
     def labellers(*specs):
         models = [toys.Teacher() for _ in specs]
@@ -82,10 +99,16 @@ def test_teachers_of_different_range_need_normalisation(toys):
 
 def test_a_metric_student_must_be_taught_metres():
     metric = ModelSpec("s", Space.METRIC)
-    (doubt,) = unsound(Terms(labelled=MapTerm(1.0, Global())), metric, ())
+    (doubt,) = unsound(combine(labelled=Maps(1.0, Global())), metric, ())
     assert "metres" in doubt
-    assert not unsound(Terms(labelled=MapTerm(1.0, Identity())), metric, ())
-    assert not unsound(Terms(extra=(ExtraTerm("silog", 1.0, lambda *_: None),)), metric, ())
+    assert not unsound(combine(labelled=Maps(1.0, Identity())), metric, ())
+    assert not unsound(combine(extra=(StageTerm("extra/silog", 1.0, LossTerm(lambda *_: None)),)), metric, ())
+
+
+def made(config, student, reference=None, backend="auto"):
+    """(name, what it needs) -> term, of a section."""
+    terms = build_terms(config, student, reference, backend)
+    return {(name, *sorted(term.needs - {"scale"})): term for name, _, term, _ in terms}
 
 
 def test_terms_are_built_as_the_section_says(toys):
@@ -94,32 +117,55 @@ def test_terms_are_built_as_the_section_says(toys):
         local_global=MapLossConfig(weight=0.0),
         labelled=MapLossConfig(normalizer=ComponentConfig(name="none")),
     )
-    terms = build_terms(config, toys.Student(), None, "reference")
-    assert isinstance(terms.shared.normalizer, Hybrid)
-    assert (terms.shared.trim, terms.shared.backend) == (0.2, "reference")
-    assert terms.local_global is None
-    assert terms.labelled.raw
-    assert (terms.gradient, terms.anchor, terms.feature) == (2.0, 0.1, None)
-    assert terms.needs_scales
+    terms = made(config, toys.Student(), backend="reference")
+    assert {name for name, _ in terms} == {"shared", "labelled", "gradient", "anchor"}
+    shared = terms["shared", "regions"]
+    assert isinstance(shared.normalizer, Hybrid)
+    assert (shared.trim, shared.backend) == (0.2, "reference")
+    assert terms["labelled", "labels"].raw
+    assert terms["gradient", "labels"].values
+    assert not terms["gradient", "regions"].values
+    assert ("anchor", "labels") not in terms  # raw labels hold the magnitude themselves
+
+
+def test_what_the_file_says_and_what_is_built_need_the_same(toys):
+    off, none = {"weight": 0.0}, {"normalizer": ComponentConfig(name="none")}
+    for sections in ({}, {"shared": off}, {"shared": none, "local_global": off}, {"labelled": none}, {"gradient": off}):
+        config = LossConfig(
+            **{key: {"gradient": GradientLossConfig}.get(key, MapLossConfig)(**values) for key, values in sections.items()},
+            feature=FeatureLossConfig(weight=1.0),
+            extra=[ExtraLossConfig(name="mse", on="teachers")],
+        )
+        built = build_terms(config, toys.Student(), toys.Teacher(), "auto")
+        found, wanted = {}, {}
+        for name, _, term, path in built:
+            if not term.auxiliary:
+                key = path or ("losses", name)
+                found[key] = (found.get(key, (frozenset(),))[0] | term.needs, term.raw)
+        for facts in declared(config, Components(None)):
+            wanted[facts.path] = (facts.needs, facts.raw)
+        assert found == wanted
 
 
 def test_the_anchor_is_off_for_metric_students_and_raw_maps(toys):
     raw = LossConfig(shared=MapLossConfig(normalizer=ComponentConfig(name="none")))
-    assert build_terms(raw, toys.Student(), None, "auto").anchor == 0
-    assert build_terms(LossConfig(), toys.Student(Space.METRIC), None, "auto").anchor == 0
+    for config, student in ((raw, toys.Student()), (LossConfig(), toys.Student(Space.METRIC))):
+        assert not [name for name, *_ in build_terms(config, student, None, "auto") if name == "anchor"]
 
 
 def test_scales_are_measured_only_where_a_term_needs_them():
-    free = Terms(shared=MapTerm(1.0, Hybrid()), labelled=MapTerm(1.0, Global()), gradient=2.0)
-    assert not free.needs_scales
-    assert Terms(shared=MapTerm(1.0, Identity())).needs_scales
-    assert Terms(shared=MapTerm(1.0, lambda *_: None)).needs_scales  # a plugin's normalizer may look at magnitudes
+    def needs(**terms):
+        return any("scale" in term.needs for _, _, term, _ in combine(**terms))
+
+    assert not needs(shared=Maps(1.0, Hybrid()), labelled=Maps(1.0, Global()), gradient=2.0)
+    assert needs(shared=Maps(1.0, Identity()))
+    assert needs(shared=Maps(1.0, lambda *_: None))  # a plugin's normalizer may look at magnitudes
 
 
 def test_features_need_a_tap_and_get_an_adapter_only_if_widths_differ(toys):
     config = LossConfig(feature=FeatureLossConfig(weight=1.0))
-    assert build_terms(config, toys.Student(), toys.Teacher(width=6), "auto").feature.adapter is None
-    assert build_terms(config, toys.Student(), toys.Teacher(width=9), "auto").feature.adapter.weight.shape == (9, 6)
+    assert made(config, toys.Student(), toys.Teacher(width=6))["feature", "features"].adapter is None
+    assert made(config, toys.Student(), toys.Teacher(width=9))["feature", "features"].adapter.weight.shape == (9, 6)
     with pytest.raises(StageError, match=r"'deep'; it offers: tokens"):
         build_terms(
             LossConfig(feature=FeatureLossConfig(weight=1.0, student_tap="deep")), toys.Student(), toys.Teacher(), "auto"
@@ -129,7 +175,7 @@ def test_features_need_a_tap_and_get_an_adapter_only_if_widths_differ(toys):
 
 
 def test_disparity_that_may_be_negative_is_advised_against(toys):
-    assert advice(toys.Student().spec) == []
-    assert advice(ModelSpec("s", Space.DEPTH)) == []
+    assert list(advice(toys.Student().spec)) == []
+    assert list(advice(ModelSpec("s", Space.DEPTH))) == []
     (hint,) = advice(ModelSpec("free", Space.DISPARITY))
     assert "'free'" in hint

@@ -21,15 +21,15 @@ from dadkit.losses import (
 from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.ops.reference import sample_boxes
 from dadkit.spaces import Space
-from dadkit.training.features import align_features, make_adapter, to_grid
+from dadkit.training.compose import Maps, combine
+from dadkit.training.labels import Labeller, labelled_target, to_float
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.pairs import labelled_target, to_float
 from dadkit.training.scale import LABELS, SourceScales
 from dadkit.training.soundness import StageError
-from dadkit.training.step import DistillationStep, Labeller
-from dadkit.training.terms import ExtraTerm, FeatureTerm, MapTerm, Terms
+from dadkit.training.step import DistillationStep
+from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm, align_features, to_grid
 
-PAPER = {"shared": MapTerm(1.0, Hybrid()), "local_global": MapTerm(0.5, Hybrid()), "gradient": 2.0}
+PAPER = {"shared": Maps(1.0, Hybrid()), "local_global": Maps(0.5, Hybrid()), "gradient": 2.0}
 
 
 def make_step(toys, terms, *, teachers=None, space=Space.DISPARITY, **options):
@@ -48,7 +48,7 @@ def teacher_map(images, scale=5.0, shift=1.0):
 
 def test_the_total_is_the_papers_formula(toys):
     student, batch = toys.Student(), toys.batch()
-    terms = Terms(**PAPER, anchor=0.1, feature=FeatureTerm(1.0))
+    terms = combine(**PAPER, anchor=0.1, feature=StageTerm("feature", 1.0, FeatureTerm()))
     scales = SourceScales({"toy": 0.7}, 1.0)
     result = make_step(toys, terms, scales=scales)(student, batch)
 
@@ -75,7 +75,7 @@ def test_the_total_is_the_papers_formula(toys):
 def test_the_student_sees_its_own_view_and_the_teacher_the_clean_one(toys, replaced):
     student, batch = toys.Student(), toys.batch()
     perturbed = replaced(batch, student_images=255 - batch.images)
-    result = make_step(toys, Terms(shared=MapTerm(1.0, Global())))(student, perturbed)
+    result = make_step(toys, combine(shared=Maps(1.0, Global())))(student, perturbed)
     expected = ssi_loss(student(to_float(255 - batch.images)).depth, teacher_map(batch.images))
     torch.testing.assert_close(result.total, expected, rtol=1e-4, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_regions_and_patches_share_a_forward_pass_where_sizes_agree(toys):
     for patch, calls in ((16, [(12, 3, 16, 16)]), (12, [(4, 3, 16, 16), (8, 3, 12, 12)])):
         teacher = toys.Teacher()
         batch = toys.batch(patch=patch)
-        step = make_step(toys, Terms(**PAPER), teachers=(Labeller("toy", teacher),))
+        step = make_step(toys, combine(**PAPER), teachers=(Labeller("toy", teacher),))
         seen = step.label(batch, 0)
         assert teacher.calls == calls
         torch.testing.assert_close(seen.region, teacher_map(batch.images))
@@ -94,7 +94,7 @@ def test_regions_and_patches_share_a_forward_pass_where_sizes_agree(toys):
 
 def test_the_drawn_teacher_labels_and_nobody_else(toys):
     teachers = (Labeller("a", toys.Teacher()), Labeller("b", toys.Teacher(scale=-2.0)))
-    step = make_step(toys, Terms(shared=MapTerm(1.0, Global())), teachers=teachers)
+    step = make_step(toys, combine(shared=Maps(1.0, Global())), teachers=teachers)
     student, batch = toys.Student(), toys.batch()
     result = step(student, batch, teacher=1)
     expected = ssi_loss(student_map(student, batch).depth, teacher_map(batch.images, -2.0))
@@ -104,7 +104,7 @@ def test_the_drawn_teacher_labels_and_nobody_else(toys):
 
 def test_gradients_are_matched_on_patches_where_only_those_are_compared(toys):
     student, batch = toys.Student(), toys.batch()
-    step = make_step(toys, Terms(local_global=MapTerm(0.5, Hybrid()), gradient=2.0))
+    step = make_step(toys, combine(local_global=Maps(0.5, Hybrid()), gradient=2.0))
     result = step(student, batch)
     crops = sample_boxes(student_map(student, batch).depth.squeeze(1), batch.boxes, (16, 16)).flatten(0, 1)
     expected = gradient_matching_loss(crops, teacher_map(batch.patches).squeeze(2).flatten(0, 1))
@@ -116,7 +116,7 @@ def test_without_normalisation_teachers_are_brought_to_one_scale(toys):
     student, batch = toys.Student(), toys.batch()
     teachers = (Labeller("big", toys.Teacher(scale=50.0, shift=0.0)), Labeller("small", toys.Teacher(scale=0.5, shift=0.0)))
     scales = SourceScales({"big": 10.0, "small": 0.1}, 2.0)
-    step = make_step(toys, Terms(shared=MapTerm(1.0, Identity()), gradient=2.0), teachers=teachers, scales=scales)
+    step = make_step(toys, combine(shared=Maps(1.0, Identity()), gradient=2.0), teachers=teachers, scales=scales)
     pred = student_map(student, batch).depth
     target = teacher_map(batch.images, 10.0, 0.0)  # 2 / 10 * 50 = 2 / 0.1 * 0.5
     for teacher in (0, 1):
@@ -128,7 +128,7 @@ def test_without_normalisation_teachers_are_brought_to_one_scale(toys):
 
 def test_labelled_terms_and_means_over_both_kinds(toys):
     student, plain, labelled = toys.Student(), toys.batch(3), toys.batch(2, seed=9, depth=True)
-    terms = Terms(shared=MapTerm(1.0, Hybrid()), labelled=MapTerm(0.7, Global()), gradient=2.0, anchor=0.1)
+    terms = combine(shared=Maps(1.0, Hybrid()), labelled=Maps(0.7, Global()), gradient=2.0, anchor=0.1)
     scales = SourceScales({"toy": 0.5, LABELS: 0.2})
     result = make_step(toys, terms, scales=scales)(student, plain, labelled)
     both = student(to_float(torch.cat([plain.images, labelled.images]))).depth
@@ -187,7 +187,7 @@ def test_a_labelled_map_of_one_value_or_without_valid_pixels_is_harmless(toys, r
     target, _ = labelled_target(flat, Space.DISPARITY)
     assert target.eq(0).all()
     student = toys.Student()
-    result = make_step(toys, Terms(labelled=MapTerm(1.0, Global()), gradient=2.0), teachers=())(student, None, flat)
+    result = make_step(toys, combine(labelled=Maps(1.0, Global()), gradient=2.0), teachers=())(student, None, flat)
     result.total.backward()
     assert result.total == 0
     assert all(p.grad is None or p.grad.eq(0).all() for p in student.parameters())
@@ -199,7 +199,7 @@ def test_metric_students_and_raw_maps_have_no_anchor(toys):
         (Space.DISPARITY, Identity(), False),
         (Space.DISPARITY, Global(), True),
     ):
-        terms = Terms(labelled=MapTerm(1.0, normalizer), anchor=0.1)
+        terms = combine(labelled=Maps(1.0, normalizer), anchor=0.1, space=space)
         result = make_step(toys, terms, teachers=(), space=space)(toys.Student(space), None, toys.batch(2, depth=True))
         assert ("anchor" in result.terms) == anchored
 
@@ -212,7 +212,7 @@ def test_extra_losses_see_whole_maps_at_the_students_scale(toys):
         return (pred - target).abs().mean()
 
     batch = toys.batch()
-    step = make_step(toys, Terms(extra=(ExtraTerm("spy", 3.0, spy),)), scales=SourceScales({"toy": 0.5}, 2.0))
+    step = make_step(toys, combine(extra=(StageTerm("extra/spy", 3.0, LossTerm(spy)),)), scales=SourceScales({"toy": 0.5}, 2.0))
     result = step(toys.Student(), batch)
     ((shape, target, whole),) = seen
     assert shape == (4, 1, 16, 16)
@@ -233,7 +233,7 @@ def test_invalid_and_non_finite_teacher_pixels_are_left_out(toys):
             return Prediction(depth, answer.space, valid, answer.features)
 
     student, batch = toys.Student(), toys.batch()
-    result = make_step(toys, Terms(**PAPER, anchor=0.1), teachers=(Labeller("holes", Holes()),))(student, batch)
+    result = make_step(toys, combine(**PAPER, anchor=0.1), teachers=(Labeller("holes", Holes()),))(student, batch)
     result.total.backward()
     assert result.total.isfinite()
     assert all(p.grad.isfinite().all() for p in student.parameters())
@@ -246,7 +246,7 @@ def test_invalid_and_non_finite_teacher_pixels_are_left_out(toys):
 def test_a_metric_teacher_teaches_disparity(toys):
     student, batch = toys.Student(), toys.batch()
     teachers = (Labeller("metric", toys.Teacher(Space.METRIC)),)
-    result = make_step(toys, Terms(shared=MapTerm(1.0, Global())), teachers=teachers)(student, batch)
+    result = make_step(toys, combine(shared=Maps(1.0, Global())), teachers=teachers)(student, batch)
     expected = ssi_loss(student_map(student, batch).depth, 1 / teacher_map(batch.images))
     torch.testing.assert_close(result.total, expected, rtol=1e-4, atol=1e-6)
 
@@ -254,8 +254,11 @@ def test_a_metric_teacher_teaches_disparity(toys):
 @pytest.mark.parametrize("parts", [2, 3, 4])
 @pytest.mark.parametrize("labelled", [0, 3])
 def test_accumulated_micro_batches_equal_the_big_batch(toys, parts, labelled):
-    terms = Terms(
-        **PAPER, labelled=MapTerm(0.7, Global(), trim=0.1), anchor=0.1, feature=FeatureTerm(1.0, adapter=make_adapter(6, 5))
+    terms = combine(
+        **PAPER,
+        labelled=Maps(0.7, Global(), trim=0.1),
+        anchor=0.1,
+        feature=StageTerm("feature", 1.0, FeatureTerm(widths=(6, 5))),
     )
     teachers = (Labeller("toy", toys.Teacher(width=5)),)
     scales = SourceScales({"toy": 0.7, LABELS: 0.2})
@@ -288,7 +291,7 @@ def test_accumulated_micro_batches_equal_the_big_batch(toys, parts, labelled):
 
 def test_features_follow_the_primary_teacher_even_when_the_assistant_is_drawn(toys):
     primary, assistant = toys.Teacher(), toys.Teacher(scale=-1.0)
-    terms = Terms(shared=MapTerm(1.0, Global()), feature=FeatureTerm(1.0))
+    terms = combine(shared=Maps(1.0, Global()), feature=StageTerm("feature", 1.0, FeatureTerm()))
     step = make_step(toys, terms, teachers=(Labeller("primary", primary), Labeller("assistant", assistant)))
     student, batch = toys.Student(), toys.batch()
     by_primary = step(student, batch, teacher=0)
@@ -300,15 +303,16 @@ def test_features_follow_the_primary_teacher_even_when_the_assistant_is_drawn(to
 
 def test_a_reference_of_its_own_needs_no_teachers(toys):
     reference = toys.Teacher(width=9)
-    terms = Terms(feature=FeatureTerm(1.0, adapter=make_adapter(6, 9)))
+    terms = combine(feature=StageTerm("feature", 1.0, FeatureTerm(widths=(6, 9))))
     step = make_step(toys, terms, teachers=(), reference=reference)
     student = toys.Student()
     result = step(student, toys.batch())
     result.total.backward()
     assert reference.calls == [(4, 3, 16, 16)]
-    assert step.adapter.weight.grad.abs().sum() > 0
+    adapter = terms[0].term.adapter
+    assert adapter.weight.grad.abs().sum() > 0
     assert student.encoder[0].weight.grad.abs().sum() > 0
-    assert [name for name, _ in step.named_parameters()] == ["adapter.weight", "adapter.bias"]
+    assert [id(parameter) for parameter in step.parameters()] == [id(adapter.weight), id(adapter.bias)]
 
 
 def test_a_feature_encoder_is_a_reference_too(toys):
@@ -321,7 +325,7 @@ def test_a_feature_encoder_is_a_reference_too(toys):
         def encode(self, x):
             return {"tokens": self.net(x).flatten(2).transpose(1, 2)}
 
-    step = make_step(toys, Terms(feature=FeatureTerm(1.0)), teachers=(), reference=Eyes())
+    step = make_step(toys, combine(feature=StageTerm("feature", 1.0, FeatureTerm())), teachers=(), reference=Eyes())
     student = toys.Student()
     step(student, toys.batch()).total.backward()
     assert student.encoder[0].weight.grad.abs().sum() > 0
@@ -329,8 +333,9 @@ def test_a_feature_encoder_is_a_reference_too(toys):
 
 
 def test_an_adapter_only_where_widths_differ():
-    assert make_adapter(6, 6) is None
-    assert make_adapter(6, 4).weight.shape == (4, 6)
+    assert FeatureTerm(widths=(6, 6)).adapter is None
+    assert FeatureTerm(widths=(6, 4)).adapter.weight.shape == (4, 6)
+    assert FeatureTerm(widths=(6, 4), loss="pairwise").adapter is None
 
 
 def test_grids_of_tokens():
@@ -357,21 +362,21 @@ def test_students_tokens_are_resampled_to_the_references_grid():
 def test_a_comparison_of_places_is_refused_where_there_is_one(loss):
     own, wanted = {"tokens": torch.rand(2, 4, 8)}, {"tokens": torch.rand(2, 1, 8)}
     with pytest.raises(StageError, match=f"{loss} compares the places .* 'tokens' .* 64 x 64"):
-        FeatureTerm(1.0, loss=loss).compare(own, wanted, (64, 64))
-    assert FeatureTerm(1.0, loss=loss).compare(wanted, own, (64, 64)) > 0
+        FeatureTerm(loss=loss).compare(own, wanted, (64, 64))
+    assert FeatureTerm(loss=loss).compare(wanted, own, (64, 64)) > 0
 
 
 def test_bf16_runs_the_models_and_not_the_losses(toys):
     student = toys.Student()
     seen = []
     student.head.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
-    step = make_step(toys, Terms(**PAPER, feature=FeatureTerm(1.0)), autocast=torch.bfloat16)
+    step = make_step(toys, combine(**PAPER, feature=StageTerm("feature", 1.0, FeatureTerm())), autocast=torch.bfloat16)
     result = step(student, toys.batch())
     assert seen == [torch.bfloat16]
     assert result.total.dtype == torch.float32
     result.total.backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in student.parameters())
-    exact = make_step(toys, Terms(**PAPER, feature=FeatureTerm(1.0)))(student, toys.batch())
+    exact = make_step(toys, combine(**PAPER, feature=StageTerm("feature", 1.0, FeatureTerm())))(student, toys.batch())
     assert 0 < abs(result.total - exact.total) < 0.1 * exact.total
 
 
@@ -381,7 +386,7 @@ def test_statistics_of_the_raw_maps(toys):
     def student(images):
         return Prediction(maps.requires_grad_(), Space.DISPARITY)
 
-    step = make_step(toys, Terms(shared=MapTerm(1.0, Global())))
+    step = make_step(toys, combine(shared=Maps(1.0, Global())))
     batch = toys.batch(3, view=2)
     stats = step(student, batch, with_stats=True).named()
     assert stats["student/median"].item() == pytest.approx((2 + 0 + 2) / 3)

@@ -3,7 +3,19 @@
 from importlib import import_module
 
 ORDER = (
-    *("models", "encoders", "teachers", "students", "normalizers", "contexts", "losses", "datasets", "completers", "exporters"),
+    *(
+        "models",
+        "encoders",
+        "teachers",
+        "students",
+        "normalizers",
+        "contexts",
+        "losses",
+        "terms",
+        "datasets",
+        "completers",
+        "exporters",
+    ),
     *("common", "plugins"),
 )
 """Modules of this package, in the order in which their checks are listed."""
