@@ -180,6 +180,7 @@ class Components:
         self._registry = registry or get_registry()
         self._components: dict[tuple[tuple[str, ...], str], Component | PluginError] = {}
         self._models: dict[tuple[tuple[str, ...], str], type[BaseModel] | PluginError] = {}
+        self._light: list[tuple[Component, dict[str, Any], Any]] = []
 
     def find(self, kind: str, name: str) -> Component | None:
         """The component, or None where there is no such thing."""
@@ -201,6 +202,9 @@ class Components:
 
         if component is None:
             return None
+        for known, given, built in self._light:
+            if known == component and given == options:
+                return built
         try:
             arguments = validate_options(component, options, registry=self._registry)
             return self._registry.load(component)(**{**arguments, **component.arguments})
@@ -239,11 +243,13 @@ class Components:
             return [replace(problem, message=problem.message + hint) for problem in problems]
         if component.kind in _LIGHT:
             try:
-                self._registry.load(component)(**{**_arguments(given), **component.arguments})
+                built = self._registry.load(component)(**{**_arguments(given), **component.arguments})
             except (TypeError, ValueError) as error:
                 return [tree.problem(str(error))]
         slot.value["name"] = component.name  # a former name (alias) is written down as the present one
         slot.value["options"] = _with_defaults(given, slot.value.get("options", {}))
+        if component.kind in _LIGHT:
+            self._light.append((component, slot.value["options"], built))
         return []
 
     def _resolve(self, kinds: tuple[str, ...], name: str) -> Component | PluginError:
