@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "options": set(),
     "ops": set(),
     "losses": {"ops"},
-    "interfaces": {"spaces", "errors"},
+    "interfaces": {"spaces", "errors", "ops"},
     "weights": GROUND,
     "alignment": GROUND,
     "pictures": GROUND,
