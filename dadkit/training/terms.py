@@ -114,8 +114,8 @@ class GradientTerm(Term):
         pair = inputs.patches.sampled() if "patches" in self.needs and inputs.patches is not None else inputs.maps
         assert pair is not None
         maps = (pair.pred, pair.scaled_target if self.values else pair.target, pair.mask)
-        options = {"scales": self.scales, "normalize": not self.values, "backend": self.backend}
-        return pair.mean(partial(gradient_matching_loss, *maps, **options))
+        match_slopes = partial(gradient_matching_loss, scales=self.scales, normalize=not self.values)
+        return pair.mean(partial(match_slopes, *maps, backend=self.backend))
 
 
 class Anchor(Term):
@@ -151,9 +151,14 @@ class LossTerm(Term):
         super().__init__()
         self.loss = loss
         self._keywords = set(inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss).parameters)
-        kinds: tuple[Need, ...] = {"both": ("regions", "labels"), "teachers": ("regions",), "labels": ("labels",)}[on]
-        cameras: tuple[Need, ...] = ("cameras",) if self._keywords & {"intrinsics", "frames"} else ()
-        self.needs = frozenset((*kinds, *cameras, "scale"))
+        needs: set[Need] = {"scale"}
+        if on != "labels":
+            needs.add("regions")
+        if on != "teachers":
+            needs.add("labels")
+        if self._keywords & {"intrinsics", "frames"}:
+            needs.add("cameras")
+        self.needs = frozenset(needs)
 
     def forward(self, inputs: StepInputs) -> Tensor:
         """The mean over images. The loss is called once for each region, as it answers with one number."""
