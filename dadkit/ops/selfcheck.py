@@ -165,7 +165,7 @@ def _repeat(what: str, function: Callable[[Inputs], Tensor], x: Inputs, first: t
     same("a second run", _run(function, x))
     if x.pred.device.type != "cuda":
         return
-    stream = torch.cuda.Stream(x.pred.device)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(x.pred.device)
     stream.wait_stream(torch.cuda.current_stream(x.pred.device))
     with torch.cuda.stream(stream):
         _run(function, x)  # allocates and warms up, which a capture must not do
