@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dadkit.data.sample import Dataset, Sample
@@ -20,7 +20,7 @@ from dadkit.evaluation.strips import find_samples, strip
 from dadkit.interfaces import DepthModel, convert
 from dadkit.pictures import grid
 from dadkit.report import figures as draw
-from dadkit.report.parts import definitions, figure_of_picture, read_json, svg, write_page
+from dadkit.report.page import Picture, picture, plot, read_json, write_page
 from dadkit.report.results import comparison_table, heading, higher_is_better, scores_table
 from dadkit.spaces import Space
 
@@ -32,11 +32,6 @@ FIGURES = {
     "normalisation": "none, global, hybrid and local normalisation of one map",
 }
 """Name of an optional figure -> what it shows."""
-
-_SCALES = (
-    "Depth is aligned and coloured on the truth's limits, near is warm, grey is unknown; "
-    "errors are relative on a fixed scale, black = 0, bright = 0.3 or more."
-)
 
 
 def check_figures(names: Sequence[str], protocol: Protocol) -> None:
@@ -74,42 +69,39 @@ def write_evaluation_report(
     results = read_json(folder / "evaluation.json")
     protocol = plan.protocol
     scores = _scores(folder / "evaluation.csv", protocol)
-    body = [_protocol(protocol, results), "<h2>Results</h2>", scores_table(results, detailed=True), comparison_table(results)]
-    body.append(_failures(results))
+    strips: list[Picture] = []
+    drawn: dict[str, Any] | None = None
     if protocol.task == "depth":
         dataset = plan.open()
         shown = {name: model for name, model in models.items() if name in scores}
-        body += _strips(dataset, shown, scores, protocol)
-        body += _figures(figures, dataset, shown, scores, protocol)
-    body.append(_histograms(scores, protocol))
-    if qualitative is not None:
-        picture = draw.qualitative_figure(qualitative, models)
-        body.append(
-            "<h2>On other images</h2>"
-            + figure_of_picture(picture, f"Images of {qualitative.name}; each map on its own limits.")
-        )
-    about = {key: results[key] for key in ("dataset", "spaces", "licenses", "versions") if key in results}
-    body.append("<h2>Models, licences, versions</h2>" + definitions(about))
+        strips = _strips(dataset, shown, scores, protocol)
+        drawn = _figures(figures, dataset, shown, scores, protocol) if figures else None
     counts = f"{len(results['models'])} model{'s' if len(results['models']) != 1 else ''}"
+    others = None
+    if qualitative is not None:
+        caption = f"Images of {qualitative.name}; each map on its own limits."
+        others = picture(draw.qualitative_figure(qualitative, models), caption)
     return write_page(
         folder / "evaluation.html",
+        "evaluation.html",
         title=f"dadkit evaluation: {plan.dataset}, {protocol.name}",
         subtitle=f"{counts}; means are over images, each counting once",
-        body=body,
+        protocol=protocol,
+        results=results,
+        scores=scores_table(results, detailed=True),
+        comparisons=comparison_table(results),
+        failures=_failures(results),
+        strips=strips,
+        figures=drawn,
+        histogram=_histograms(scores, protocol),
+        qualitative=others,
+        about={key: results[key] for key in ("dataset", "spaces", "licenses", "versions") if key in results},
     )
 
 
-def _protocol(protocol: Protocol, results: Mapping[str, Any]) -> str:
-    words = f"<p>{escape(protocol.summary)}</p>" + definitions(results["protocol_in_words"])
-    note = ""
-    if protocol.datasets and protocol.dataset is None:
-        known = escape(", ".join(protocol.datasets))
-        note = f'<p class="warning">It has values of its own for {known}; here its general values were used.</p>'
-    return f"<h2>Protocol: {escape(protocol.name)}</h2>{words}{note}<p class=note>After: {escape(protocol.source)}</p>"
-
-
-def _failures(results: Mapping[str, Any]) -> str:
-    found = {
+def _failures(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Model -> what was left out of its means, with the keys of the first images."""
+    return {
         model["model"]: {
             kind: ", ".join(model[kind][:20]) + (f" and {len(model[kind]) - 20} more" if len(model[kind]) > 20 else "")
             for kind in ("skipped", "failed")
@@ -118,26 +110,22 @@ def _failures(results: Mapping[str, Any]) -> str:
         for model in results["models"]
         if model["skipped"] or model["failed"]
     }
-    if not found:
-        return ""
-    words = "Skipped: unreadable, or too few valid pixels. Failed: the model's answer was not finite; these are in no mean."
-    return f'<h2>Left out</h2><p class="note">{words}</p>{definitions(found)}'
 
 
 def _strips(
     dataset: Dataset, models: Mapping[str, DepthModel], scores: Mapping[str, dict[str, float]], protocol: Protocol
-) -> list[str]:
+) -> list[Picture]:
     """Best, median and worst image of each model, all models beside each other."""
     metric = protocol.metrics[0]
     wanted = {name: _ranked(scores[name], metric) for name in models}
     samples = find_samples(dataset, {key for keys in wanted.values() for key in keys.values()})
-    parts = ["<h2>Best, median, worst</h2>", f'<p class="note">{_SCALES}</p>']
+    parts = []
     titles = ["image", "truth"] + [title for name in models for title in (name, "error")]
     for name, keys in wanted.items():
         for place, key in keys.items():
-            picture = grid([strip(samples[key], models, protocol)], titles=titles)
+            pixels = grid([strip(samples[key], models, protocol)], titles=titles)
             value = scores[name][key]
-            parts.append(figure_of_picture(picture, f"{name}, {place}: {key}, {heading(metric).split(' ')[0]} {value:.4f}"))
+            parts.append(picture(pixels, f"{name}, {place}: {key}, {heading(metric).split(' ')[0]} {value:.4f}"))
     return parts
 
 
@@ -153,30 +141,30 @@ def _figures(
     models: Mapping[str, DepthModel],
     scores: Mapping[str, dict[str, float]],
     protocol: Protocol,
-) -> list[str]:
-    if not names:
-        return []
+) -> dict[str, Any]:
+    """The figures that were asked for, and what they were drawn for."""
     metric = protocol.metrics[0]
     last = list(models)[-1]
     key = _ranked(scores[last], metric).get("median") or _ranked(scores[last], metric)["best"]
     sample = cut_frame(find_samples(dataset, {key})[key], protocol.frame)
-    parts = [f"<h2>Figures</h2><p class=note>Drawn for {escape(key)}, the median image of {escape(last)}.</p>"]
+    pictures, segments = [], Markup()
     if "alignment" in names:
-        picture, values = draw.alignment_figure(sample, models, protocol)
+        pixels, values = draw.alignment_figure(sample, models, protocol)
         title = heading(metric).split(" ")[0]
         told = "; ".join(f"{name}: {title} {a:.4f} aligned globally, {b:.4f} locally" for name, (a, b) in values.items())
-        parts.append(figure_of_picture(picture, f"Local against global alignment. Rows: {', '.join(models)}. {told}"))
+        pictures.append(picture(pixels, f"Local against global alignment. Rows: {', '.join(models)}. {told}"))
     if "crops" in names:
         caption = (
             f"Whole image against central region. Rows: {', '.join(models)}. The whole image's map is aligned to the region's."
         )
-        parts.append(figure_of_picture(draw.crops_figure(sample, models), caption))
+        pictures.append(picture(draw.crops_figure(sample, models), caption))
     if "normalisation" in names:
-        parts.append(_normalisation(sample))
-    return parts
+        normalised, segments = _normalisation(sample)
+        pictures.append(normalised)
+    return {"key": key, "model": last, "pictures": pictures, "segments": segments}
 
 
-def _normalisation(sample: Sample) -> str:
+def _normalisation(sample: Sample) -> tuple[Picture, Markup]:
     assert sample.depth is not None
     disparity, valid = convert(sample.depth, sample.valid, Space.METRIC, Space.DISPARITY)
     low = disparity[valid].min() if valid is not None and bool(valid.any()) else disparity.min()
@@ -185,10 +173,10 @@ def _normalisation(sample: Sample) -> str:
         "Normalisation of the true disparity; unknown pixels count as farthest. The borders of the finest segments are white; "
         "hybrid is the mean of its levels."
     )
-    return figure_of_picture(draw.normalisation_figure(disparity, sample.image), caption) + draw.segments_plot(disparity[0])
+    return picture(draw.normalisation_figure(disparity, sample.image), caption), draw.segments_plot(disparity[0])
 
 
-def _histograms(scores: Mapping[str, dict[str, float]], protocol: Protocol) -> str:
+def _histograms(scores: Mapping[str, dict[str, float]], protocol: Protocol) -> Markup:
     """The first metric over images, all models on the same bins."""
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     axis = figure.subplots()
@@ -200,7 +188,7 @@ def _histograms(scores: Mapping[str, dict[str, float]], protocol: Protocol) -> s
     axis.set_xlabel(f"{heading(protocol.metrics[0])} (the last bin holds everything beyond)", fontsize=9)
     axis.set_ylabel("images", fontsize=9)
     axis.legend(fontsize=8)
-    return f"<h2>Over images</h2>{svg(figure)}"
+    return plot(figure)
 
 
 def _scores(path: Path, protocol: Protocol) -> dict[str, dict[str, float]]:

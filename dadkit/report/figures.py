@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -21,7 +22,7 @@ from dadkit.evaluation.inference import predict_under
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.losses import normalize
-from dadkit.report.parts import svg
+from dadkit.report.page import plot
 from dadkit.spaces import Space
 
 __all__ = ["alignment_figure", "centre", "crops_figure", "normalisation_figure", "qualitative_figure", "segments_plot"]
@@ -122,7 +123,7 @@ def normalisation_figure(depth: Tensor, image: Tensor) -> pictures.Picture:
     return pictures.grid([_sized(row)], titles=["image", *NORMALISERS])
 
 
-def segments_plot(depth: Tensor) -> str:
+def segments_plot(depth: Tensor) -> Markup:
     """Histograms of the normalised values, and of the map with its segments' borders, as SVG."""
     figure = Figure(figsize=(11, 2.4), layout="constrained")
     axes = figure.subplots(1, len(NORMALISERS))
@@ -136,7 +137,7 @@ def segments_plot(depth: Tensor) -> str:
         if not segments:
             for k in range(1, 4):
                 axis.axvline(low + (high - low) * k / 4, color="#cc3311", linewidth=1)
-    return svg(figure)
+    return plot(figure)
 
 
 def qualitative_figure(folder: Path, models: Mapping[str, DepthModel], *, limit: int = 12) -> pictures.Picture:

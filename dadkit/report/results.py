@@ -7,7 +7,7 @@ from typing import Any
 
 from dadkit.evaluation.metrics import HIGHER_IS_BETTER, find_metric
 from dadkit.evaluation.ordinal import ORDINAL_METRICS
-from dadkit.report.parts import table
+from dadkit.report.page import Table
 
 __all__ = ["comparison_table", "heading", "higher_is_better", "scores_table"]
 
@@ -25,7 +25,7 @@ def higher_is_better(metric: str) -> bool:
     return metric in HIGHER_IS_BETTER or (metric not in ORDINAL_METRICS and find_metric(metric).higher_is_better)
 
 
-def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> str:
+def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table:
     """A row per model, the best value of each column bold.
 
     Args:
@@ -53,11 +53,11 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> str:
     first = heading(names[0]).split(" ")[0]
     extra = [f"{first}, 95 %", f"{first}, median"] if detailed else []
     heads = ["model", *map(heading, names), *extra, "images", "skipped", "failed", *(["crop", "floor"] if detailed else [])]
-    return table(heads, rows, best=best, wide=detailed)
+    return Table(heads, rows, best, wide=detailed)
 
 
-def comparison_table(results: Mapping[str, Any]) -> str:
-    """Each pair of models on the images that both have."""
+def comparison_table(results: Mapping[str, Any]) -> Table | None:
+    """Each pair of models on the images that both have; None where there is no pair."""
     rows = []
     for item in results.get("comparisons", []):
         low, high = item["interval"]["low"], item["interval"]["high"]
@@ -77,6 +77,6 @@ def comparison_table(results: Mapping[str, Any]) -> str:
         ]
         rows.append(cells)
     if not rows:
-        return ""
+        return None
     heads = ["models", "metric", "mean difference", "95 %", "p (sign flips)", "images won", "better", "images"]
-    return table(heads, rows, wide=True)
+    return Table(heads, rows, wide=True)
