@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "PRECISIONS",
     "LoadError",
     "ModelCard",
     "load_encoder",
@@ -32,6 +33,7 @@ __all__ = [
     "read_card",
     "rebuild_options",
     "result_path",
+    "set_precision",
 ]
 
 INITIAL_WEIGHTS = ("weights", "init", "pretrained")
@@ -215,8 +217,29 @@ def rebuild_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in INITIAL_WEIGHTS}
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the first GPU if there is one, else the CPU.
+PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}
+"""Words for a model's precision -> torch's."""
+
+
+def set_precision(model: DepthModel, name: str) -> DepthModel:
+    """The model with all parameters in that precision, one of :data:`PRECISIONS`; answers stay float32.
+
+    Raises:
+        LoadError: no such precision.
+    """
+    import torch
+
+    if name not in PRECISIONS:
+        raise LoadError(f"unknown precision '{name}'; choose from {', '.join(PRECISIONS)}")
+    return model if name == "fp32" else model.to(getattr(torch, PRECISIONS[name]))
+
+
+def pick_device(name: str, *, apple: bool = True) -> torch.device:
+    """The device of that name; ``auto`` is the first CUDA GPU, else Apple's (``mps``), else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        apple: ``auto`` may be ``mps``. Training says False: Apple's GPU has no float64 and no fused losses.
 
     Raises:
         DadkitError: no such device here.
@@ -224,7 +247,9 @@ def pick_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if apple and torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -33,11 +33,13 @@ Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Map = NDArray[np.floating] | Tensor  # (H, W), (1, H, W) or (1, 1, H, W)
 
 COLORMAP = "Spectral_r"
+_PANEL = 2_000_000
+_COUNTED = 1_000_000  # pixels from which on limits are those of a part of the map
 INVALID = np.array([128, 128, 128], np.uint8)
 
 
-def nearness(values: Map, space: Space | str) -> NDArray[np.float64]:
-    """The quantity that is coloured, larger = nearer: (H, W) float64, NaN where the map has none."""
+def nearness(values: Map, space: Space | str) -> NDArray[np.floating]:
+    """The quantity that is coloured, larger = nearer: (H, W) float32 (float64 of float64), NaN where the map has none."""
     array = _plane(values)
     match Space(space):
         case Space.DISPARITY:
@@ -46,13 +48,23 @@ def nearness(values: Map, space: Space | str) -> NDArray[np.float64]:
             return -array
         case Space.METRIC:
             with np.errstate(divide="ignore", invalid="ignore"):
-                return np.where(array > 0, 1.0 / array, np.nan)
+                return np.where(array > 0, 1 / array, np.nan).astype(array.dtype, copy=False)
 
 
 def percentile_limits(
-    near: NDArray[np.float64], valid: Map | None = None, *, low: float = 2, high: float = 98
+    near: NDArray[np.floating], valid: Map | None = None, *, low: float = 2, high: float = 98
 ) -> tuple[float, float]:
-    """Robust (low, high) of a nearness map over its valid, finite pixels; (0, 1) if there are none."""
+    """Robust (low, high) of a nearness map over its valid, finite pixels; (0, 1) if there are none.
+
+    Of a map of more than a million pixels every second or third row and column is counted, if these hold a valid pixel.
+    """
+    step = int(np.sqrt(near.size / _COUNTED))
+    if step > 1:
+        some = percentile_limits(
+            near[::step, ::step], None if valid is None else _plane(valid)[::step, ::step], low=low, high=high
+        )
+        if some != (0.0, 1.0):
+            return some
     keep = np.isfinite(near)
     if valid is not None:
         keep &= _plane(valid).astype(bool)
@@ -86,9 +98,17 @@ def colorize(
     low, high = limits if limits is not None else percentile_limits(near, valid)
     keep = np.isfinite(near) if valid is None else np.isfinite(near) & _plane(valid).astype(bool)
     span = high - low
-    unit = np.clip((np.where(keep, near, low) - low) / span, 0, 1) if span > 0 else np.full(near.shape, 0.5)
-    picture = _lut(colormap)[np.round(unit * 255).astype(np.uint8)]
-    picture[~keep] = INVALID
+    if span > 0:
+        levels = np.where(keep, near, near.dtype.type(low))
+        levels -= low
+        levels *= 255 / span
+        np.clip(levels, 0, 255, out=levels)
+        levels += 0.5  # to the nearest when cut off
+    else:
+        levels = np.full(near.shape, 128)
+    picture = np.take(_lut(colormap), levels.astype(np.uint8), axis=0)
+    if not keep.all():
+        picture[~keep] = INVALID
     return picture
 
 
@@ -127,18 +147,31 @@ def color_bar(height: int, low: str, high: str, *, colormap: str = COLORMAP) -> 
     return np.asarray(canvas)
 
 
-def side_by_side(image: Tensor | NDArray[np.generic], values: Map, *, space: Space | str, valid: Map | None = None) -> Picture:
-    """Photograph | coloured map | colour bar with its unit, all of one height."""
+def side_by_side(
+    image: Tensor | NDArray[np.generic],
+    values: Map,
+    *,
+    space: Space | str,
+    valid: Map | None = None,
+    colored: Picture | None = None,
+) -> Picture:
+    """Photograph | coloured map | colour bar with its unit, all of one height. ``colored``: the colours, if they are there.
+
+    Each panel has at most two megapixels: every second, third, … pixel of a larger picture.
+    """
     near = nearness(values, space)
     limits = percentile_limits(near, valid)
     photo = to_uint8(image)
+    colors = colorize(values, space=space, valid=valid, limits=limits) if colored is None else colored
+    step = int(np.ceil(np.sqrt(photo.shape[0] * photo.shape[1] / _PANEL)))
+    photo, colors = photo[::step, ::step], colors[::step, ::step]
     if Space(space) is Space.METRIC:
         labels = tuple(f"{1 / value:.3g} m" if value > 0 else "inf" for value in limits)
     else:
         labels = ("far", "near")
     bar = color_bar(photo.shape[0], labels[0], labels[1])
     gap = np.full((photo.shape[0], 4, 3), 255, np.uint8)
-    return np.concatenate([photo, gap, colorize(values, space=space, valid=valid, limits=limits), gap, bar], axis=1)
+    return np.concatenate([photo, gap, colors, gap, bar], axis=1)
 
 
 def grid(rows: Sequence[Sequence[Picture]], *, titles: Sequence[str] = (), pad: int = 4) -> Picture:
@@ -175,12 +208,12 @@ def draw_boxes(picture: Picture, boxes: Sequence[Sequence[float]] | Tensor) -> P
     return np.asarray(canvas)
 
 
-def _plane(values: Map) -> NDArray[np.float64]:
+def _plane(values: Map) -> NDArray[np.floating]:
     array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     shape = array.shape
     if array.ndim < 2 or any(side != 1 for side in shape[:-2]):
         raise ValueError(f"a map is (H, W) with leading ones at most, got {shape}")
-    return array.reshape(shape[-2:]).astype(np.float64)
+    return array.reshape(shape[-2:]).astype(np.float64 if array.dtype == np.float64 else np.float32, copy=False)
 
 
 def _text_size(height: int) -> int:

@@ -44,6 +44,9 @@ def evaluate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for evaluation.json, .csv, .jpg, .html and the cache.")
     ] = Path("evaluation"),
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or fp64; another than fp32 stands in the row's name.")
+    ] = "fp32",
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what an earlier call has measured.")] = False,
     report: Annotated[bool, typer.Option(help="Write evaluation.html.")] = True,
     figure: Annotated[
@@ -53,7 +56,7 @@ def evaluate(
     qualitative: Annotated[
         Path | None, typer.Option(help="A folder of images; the report shows every model's map of each (no truth needed).")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: PluginFile = None,
 ) -> None:
     """Evaluate models beside each other; every number is printed with its protocol.
@@ -68,7 +71,7 @@ def evaluate(
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.errors import DadkitError
     from dadkit.evaluation import EvaluationPlan
-    from dadkit.loading import load_model, pick_device
+    from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
     from dadkit.results import claim
 
@@ -91,13 +94,14 @@ def evaluate(
     check_figures(figures, chosen)
     target = pick_device(device)
     different = list(dict.fromkeys(model))
-    named = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
-    models = {name: load_model(path, **own).to(target) for name, (path, own) in named.items()}
+    end = "" if precision == "fp32" else f" ({precision})"  # numbers change with it, so the row says so
+    named = {name + end: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
+    models = {name: set_precision(load_model(path, **own), precision).to(target) for name, (path, own) in named.items()}
     summary = output / "evaluation.json"
     claim(output, WRITTEN, known=summary.is_file() and "protocol_in_words" in summary.read_text(encoding="utf-8"))
     if fresh:
         _forget(output / "cache")
-    workers = None if processes == 1 else (processes, str(target), plugin)
+    workers = None if processes == 1 else (processes, str(target), precision, plugin)
     evaluations = _measure(plan, output, models, named, workers)
     print_table(*_rows(evaluations, chosen))
     note(f"{dataset}: {chosen.summary}")
@@ -113,7 +117,7 @@ def _measure(
     output: Path,
     models: Mapping[str, Any],
     named: Mapping[str, tuple[str, dict[str, Any]]],
-    workers: tuple[int, str, Path | None] | None,
+    workers: tuple[int, str, str, Path | None] | None,
 ) -> list[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -143,12 +147,12 @@ def _workers(
     plan: EvaluationPlan,
     output: Path,
     named: Mapping[str, tuple[str, dict[str, Any]]],
-    workers: tuple[int, str, Path | None],
+    workers: tuple[int, str, str, Path | None],
     show: Callable[[str, int], None],
 ) -> Callable[[str, str, str], None]:
     from dadkit.evaluation.workers import Job, run_workers
 
-    processes, device, plugin = workers
+    processes, device, precision, plugin = workers
 
     def work(name: str, fingerprint: str, key: str) -> None:
         path, own = named[name]
@@ -160,6 +164,7 @@ def _workers(
             key=key,
             fingerprint=fingerprint,
             processes=processes,
+            precision=precision,
             plugin=plugin,
             device=device,
         )

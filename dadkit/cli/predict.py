@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from dadkit.prediction.sparse import Sparse
 
 
+DEFAULT_MODEL = "starter/small"
+
+_NOTES = 20  # as many notes on single images are printed
+
+
 def predict(
     paths: Annotated[
         list[Path], typer.Argument(help="Image files, videos, folders (searched recursively), lists (.txt), tar shards.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…].")
-    ],
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]. Default: starter/small."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("predictions"),
     formats: Annotated[
         list[str] | None,
@@ -67,7 +75,15 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that dadkit did not write, except inputs.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    bits: Annotated[
+        str,
+        typer.Option(help="What 16-bit greyscale holds: 16, 14, 12, 10, or percentile (stretched, as for thermal cameras)."),
+    ] = "16",
+    tile: Annotated[
+        int | None, typer.Option(min=64, help="Predict in square tiles of so many pixels, fitted to the whole and blended.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: PluginFile = None,
 ) -> None:
     """Predict depth for images and videos: raw floats, 16-bit PNG with its range, colours, side by side, points.
@@ -81,7 +97,7 @@ def predict(
 
     from dadkit.cli.arguments import split_model
     from dadkit.errors import DadkitError, DataError
-    from dadkit.loading import load_model, pick_device
+    from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.prediction import DEFAULT, FORMATS, check_targets, find_inputs, identity, make_plan
     from dadkit.spaces import Space
     from dadkit.weights.used import noted_files
@@ -90,31 +106,46 @@ def predict(
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
         raise DadkitError(f"unknown format {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}")
-    lens = _lens(focal, fov, align)
+    lens, depth_of_grey = _lens(focal, fov, align), _bits(bits)
     console = Console(stderr=True)
     inputs = find_inputs(paths)
     metres = None if sparse is None else _sparse(sparse, inputs, completer, sparse_scale, see_through)
     check_targets(inputs, output, chosen, overwrite=overwrite)
+    model = model or _default(console)
     name, options = split_model(model)
     with noted_files() as weights:
-        loaded = load_model(name, **options).to(pick_device(device))
-    plan = make_plan(
-        inputs,
-        output,
-        chosen,
-        identity(model, weights, {"lens": lens} | ({} if metres is None else metres.settings() | {"completer": completer})),
-        resume=resume,
-    )
+        loaded = set_precision(load_model(name, **options), precision).to(pick_device(device))
+    settings = {"lens": lens, "bits": bits, "tile": tile, "precision": precision}
+    if metres is not None:
+        settings |= metres.settings() | {"completer": completer}
+    plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume)
     _announce(inputs, plan, console)
     for odd in metres.warnings() if metres else []:
         console.print(f"careful: {odd}", style="yellow", highlight=False)
-    written, failures = _carry_out(loaded, plan, console, name=model, batch_size=batch_size, lens=lens, sparse=metres)
+    given: dict[str, Any] = {"name": model, "batch_size": batch_size, "lens": lens}
+    of_images = {"bits": depth_of_grey, "tile": tile, "sparse": metres}
+    written, failures = _carry_out(loaded, plan, console, of_images, given)
     for failure in failures:
-        console.print(f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False)
+        console.print(
+            f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     space = loaded.spec.space if metres is None else Space.METRIC
     console.print(f"wrote {written} files to {output} ({space}: {_meaning(space)})", highlight=False)
     if failures:
-        raise DataError(f"{len(failures)} of {len(inputs.images)} images could not be read; see above")
+        raise DataError(f"{len(failures)} of {len(inputs.images)} images could not be read or written; see above")
+
+
+def _default(console: Console) -> str:
+    """The model that the package carries, which is named since the user did not."""
+    from dadkit.errors import DadkitError
+    from dadkit.plugin import PluginError, get_registry
+
+    try:
+        get_registry().resolve_first(("teacher", "student"), DEFAULT_MODEL)
+    except PluginError as error:
+        raise DadkitError(f"no --model given, and {DEFAULT_MODEL} is not installed here: {error}") from error
+    console.print(f"model: {DEFAULT_MODEL} (another one: --model; `dadkit teachers` lists them)", highlight=False)
+    return DEFAULT_MODEL
 
 
 def _announce(inputs: Inputs, plan: Plan, console: Console) -> None:
@@ -129,26 +160,29 @@ def _announce(inputs: Inputs, plan: Plan, console: Console) -> None:
 
 
 def _carry_out(
-    model: DepthModel, plan: Plan, console: Console, *, name: str, batch_size: int, lens: Lens, sparse: Sparse | None
+    model: DepthModel, plan: Plan, console: Console, of_images: dict[str, Any], given: dict[str, Any]
 ) -> tuple[int, list[Failure]]:
-    """Predict under a progress bar; returns how many files were written and what could not be read."""
+    """Predict under a progress bar, say how fast it was; returns how many files were written and what could not be read.
+
+    Args:
+        of_images: arguments that only images have.
+        given: arguments that images and films share.
+    """
+    import time
+
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dadkit.prediction import carry_out, predict_video
+    from dadkit.prediction import Note, carry_out, predict_video
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("images", total=len(plan.images), visible=bool(plan.images))
+        notes: list[Note] = []
+        begun = time.perf_counter()
         written, failures = carry_out(
-            model,
-            plan,
-            name=name,
-            batch_size=batch_size,
-            lens=lens,
-            sparse=sparse,
-            progress=lambda count: progress.advance(task, count),
+            model, plan, notes=notes, progress=lambda count: progress.advance(task, count), **of_images, **given
         )
-        count = len(written)
+        seconds, count = time.perf_counter() - begun, len(written)
         for work in plan.films:
             task = progress.add_task(work.name, total=None)
             show = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: B023, E731
@@ -158,14 +192,19 @@ def _carry_out(
                     model,
                     work.job.path,
                     plan.output / work.name,
-                    name=name,
                     formats=work.formats,
-                    batch_size=batch_size,
-                    lens=lens,
                     progress=show,
+                    **given,
                 )
             )
             plan.results.finish(work.name, work.fingerprint, work.files)
+    for note in notes[:_NOTES]:
+        console.print(f"{note.path}: {note.text}", highlight=False, markup=False, soft_wrap=True)
+    if len(notes) > _NOTES:
+        console.print(f"and {len(notes) - _NOTES} more such notes", highlight=False)
+    if plan.images:
+        done = len(plan.images) - len(failures)
+        console.print(f"{done} images in {seconds:.1f} s: {done / seconds:.1f} images/s", highlight=False)
     return count, failures
 
 
@@ -180,6 +219,16 @@ def _sparse(path: Path, inputs: Inputs, completer: str, scale: float | None, see
         raise DadkitError("--sparse is for pictures; predict the film's frames as pictures, each with its points")
     name, options = split_model(completer)
     return Sparse(build("completer", name, options), find_hints(path, [job.stem for job in inputs.images]), scale, see_through)
+
+
+def _bits(text: str) -> int | Literal["percentile"]:
+    from dadkit.errors import DadkitError
+
+    if text == "percentile":
+        return "percentile"
+    if text.isdecimal() and 8 <= int(text) <= 16:
+        return int(text)
+    raise DadkitError(f"--bits is a number from 8 to 16, or percentile, got '{text}'")
 
 
 def _lens(focal: float | None, fov: float | None, align: str | None) -> Lens:

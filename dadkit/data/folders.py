@@ -7,15 +7,24 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+
+from PIL import features
 
 from dadkit.errors import DataError
 from dadkit.results import LIST, read_results
 
-__all__ = ["EXTENSIONS", "OWN", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
+__all__ = ["EXTENSIONS", "OWN", "UNREAD", "counted", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+AVIF = (".avif",) if features.check("avif") else ()  # Pillow 11.3 and newer
+HEIC = (".heic", ".heif") if find_spec("pillow_heif") else ()
+
+EXTENSIONS = tuple(sorted((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp", *AVIF, *HEIC)))
 """File name extensions taken for images in folders and tar shards, in any case. List files may name anything."""
+
+UNREAD = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".psd"}
+"""Extensions of pictures that are left out where nothing reads them."""
 
 OWN = "results of dadkit"
 """What :func:`scan` calls files that dadkit wrote, where it counts what it left out."""
@@ -33,6 +42,11 @@ def normalise_extensions(extensions: Iterable[str] | None) -> tuple[str, ...]:
     if isinstance(extensions, str):
         extensions = [extensions]
     return tuple(sorted({"." + e.lower().lstrip(".") for e in extensions}))
+
+
+def counted(left_out: Counter[str]) -> str:
+    """``"8 .heic, 2 results of dadkit"``: the commonest first."""
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
 
 
 def scan(folder: Path, extensions: Collection[str], *, results: bool = False) -> tuple[list[str], Counter[str]]:
@@ -88,7 +102,8 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
     """The entries of a list file with their line numbers, one by one.
 
     One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
-    without a tab, by a comma, so that paths may hold spaces.
+    without a tab, by a comma, so that paths may hold spaces. Back-slashes, as Windows writes them, are taken for slashes unless
+    a file of that very name exists.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, has a line with another number of columns, or no entry at all.
@@ -105,13 +120,17 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
                     what = f"expected {columns} paths separated by a tab or a comma, got {len(parts)}: {line!r}"
                     raise DataError(f"{path}, line {number}: {what}")
                 empty = False
-                yield number, parts
+                yield number, tuple(_with_slashes(path.parent, part) for part in parts)
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the list {path} is not UTF-8 text: {error}") from error
     if empty:
         raise DataError(f"the list {path} names no file")
+
+
+def _with_slashes(base: Path, name: str) -> str:
+    return name if "\\" not in name or (base / name).exists() else name.replace("\\", "/")
 
 
 def expand_braces(pattern: str) -> list[str]:

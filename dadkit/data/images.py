@@ -7,23 +7,27 @@ greyscale to white, drops alpha and shows whatever lies under it. Each of these 
 from __future__ import annotations
 
 import io
+import math
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
+from dadkit.data.folders import HEIC
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 
-__all__ = ["MAX_PIXELS", "decode", "to_tensor"]
+__all__ = ["MAX_PIXELS", "decode", "few_levels", "focal_length", "to_tensor"]
 
 MAX_PIXELS = 89_478_485
 """Largest image decoded unless told otherwise: the size from which Pillow itself warns of decompression bombs."""
 
+_EXIF_FOLDER, _FOCAL_35_TAG, _DIAGONAL_35 = 0x8769, 0xA405, 43.2666  # millimetres of a frame of 36 x 24
+_FEW_LEVELS = 8
 _GREY = 128  # what shows through transparent pixels: neither a bright nor a dark hole
 
 _ORIENTATION_TAG = 0x0112
@@ -45,10 +49,12 @@ def decode(
     max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
     upright: bool = True,
+    bits: int | Literal["percentile"] = 16,
 ) -> Tensor:
     """Decode an image into upright 8-bit RGB.
 
-    The EXIF orientation is applied; 16-bit greyscale is scaled by 255/65535; transparent pixels are laid over mid grey;
+    The EXIF orientation is applied; 16-bit greyscale is scaled by 255/65535, or as ``bits`` says; transparent pixels are laid
+    over mid grey;
     greyscale is replicated; CMYK, palette and other colour models become RGB (ICC profiles are not applied); of an animation
     the first frame is taken. Sizes are checked in the header, before a pixel is decoded.
 
@@ -59,6 +65,8 @@ def decode(
         min_side: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side stays at least
             this long. On a 2048 x 1362 photograph this saves about 40 % of the decoding time. None keeps every pixel.
         upright: apply the EXIF orientation. False keeps the pixels as they are stored, for labels made from them.
+        bits: what 16-bit greyscale holds. Cameras of 10, 12 or 14 bits often store their numbers as they are: 12 makes 4095
+            white. ``"percentile"`` spreads percentiles 0.1 to 99.9 over the whole range, as thermal cameras need it.
 
     Returns:
         (3, H, W) uint8, RGB. The memory lies in (H, W, 3) order, which resizing is fastest on.
@@ -69,12 +77,12 @@ def decode(
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(stream) as image:
+        with _opened(stream) as image:
             _check_header(image, min_size, max_pixels)
             if min_side is not None:
                 image.draft(None, (min_side, min_side))
             _load_whole(image)
-            return _to_rgb(_turn_upright(image) if upright else image)
+            return _to_rgb(_turn_upright(image) if upright else image, bits)
     except (SampleError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -85,6 +93,40 @@ def decode(
         raise SampleError("the file does not exist") from error
     except Exception as error:  # decoders raise whatever their libraries do: struct.error, zlib.error, SyntaxError, …
         raise SampleError(f"cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _opened(stream: str | Path | BinaryIO) -> Image.Image:
+    if HEIC:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    return Image.open(stream)
+
+
+def focal_length(source: str | Path | bytes) -> float | None:
+    """Focal length in pixels that a photograph's EXIF data state, or None.
+
+    The 35 mm equivalent f gives f * diagonal / 43.27 mm, with the diagonal of the image in pixels. It is that of the whole
+    sensor: a picture that was cropped afterwards and kept its EXIF data has another.
+    """
+    try:
+        with _opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            stated = image.getexif().get_ifd(_EXIF_FOLDER).get(_FOCAL_35_TAG)
+            focal = float(stated or 0) * math.hypot(*image.size) / _DIAGONAL_35
+    except Exception:  # no image, or broken metadata: no focal length either
+        return None
+    return focal if math.isfinite(focal) and focal > 0 else None
+
+
+def few_levels(image: Tensor) -> tuple[int, int] | None:
+    """(low, high) grey levels of percentiles 1 and 99 where they are fewer than 8 of 255 apart, else None.
+
+    Args:
+        image: (3, H, W) uint8.
+    """
+    step = max(1, min(image.shape[-2:]) // 128)
+    low, high = np.percentile(image[:, ::step, ::step].numpy(), [1, 99])
+    return (int(low), int(high)) if high - low < _FEW_LEVELS else None
 
 
 def _check_header(image: Image.Image, min_size: int, max_pixels: int) -> None:
@@ -116,9 +158,9 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _to_rgb(image: Image.Image) -> Tensor:
+def _to_rgb(image: Image.Image, bits: int | Literal["percentile"] = 16) -> Tensor:
     if image.mode.startswith("I"):
-        pixels = _from_integers(np.asarray(image))
+        pixels = _from_integers(np.asarray(image), bits)
     elif image.mode == "F":
         pixels = _from_floats(np.asarray(image))
     elif image.has_transparency_data:
@@ -131,11 +173,17 @@ def _to_rgb(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _from_integers(values: np.ndarray) -> np.ndarray:
+def _from_integers(values: np.ndarray, bits: int | Literal["percentile"]) -> np.ndarray:
     """16-bit greyscale, which some readers hand out as 32-bit integers, to 8 bits."""
     if values.dtype.itemsize > 2 and (values.min() < 0 or values.max() > 65535):
         raise SampleError(f"32-bit integer image with values {values.min()} to {values.max()}: no known scale")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if bits == "percentile":
+        low, high = (float(x) for x in np.percentile(values, [0.1, 99.9]))
+        return np.rint(np.clip((values - low) / max(high - low, 1), 0, 1) * 255).astype(np.uint8)
+    full = 2**bits - 1
+    if values.max() > full:
+        raise SampleError(f"values up to {values.max()} do not fit bits = {bits} (0 to {full})")
+    return ((values.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
 
 
 def _from_floats(values: np.ndarray) -> np.ndarray:
@@ -158,7 +206,7 @@ def _why_no_image(stream: str | Path | BinaryIO) -> str:
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
         return "a web page or XML under an image's name"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
-        return "a HEIC image, which Pillow cannot read; convert it to JPEG or PNG"
+        return "a HEIC image, which needs pip install 'dadkit[heic]', or a conversion to JPEG or PNG"
     return f"no image that Pillow can read; it begins with {head[:12]!r}"
 
 
@@ -179,7 +227,7 @@ def to_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
     """
     if isinstance(image, str | Path):
         try:
-            return decode(image).float() / 255
+            return decode(image).float().div_(255)
         except SampleError as error:
             raise DataError(f"cannot read {image}: {error}") from error
     if isinstance(image, Image.Image):
@@ -212,7 +260,7 @@ def _array_to_chw(array: np.ndarray) -> Tensor:
 
 def _unit_range(image: Tensor) -> Tensor:
     if image.dtype == torch.uint8:
-        return image.float() / 255
+        return image.float().div_(255)
     if not image.is_floating_point():
         raise TypeError(f"an image must be uint8 or floating point in [0, 1], got {image.dtype}")
     low, high = (float(x) for x in image.aminmax())

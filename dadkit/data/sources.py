@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dadkit.data.folders import expand_braces, read_list, scan, stem
+from dadkit.data.folders import OWN, UNREAD, counted, expand_braces, read_list, scan, stem
 from dadkit.data.packed import ComputedStrings, PackedStrings, repeated
 from dadkit.data.shard_index import open_shard, read_range
 from dadkit.errors import DataError
@@ -172,6 +173,9 @@ def _open_folder(path: Path, extensions: Sequence[str]) -> list[Source]:
     tars = [n for n in names if n.lower().endswith(".tar")]
     files = FileSource(path, (n for n in names if not n.lower().endswith(".tar")))
     sources: list[Source] = [files] if len(files) else []
+    unread = Counter({kind: count for kind, count in others.items() if kind in UNREAD or kind == OWN})
+    if unread and sources:
+        warnings.warn(f"{path}: left out {counted(unread)}", stacklevel=2)
     if tars:
         shards = ShardSource([(stem(n), path / n) for n in tars], extensions)
         others += shards.others

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, Literal
 
 from dadkit.data.folders import normalise_extensions, stem
 from dadkit.data.images import MAX_PIXELS, decode
@@ -32,6 +33,7 @@ class Images:
         max_pixels: images with more pixels are skipped and counted before they are decoded.
         min_side: JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size down to this shorter side. Faster; only for contexts
             that need no native detail (``whole``).
+        bits: what 16-bit greyscale holds: 16, 12, …, or ``"percentile"``; see :func:`dadkit.data.images.decode`.
 
     Raises:
         DataError: a root is missing or holds no image; the message says what was looked for.
@@ -45,13 +47,14 @@ class Images:
         min_size: int = 64,
         max_pixels: int = MAX_PIXELS,
         min_side: int | None = None,
+        bits: int | Literal["percentile"] = 16,
     ) -> None:
         roots = [root] if isinstance(root, str | Path) else list(root)
         if not roots:
             raise DataError("no images: the list of roots is empty")
         if min_size < 1 or max_pixels < 1 or (min_side is not None and min_side < 1):
             raise ValueError(f"min_size, max_pixels and min_side must be positive, got {min_size}, {max_pixels}, {min_side}")
-        self.min_size, self.max_pixels, self.min_side = min_size, max_pixels, min_side
+        self._decoding: dict[str, Any] = {"min_size": min_size, "max_pixels": max_pixels, "min_side": min_side, "bits": bits}
         prefixes = _prefixes(roots)
         self._sources: list[tuple[str, Source]] = [
             (prefix, source)
@@ -77,7 +80,7 @@ class Images:
     def __getitem__(self, index: int) -> Sample:
         _, source, inside = self._find(index)
         try:
-            image = decode(source.read(inside), min_size=self.min_size, max_pixels=self.max_pixels, min_side=self.min_side)
+            image = decode(source.read(inside), **self._decoding)
         except SampleError as error:
             raise SampleError(f"{source.location(inside)}: {error}") from error
         return Sample(image=image, key=self.key(index))

@@ -27,6 +27,7 @@ class Job:
         fingerprint: of the model as the caller has it; a process whose model is another one refuses.
         processes: how many share the images.
         plugin: a local plugin file that the processes use too.
+        precision: of the model's parameters, see :func:`dadkit.loading.set_precision`.
         device: ``cpu``, ``cuda:0`` or ``cuda`` (the processes are then spread over all GPUs).
     """
 
@@ -37,6 +38,7 @@ class Job:
     fingerprint: str
     processes: int
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
     plugin: Path | None = None
     device: str = "cpu"
 
@@ -97,7 +99,7 @@ def _work(job: Job, part: int, messages: Any) -> None:
 
     from dadkit.evaluation.cache import RowCache
     from dadkit.evaluation.evaluate import score_rows
-    from dadkit.loading import load_model
+    from dadkit.loading import load_model, set_precision
     from dadkit.plugin import get_registry
     from dadkit.spaces import SpaceError
 
@@ -108,7 +110,7 @@ def _work(job: Job, part: int, messages: Any) -> None:
         device = job.device
         if device == "cuda":
             device = f"cuda:{part % torch.cuda.device_count()}"
-        model = load_model(job.model, **job.model_options).to(device)
+        model = set_precision(load_model(job.model, **job.model_options), job.precision).to(device)
         _check_model(model, job)
         plan, dataset = job.plan, job.plan.open()
         count = len(dataset) if plan.limit is None else min(plan.limit, len(dataset))

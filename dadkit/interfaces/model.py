@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dadkit.errors import DadkitError
 from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
@@ -88,7 +89,10 @@ class DepthModel(ImageNetwork):
             batch_size: how many images the network sees at once.
 
         Returns:
-            Prediction with ``depth`` (B, 1, H, W), on the model's device. The model's training flag is left as it was.
+            Prediction with ``depth`` (B, 1, H, W) float32, on the model's device. The model's training flag is left as it was.
+
+        Raises:
+            DadkitError: the model's parameters are float16, bfloat16 or float64, and its network cannot run so.
         """
         from dadkit.data.images import to_tensor
 
@@ -110,7 +114,12 @@ class DepthModel(ImageNetwork):
             device = parameter.device if parameter is not None else torch.device("cpu")
             parts = []
             for start in range(0, len(tensors), batch_size):
-                parts.append(self.predict_batch(torch.stack(tensors[start : start + batch_size]).to(device)))
+                parts.append(self.predict_batch(_stacked(tensors[start : start + batch_size]).to(device)))
+        except RuntimeError as error:
+            if self.dtype in (None, torch.float32) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            kind, reason = str(self.dtype).removeprefix("torch."), str(error).partition("\n")[0]
+            raise DadkitError(f"{self.spec.name} does not run in {kind} on {device.type}: {reason}. Use float32") from error
         finally:
             self.train(was_training)
         return concatenate(parts)
@@ -167,6 +176,12 @@ class DepthModel(ImageNetwork):
             if self.spec.upsampling == "bicubic" and self.spec.range != (None, None):
                 depth = depth.clamp(*self.spec.range)
         return depth
+
+
+def _stacked(images: list[Tensor]) -> Tensor:
+    return (
+        images[0][None] if len(images) == 1 else torch.stack(images)
+    )  # a copy of a photograph takes as long as a small network
 
 
 class Teacher(Frozen, DepthModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from dadkit.interfaces.resizing import nearest_multiple, resize
@@ -17,6 +18,11 @@ class ImageNetwork(nn.Module, ABC):
     """Takes RGB in [0, 1] and owns everything else about its input. The base of depth models and feature encoders."""
 
     spec: NetworkSpec
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """That of the first floating-point parameter; None without one."""
+        return next((parameter.dtype for parameter in self.parameters() if parameter.is_floating_point()), None)
 
     def check(self, images: Tensor) -> None:
         """Refuse what is no batch of RGB images.
@@ -37,7 +43,10 @@ class ImageNetwork(nn.Module, ABC):
         return resize(images, (height, width), self.spec.native)
 
     def normalized(self, images: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 1] by ``spec.mean`` and ``spec.std``."""
+        """(B, 3, h, w) in [0, 1] by ``spec.mean`` and ``spec.std``, in the parameters' dtype unless autocast decides it."""
+        dtype = self.dtype
+        if dtype is not None and dtype != images.dtype and not torch.is_autocast_enabled(images.device.type):
+            images = images.to(dtype)
         mean = images.new_tensor(self.spec.mean).view(3, 1, 1)
         std = images.new_tensor(self.spec.std).view(3, 1, 1)
         return (images - mean) / std

@@ -13,6 +13,10 @@ from torch.nn import functional as F
 __all__ = ["SizePolicy", "nearest_multiple", "resize"]
 
 
+MAX_SQUARES = 8
+"""Largest area that :class:`SizePolicy` makes of a strip, in squares of its ``size``."""
+
+
 @dataclass(frozen=True)
 class SizePolicy:
     """How ``predict`` resizes an image of any size before the network sees it.
@@ -25,6 +29,9 @@ class SizePolicy:
         multiple: both sides are rounded to a multiple of this.
         interpolation: ``"bicubic"`` (half-pixel, no antialiasing: OpenCV's cubic) or ``"bilinear"``.
         antialias: low-pass before shrinking. Official models are trained without.
+
+    A strip, a panorama or a long screenshot, is shrunk further where the network would see more than :data:`MAX_SQUARES` times
+    ``size x size`` pixels, which begins at an aspect ratio of 8.
     """
 
     size: int | None = None
@@ -45,7 +52,13 @@ class SizePolicy:
             scale = min(scales, key=lambda scale: abs(1 - scale))
         else:
             scale = max(scales) if self.mode == "lower_bound" else min(scales)
+        largest = self.size * math.sqrt(MAX_SQUARES / (height * width))
+        if scale > largest:
+            return self._bounded(height * largest), self._bounded(width * largest)
         return self._round(height * scale), self._round(width * scale)
+
+    def _bounded(self, side: float) -> int:
+        return max(self.multiple, math.floor(side / self.multiple) * self.multiple)
 
     def _round(self, side: float) -> int:
         assert self.size is not None

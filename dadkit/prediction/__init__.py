@@ -4,7 +4,7 @@ from dadkit.prediction.camera import CloudError, Lens
 from dadkit.prediction.inputs import VIDEOS, find_inputs
 from dadkit.prediction.outputs import DEFAULT, FORMATS, read_png16, write_prediction
 from dadkit.prediction.plan import OverwriteError, check_targets, identity, make_plan
-from dadkit.prediction.predict import Failure, carry_out, predict_files
+from dadkit.prediction.predict import Failure, Note, carry_out, predict_files
 from dadkit.prediction.sparse import Sparse
 from dadkit.prediction.video import predict_video
 
@@ -15,6 +15,7 @@ __all__ = [
     "CloudError",
     "Failure",
     "Lens",
+    "Note",
     "OverwriteError",
     "Sparse",
     "carry_out",

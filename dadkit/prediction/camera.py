@@ -45,6 +45,11 @@ class Lens:
         if self.align is not None and self.align[0] == 0:
             raise CloudError("align 0,b makes every pixel equally far; a must not be 0")
 
+    @property
+    def knows_focal(self) -> bool:
+        """True if the focal length or the field of view is given."""
+        return self.focal is not None or self.fov is not None
+
     def pixels(self, width: int) -> float | None:
         """The focal length in pixels of an image of this width, or None if unknown."""
         if self.fov is not None:
@@ -69,7 +74,7 @@ def check_cloud(space: Space, lens: Lens) -> None:
 
 def metres(values: Tensor, space: Space, lens: Lens) -> NDArray[np.float64]:
     """(H, W) metres of a (1, H, W) map; NaN where there are none (disparity <= 0, depth <= 0, not finite)."""
-    array = values[0].double().cpu().numpy()
+    array = values[0].cpu().double().numpy()
     if space is not Space.METRIC:
         check_cloud(space, lens)
         assert lens.align is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dadkit.data.folders import EXTENSIONS, OWN, scan, stem
+from dadkit.data.folders import EXTENSIONS, OWN, counted, scan, stem
 from dadkit.data.sources import FileSource, Source, file_stamp, open_root
 from dadkit.errors import DataError
 
@@ -78,10 +78,7 @@ class Inputs:
 
     def summary(self) -> str:
         """``"left out: 8 .heic, 2 results of dadkit"``; empty if nothing was."""
-        kinds = ", ".join(
-            f"{count} {kind}" for kind, count in sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
-        )
-        return f"left out: {kinds}" if kinds else ""
+        return f"left out: {counted(self.left_out)}" if self.left_out else ""
 
 
 def find_inputs(paths: Sequence[str | Path]) -> Inputs:

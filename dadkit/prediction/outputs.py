@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ def write_prediction(
     lens: Lens | None = None,
     intrinsics: Tensor | None = None,
     more: Mapping[str, Tensor] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write one map in several formats beside each other; each file appears whole or not at all.
 
@@ -68,6 +70,7 @@ def write_prediction(
         lens: focal length and scale, for ``ply`` and ``glb``.
         intrinsics: (3, 3), the model's own estimate of the camera.
         more: (1, H, W) maps that go into the ``npz`` under their names.
+        note: called with what a person should know, such as pixels that are not in the cloud.
 
     Returns:
         The written paths.
@@ -76,6 +79,7 @@ def write_prediction(
         dadkit.prediction.camera.CloudError: points are wanted of a map that holds none.
     """
     written = []
+    colors = lru_cache(lambda: pictures.colorize(depth, space=space, valid=valid))
     for name in formats:
         path = stem.with_name(stem.name + FORMATS[name])
         with atomic_path(path) as temporary:
@@ -92,14 +96,16 @@ def write_prediction(
                 case "png16":
                     _write_png16(temporary, depth, valid, space, model)
                 case "color":
-                    write_png(
-                        temporary, pictures.colorize(depth, space=space, valid=valid), _mark(space, model, shows="colors")
-                    )
+                    write_png(temporary, colors(), _mark(space, model, shows="colors"))
                 case "side":
-                    sheet = pictures.side_by_side(image, depth, space=space, valid=valid)
+                    sheet = pictures.side_by_side(image, depth, space=space, valid=valid, colored=colors())
                     write_png(temporary, sheet, _mark(space, model, shows="image and colors"))
                 case "ply" | "glb":
                     points = _points(depth, valid, Space(space), lens or Lens(), intrinsics)
+                    left = int((~np.isfinite(points).all(-1)).sum())
+                    if left and note is not None:
+                        count = "all" if left == points[..., 0].size else f"{left} of {points[..., 0].size}"
+                        note(f"{path.name}: {count} pixels have no metres and are left out")
                     (write_ply if name == "ply" else write_glb)(temporary, points, pictures.to_uint8(image))
         written.append(path)
     return written
@@ -114,6 +120,7 @@ def write_one(
     formats: Iterable[str],
     model: str,
     lens: Lens | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """:func:`write_prediction` of the ``index``-th map of a batch."""
     return write_prediction(
@@ -127,6 +134,7 @@ def write_one(
         lens=lens,
         intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
         more={name: prediction.features[name][index] for name in ("support", "used") if name in prediction.features},
+        note=note,
     )
 
 
@@ -151,7 +159,7 @@ def read_png16(path: str | Path) -> tuple[NDArray[np.float32], Space]:
 
 def _floats(depth: Tensor, valid: Tensor | None) -> NDArray[np.float32]:
     """(H, W) float32, NaN where invalid."""
-    values = depth[0].float().cpu().numpy()
+    values = depth[0].cpu().float().numpy()
     if valid is not None:
         values = np.where(valid[0].cpu().numpy(), values, np.nan).astype(np.float32)
     return values
@@ -171,13 +179,17 @@ def _write_npy(path: Path, values: NDArray[np.float32]) -> None:
 
 def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, model: str) -> None:
     """Levels 1 to 65535 span the valid range, 0 is invalid; the range travels in the PNG's text."""
-    values = depth[0].double().cpu().numpy()
+    values = depth[0].cpu().float().numpy()
     keep = np.isfinite(values)
     if valid is not None:
         keep &= valid[0].cpu().numpy()
     low, high = (float(values[keep].min()), float(values[keep].max())) if keep.any() else (0.0, 0.0)
     span = high - low if high > low else 1.0
-    levels = np.where(keep, 1 + np.round((np.where(keep, values, low) - low) / span * 65534), 0).astype(np.uint16)
+    steps = np.where(keep, values, np.float32(low))
+    steps -= np.float32(low)  # exact where it matters: both are float32
+    steps *= 65534 / span
+    steps += 1.5  # 1 is the lowest level, and cutting off rounds
+    levels = np.where(keep, steps, 0).astype(np.uint16)
     write_png(path, levels, _mark(space, model, low=repr(low), high=repr(low + span), invalid="0"))
 
 

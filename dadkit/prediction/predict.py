@@ -9,31 +9,41 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
-from dadkit.data.images import decode
+from dadkit.data.images import decode, few_levels, focal_length
 from dadkit.data.sample import SampleError
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, Prediction
-from dadkit.prediction.camera import Lens, check_cloud
+from dadkit.prediction.camera import CloudError, Lens, check_cloud
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 from dadkit.prediction.sparse import Sparse
+from dadkit.prediction.tiles import predict_tiled
 from dadkit.spaces import Space
 
-__all__ = ["Failure", "carry_out", "predict_files"]
+__all__ = ["Failure", "Note", "carry_out", "predict_files"]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be read, and why."""
+    """An image that could not be read, or that has no point cloud, and why."""
 
     path: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a person should know of an image."""
+
+    path: str
+    text: str
 
 
 def predict_files(
@@ -80,35 +90,72 @@ def carry_out(
     batch_size: int = 1,
     lens: Lens | None = None,
     sparse: Sparse | None = None,
+    bits: int | Literal["percentile"] = 16,
+    tile: int | None = None,
+    notes: list[Note] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Predict the images of a plan and write the results. Arguments, answers and errors as in :func:`predict_files`.
 
+    Where point clouds are wanted and ``lens`` knows no focal length, each photograph's own EXIF data are asked for it. An image
+    that has none fails alone, unless all do.
+
     Args:
         sparse: makes metres of each map by the points that come with its picture.
+        bits: what 16-bit greyscale holds, see :func:`dadkit.data.images.decode`.
+        tile: side of square tiles in pixels, see :func:`dadkit.prediction.tiles.predict_tiled`; None = the picture as a whole.
+        notes: gets what a person should know of single images: nearly constant ones, a focal length taken from EXIF, pixels
+            that are not in the cloud.
         progress: called with the number of images that were finished, read or not, since the last call.
     """
+    lens = lens or Lens()
     if any(set(work.formats) & set(CLOUDS) for work in plan.images):
-        check_cloud(model.spec.space if sparse is None else Space.METRIC, lens or Lens())
+        check_cloud(model.spec.space if sparse is None else Space.METRIC, lens)
     written: list[Path] = []
     failures: list[Failure] = []
+    refused: list[CloudError] = []
+    notes = [] if notes is None else notes
 
     def write(work: Work[Job], image: Tensor, prediction: Prediction, index: int) -> list[Path]:
-        place = plan.output / work.name
-        return write_one(place, image, prediction, index, formats=work.formats, model=name, lens=lens)
+        place, own = plan.output / work.name, lens
+
+        def note(text: str) -> None:
+            notes.append(Note(work.job.location, text))
+
+        levels = few_levels(image)
+        if levels is not None:
+            note(
+                f"nearly constant: grey levels {levels[0]} to {levels[1]} of 255. If the camera has 10 to 14 bits, give --bits"
+            )
+        if set(work.formats) & set(CLOUDS) and not lens.knows_focal:
+            focal = focal_length(work.job.read())
+            if focal is not None:
+                own = replace(lens, focal=focal)
+                note(f"focal length {focal:.0f} pixels, from the EXIF data")
+        return write_one(place, image, prediction, index, formats=work.formats, model=name, lens=own, note=note)
 
     def settle(work: Work[Job], writing: Future[list[Path]]) -> None:
-        written.extend(writing.result())
-        plan.results.finish(work.name, work.fingerprint, work.files)
         if progress is not None:
             progress(1)
+        try:
+            written.extend(writing.result())
+        except CloudError as error:
+            refused.append(error)
+            failures.append(Failure(work.job.location, str(error)))
+            return
+        plan.results.finish(work.name, work.fingerprint, work.files)
 
     threads = max(2, os.cpu_count() or 1)
     pending: deque[tuple[Work[Job], Future[list[Path]]]] = deque()
     with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
         try:
-            for batch in _batches(_read(plan.images, readers, threads, failures, progress), batch_size):
-                prediction = model.predict([image for _, image in batch], batch_size=batch_size)
+            read = _read(plan.images, lambda work: decode(work.job.read(), bits=bits), readers, threads, failures, progress)
+            for batch in _batches(read, 1 if tile else batch_size):
+                prediction = (
+                    predict_tiled(model, batch[0][1], tile, batch_size=batch_size)
+                    if tile
+                    else model.predict([image for _, image in batch], batch_size=batch_size)
+                )
                 for index, (work, image) in enumerate(batch):
                     mine, place = prediction, index
                     if sparse is not None:
@@ -130,11 +177,14 @@ def carry_out(
         finally:
             readers.shutdown(cancel_futures=True)
             writers.shutdown(cancel_futures=True)
+    if refused and not written:
+        raise refused[0]
     return written, failures
 
 
 def _read(
     work: Iterable[Work[Job]],
+    read: Callable[[Work[Job]], Tensor],
     readers: ThreadPoolExecutor,
     ahead: int,
     failures: list[Failure],
@@ -147,7 +197,7 @@ def _read(
     def start() -> None:
         one = next(todo, None)
         if one is not None:
-            running.append((one, readers.submit(_decode, one)))
+            running.append((one, readers.submit(read, one)))
 
     for _ in range(ahead):
         start()
@@ -163,10 +213,6 @@ def _read(
             continue
         start()
         yield one, image
-
-
-def _decode(work: Work[Job]) -> Tensor:
-    return decode(work.job.read())
 
 
 def _batches(images: Iterable[tuple[Work[Job], Tensor]], size: int) -> Iterator[list[tuple[Work[Job], Tensor]]]:

@@ -71,7 +71,7 @@ class Ranks:
             DadkitError: it names one GPU for all, or there are fewer GPUs than processes.
         """
         if not self.several:
-            return pick_device(name)
+            return pick_device(name, apple=False)
         kind = pick_device("cpu" if name == "cpu" else name.partition(":")[0])
         if kind.type == "cpu":
             return kind

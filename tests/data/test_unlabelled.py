@@ -129,8 +129,8 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         Images(tmp_path / "empty")
     assert caught.value.exit_code == 3
     for number in range(3):
-        (tmp_path / "empty" / f"{number}.HEIC").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"found 3 other files, 3 of them \.heic"):
+        (tmp_path / "empty" / f"{number}.CR2").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"found 3 other files, 3 of them \.cr2"):
         Images(tmp_path / "empty")
     with pytest.raises(DataError, match=r"nowhere does not exist \(looked for /"):
         Images(tmp_path / "nowhere")

@@ -1,0 +1,183 @@
+"""Pictures as cameras write them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dadkit.data import Images
+from dadkit.data.folders import AVIF, HEIC
+from dadkit.data.images import decode, focal_length
+from dadkit.errors import DadkitError
+from dadkit.interfaces import DepthModel, ModelSpec, SizePolicy
+from dadkit.prediction.tiles import predict_tiled
+from dadkit.spaces import Space
+
+from .conftest import MODEL, picture
+
+
+class Brightness(DepthModel):
+    """Answers with the mean of the channels, times a factor that depends on the size, as affine models do."""
+
+    def __init__(self, space=Space.DISPARITY):
+        super().__init__()
+        self.spec = ModelSpec(name="brightness", space=space, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def estimate(self, x):
+        return x.mean(1, keepdim=True) * (x.shape[-1] / 64) + x.shape[-2] / 100, {}
+
+
+def test_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    image = Image.fromarray(picture(48, 64))
+    image.save(folder / "IMG_0.jpg")
+    for index in range(3):
+        (folder / f"IMG_{index}.DNG").write_bytes(b"II*\0")
+    if AVIF:
+        image.save(folder / "a.avif")
+    if HEIC:
+        from pillow_heif import from_pillow
+
+        from_pillow(image).save(folder / "h.HEIC")
+    answer = dadkit("predict", folder, "-m", MODEL, "-o", tmp_path / "out", "-f", "npy")
+    assert answer.code == 0
+    assert "left out: 3 .dng" in answer.err
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 1 + bool(AVIF) + bool(HEIC)
+    with pytest.warns(UserWarning, match=r"left out 3 \.dng"):
+        Images(str(folder), min_size=1)
+
+
+def test_twelve_bits_in_sixteen(tmp_path, dadkit):
+    grey = picture(48, 64)[..., 0]
+    Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "t12.png")
+    Image.fromarray(7300 + grey.astype(np.uint16)).save(tmp_path / "t14.png")
+    assert decode(tmp_path / "t12.png").max() < 20  # as 16 bits: nearly black
+    np.testing.assert_allclose(decode(tmp_path / "t12.png", bits=12)[0], grey, atol=1)
+    stretched = decode(tmp_path / "t14.png", bits="percentile")[0].numpy()
+    assert stretched.min() == 0
+    assert stretched.max() == 255
+    assert np.corrcoef(stretched.ravel(), grey.ravel())[0, 1] > 0.999
+    answer = dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "out", "-f", "npy")
+    assert "nearly constant: grey levels 28 to 29 of 255" in answer.err.replace("\n", " ")
+    assert "--bits" in answer.err
+    answer = dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "out", "-f", "npy", "--bits", "percentile")
+    assert answer.code == 0
+    assert "nearly constant" not in answer.err
+    assert dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "o", "--bits", "20").code == 1
+    assert len(Images(str(tmp_path / "t12.png").replace("t12.png", ""), min_size=1, bits="percentile")[0].image) == 3
+
+
+def test_windows_paths_in_a_list(tmp_path, dadkit):
+    (tmp_path / "sub").mkdir()
+    Image.fromarray(picture(48, 64)).save(tmp_path / "sub" / "one.png")
+    (tmp_path / "w.txt").write_bytes(b"\xef\xbb\xbf# list\r\nsub\\one.png\r\n")
+    assert Images(str(tmp_path / "w.txt"), min_size=1).key(0) == "sub/one"
+    assert dadkit("predict", tmp_path / "w.txt", "-m", MODEL, "-o", tmp_path / "out", "-f", "npy").code == 0
+    assert (tmp_path / "out" / "sub" / "one.npy").is_file()
+
+
+@pytest.fixture
+def exif_photo(tmp_path):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA405: 26}
+    exif[0x0112] = 6
+    Image.fromarray(picture(48, 64)).save(tmp_path / "exif.jpg", exif=exif)
+    Image.fromarray(picture(48, 64)).save(tmp_path / "plain.jpg")
+    return tmp_path / "exif.jpg"
+
+
+def test_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
+    assert focal_length(exif_photo) == pytest.approx(26 * 80 / 43.2666, rel=1e-4)  # the diagonal of 64 x 48 is 80
+    command = ["predict", exif_photo, "-m", MODEL, "--align", "0.01,1", "--ply", "-f", "npy", "-o", tmp_path / "o"]
+    answer = dadkit(*command)
+    assert answer.code == 0, answer.err
+    assert "focal length 48 pixels, from the EXIF data" in answer.err
+    # Beside one that states none: that one fails alone, and says what to give.
+    answer = dadkit(*command, tmp_path / "plain.jpg", "--no-resume")
+    assert answer.code == 3
+    assert "Give --focal PIXELS or --fov DEGREES" in answer.err.replace("\n", " ")
+    assert "1 of 2 images could not be read or written" in answer.err
+
+
+def test_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
+    Image.fromarray(picture(48, 64)).save(tmp_path / "a.png")
+    answer = dadkit(
+        "predict", tmp_path / "a.png", "-m", MODEL, "--align", "-1,-100", "--fov", "60", "--ply", "-f", "npy", "-o", tmp_path
+    )
+    assert answer.code == 0
+    assert "a.ply: all pixels have no metres and are left out" in answer.err.replace("\n", " ")
+
+
+@pytest.mark.parametrize("size", [(200, 6000), (6000, 200), (90, 4000), (3, 900), (518, 4144)])
+@pytest.mark.parametrize("mode", ["lower_bound", "upper_bound", "minimal"])
+def test_a_panorama_is_bounded(size, mode):
+    height, width = SizePolicy(size=518, multiple=14, mode=mode).target(*size)
+    assert height * width <= 8 * 518**2 * 1.05
+    assert height % 14 == width % 14 == 0
+
+
+def test_ordinary_pictures_keep_their_official_size():
+    assert SizePolicy(size=518, multiple=14).target(480, 640) == (518, 686)
+    assert SizePolicy(size=518, multiple=14).target(518, 4144) == (518, 4144)
+
+
+def test_tiles_agree_with_the_whole_where_the_network_sees_alike(tmp_path, dadkit):
+    image = torch.from_numpy(picture(100, 300)).permute(2, 0, 1)
+    model = Brightness()
+    whole, tiled = model.predict(image), predict_tiled(model, image, 64, batch_size=3)
+    # Each tile has a scale and shift of its own; fitted and blended they are the whole's.
+    torch.testing.assert_close(tiled.depth, whole.depth, rtol=1e-3, atol=1e-3)
+    Image.fromarray(picture(100, 300)).save(tmp_path / "pano.png")
+    answer = dadkit("predict", tmp_path / "pano.png", "-m", MODEL, "-o", tmp_path / "o", "-f", "npy", "--tile", "64")
+    assert answer.code == 0
+    assert np.load(tmp_path / "o" / "pano.npy").shape == (100, 300)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.float16])
+def test_models_of_other_precisions_answer(dtype):
+    from dadkit import load_model
+
+    model = load_model("midas/tiny-conv", weights="none")
+    image = torch.rand(3, 64, 96)
+    expected = model.predict(image).depth
+    depth = model.to(dtype).predict(image).depth
+    assert depth.dtype == torch.float32
+    torch.testing.assert_close(depth, expected, rtol=0.1, atol=0.1 * float(expected.std()) + 1e-3)
+
+
+def test_a_model_that_cannot_says_so_in_one_sentence():
+    class Stubborn(Brightness):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def estimate(self, x):
+            return torch.nn.functional.conv2d(x, torch.ones(1, 3, 1, 1)), {}
+
+    with pytest.raises(DadkitError, match=r"brightness does not run in bfloat16 on cpu: .* Use float32"):
+        Stubborn().bfloat16().predict(torch.rand(3, 16, 16))
+
+
+def test_precision_stands_in_the_rows_name(tmp_path, dadkit):
+    answer = dadkit(
+        "evaluate", "-m", "topformer/tiny", "--precision", "bf16", "-o", tmp_path, "--no-report", "count=2", "size=64"
+    )
+    assert answer.code == 0, answer.err
+    assert "topformer/tiny (bf16)" in answer.out
+    results = json.loads((tmp_path / "evaluation.json").read_text())
+    assert results["models"][0]["model"] == "topformer/tiny (bf16)"
+    options = "midas/tiny-conv:weights=none,native_size=96"
+    answer = dadkit("evaluate", "-m", options, "-o", tmp_path / "b", "--no-report", "count=1", "size=64")
+    assert options in answer.out  # options that change the numbers stand in the name as they were given
+    assert dadkit("predict", "x.png", "-m", MODEL, "--precision", "int8").code != 0
+
+
+def test_no_model_is_the_starter(photos, tmp_path, dadkit):
+    answer = dadkit("predict", photos / "p0.png", "-o", tmp_path / "o", "-f", "npy")
+    assert answer.code == 0
+    assert "model: starter/small" in answer.err
+    assert "1 images in " in answer.err
+    assert "images/s" in answer.err
