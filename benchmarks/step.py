@@ -1,6 +1,6 @@
 """A training step with the losses' reference and with the fused operators, side by side.
 
-    python benchmarks/step.py                                                   # the quickstart's student stage
+    python benchmarks/step.py                                                   # the student of configs/from_scratch.yaml
     python benchmarks/step.py --set stages.student.contexts.options.view_size=224 …     # any of its keys changed
 
 The engine's own step on one fixed batch, with a teacher of untrained weights: what is compared does not depend on them. Both
@@ -31,14 +31,14 @@ from dadkit.training.loop import Trainer
 from dadkit.training.result import make_card
 from dadkit.training.stage import Stage
 
-QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+FROM_SCRATCH = Path(__file__).parents[1] / "configs" / "from_scratch.yaml"
 BACKENDS = ("reference", "fused")
 FEW = ("stages.teacher.data.labelled.0.options.count=64", "stages.student.data.unlabelled.0.options.count=64", "data.workers=0")
 
 
 def stage_of(backend: str, output: str, overrides: list[str]) -> Stage:
-    """The quickstart's student stage, its teacher with initial weights."""
-    run = load_run(QUICKSTART, [*FEW, f"output={output}", f"backend={backend}", *overrides])
+    """The student's stage of configs/from_scratch.yaml, its teacher with initial weights."""
+    run = load_run(FROM_SCRATCH, [*FEW, f"output={output}", f"backend={backend}", *overrides])
     teacher, student = run.stages
     cpu = torch.device("cpu")
     card = make_card(run, build_stage(run, teacher, {}, cpu), {}, {}, step=0, digest="")
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the quickstart's file")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of that file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     times: dict[str, list[float]] = {backend: [] for backend in BACKENDS}

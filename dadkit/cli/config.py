@@ -39,7 +39,7 @@ def check(
         raise typer.Exit(ConfigError.exit_code)
 
 
-@app.command(epilog="Example: dadkit config show configs/quickstart.yaml stages.student.iterations=50")
+@app.command(epilog="Example: dadkit config show configs/from_scratch.yaml stages.student.iterations=50")
 def show(
     arguments: Annotated[
         list[str] | None,

@@ -1,7 +1,7 @@
 """Configuration: a YAML file and ``key=value`` overrides become a resolved run, or a list of located mistakes.
 
 >>> from dadkit.config import load_run
->>> run = load_run("configs/quickstart.yaml", ["stages.student.iterations=50"])   # doctest: +SKIP
+>>> run = load_run("configs/from_scratch.yaml", ["stages.student.iterations=50"])   # doctest: +SKIP
 """
 
 from __future__ import annotations

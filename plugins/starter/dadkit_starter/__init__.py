@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _SUMMARIES = {
     "small": "EfficientNet-Lite0 at 256, 3.1 M parameters, weights included: the default of `dadkit predict`",
+    "tiny": "the first four maps of EfficientNet-Lite0 at 256, 0.7 M parameters, weights included",
 }
 
 

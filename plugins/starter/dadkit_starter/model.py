@@ -13,7 +13,7 @@ from dadkit_starter.options import INCLUDED
 __all__ = ["Starter"]
 
 _ENCODER = "tf_efficientnet_lite0.in1k"
-_SIZES: dict[str, dict[str, Any]] = {"small": {"channels": 32}, "tiny": {"channels": 24, "levels": 4}}
+_SIZES: dict[str, dict[str, Any]] = {"small": {"channels": 32}, "tiny": {"channels": 16, "levels": 4}}
 
 
 class Starter(TimmStudent):

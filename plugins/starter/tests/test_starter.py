@@ -14,7 +14,7 @@ from dadkit.data import ProceduralScenes
 
 torch.set_num_threads(1)
 
-NAMES = ["small"]
+NAMES = ["small", "tiny"]
 FILES = Path(dadkit_starter.model.__file__).parent
 
 
@@ -43,13 +43,13 @@ def test_sizes(name):
 
 
 def test_weights_are_included_or_not():
-    included = dadkit.load_student("starter/small")
+    included = dadkit.load_student("starter/tiny")
     assert included.head_is_trained
     assert included.spec.license == "CC-BY-NC-4.0"
-    random = dadkit.load_student("starter/small", weights="none")
+    random = dadkit.load_student("starter/tiny", weights="none")
     assert not random.head_is_trained
     assert random.spec.license == "Apache-2.0"
-    part = dadkit.load_student("starter/small", init="encoder")
+    part = dadkit.load_student("starter/tiny", init="encoder")
     assert not part.head_is_trained
     assert torch.equal(part.encoder.conv_stem.weight, included.encoder.conv_stem.weight)
     assert StudentOptions(weights="none").weights is None
