@@ -11,7 +11,7 @@ from PIL import Image
 import dadkit
 from dadkit.pictures import colorize, grid
 
-WIDTH, HEIGHT = 240, 160
+WIDTH, HEIGHT = 180, 120
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
             top = (image.height - image.width * 2 // 3) // 2
             image = image.crop((0, top, image.width, top + image.width * 2 // 3))
         image = image.resize((4 * WIDTH, 4 * HEIGHT), Image.Resampling.LANCZOS)
-        maps = [colorize(model.predict(image).depth[0], model.spec.space) for model in models.values()]
+        maps = [colorize(model.predict(image).depth, space=model.spec.space) for model in models.values()]
         strips.append(
             [
                 np.asarray(Image.fromarray(np.asarray(p)).resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS))
@@ -38,7 +38,7 @@ def main() -> None:
         )
     rows = [[*strips[start], *strips[start + 1]] for start in range(0, len(strips) - 1, 2)]
     titles = 2 * ["photograph", *models]
-    Image.fromarray(grid(rows, titles=titles)).save(out, quality=85)
+    Image.fromarray(grid(rows, titles=titles)).save(out, quality=80)
 
 
 if __name__ == "__main__":
