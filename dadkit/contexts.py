@@ -46,7 +46,7 @@ class Whole:
 class Shared:
     """One random square, seen by student and teacher at one size; no patches (Distill Any Depth, section 3.2 and 4.1).
 
-    The side is uniform in [crop_min, shortest side of the image]; an image whose shortest side S is smaller gives side S.
+    The side is uniform in [crop_min, shortest side of the image]; an image with a smaller shortest side S gives side S.
 
     Args:
         view_size: side in pixels at which both see the region. 560: the paper, 4.1.
@@ -175,7 +175,7 @@ class LocalGlobal:
     def _check_patches(self) -> None:
         if self.patch_size < 1 or self.patch_size > self.crop_min:
             raise ValueError(
-                f"patch_size must be 1 to crop_min = {self.crop_min}, for patches lie in regions; got {self.patch_size}"
+                f"patch_size must be 1 to crop_min = {self.crop_min}, since patches are parts of regions; got {self.patch_size}"
             )
         if not 0 <= self.overlap < self.patch_size:
             raise ValueError(f"overlap must be 0 to patch_size - 1 = {self.patch_size - 1}, got {self.overlap}")
@@ -209,7 +209,7 @@ def _draw_integer(low: int, high: int, generator: torch.Generator) -> int:
 def _draw_region(size: tuple[int, int], crop_min: int, crop_max: int | None, generator: torch.Generator) -> Tensor:
     """A square, its side uniform in [crop_min, shortest side], its place uniform among those inside the image.
 
-    Where the shortest side S is below ``crop_min`` the side is S. ``crop_max``, if given, stands for S where S is larger.
+    Where the shortest side S is below ``crop_min`` the side is S. ``crop_max``, if given, replaces S where S is larger.
 
     Returns:
         (4,) float64: x0, y0, x1, y1, whole numbers.

@@ -200,6 +200,6 @@ def _encoder_alone(model: DepthModel) -> Export:
     """
     return Export(
         encoder_state(model),
-        notes=["The tensors bear the names that they have within the encoder, whose code is that of the model."],
+        notes=["The tensors have the names that they have within the encoder; its code is part of the model's."],
         usage='from safetensors.torch import load_file\n\nencoder.load_state_dict(load_file("{path}"))',
     )

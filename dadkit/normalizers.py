@@ -194,7 +194,7 @@ def map_loss(
         backend: handed to the normalizer's fast path. ``"reference"`` takes no fast path that does not know the keyword.
 
     Raises:
-        ValueError: wrong shapes, dtypes or options; a normalizer whose answer has a wrong shape.
+        ValueError: wrong shapes, dtypes or options; a normalizer answers in a wrong shape.
         RuntimeError: ``backend="fused"``, and the normalizer has no fast path with this keyword, or it cannot run here.
 
     Example:
@@ -232,7 +232,7 @@ def local_global(
         backend: as in :func:`map_loss`.
 
     Raises:
-        ValueError: as in ``dadkit.losses.local_global_loss``; a normalizer whose answer has a wrong shape.
+        ValueError: as in ``dadkit.losses.local_global_loss``; a normalizer answers in a wrong shape.
         RuntimeError: as in :func:`map_loss`.
     """
     fast = _fast_path(normalizer, "local_global", reduction=reduction, pred_mask=pred_mask, trim=trim, backend=backend)

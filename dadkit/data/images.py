@@ -266,5 +266,5 @@ def _unit_range(image: Tensor) -> Tensor:
     low, high = (float(x) for x in image.aminmax())
     if not (low >= 0.0 and high <= 1.0):  # NaN compares false
         hint = "it holds NaN" if low != low or high != high else f"its values are {low:g} to {high:g}; divide by its full scale"
-        raise ValueError(f"a floating-point image must lie in [0, 1], but {hint}")
+        raise ValueError(f"a floating-point image must be in [0, 1], but {hint}")
     return image.float()

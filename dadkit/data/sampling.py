@@ -109,7 +109,7 @@ class Mixture:
         self._shares = [round(w / sum(weights[i:]) * self._UNIT) for i, w in enumerate(weights[:-1])]
 
     def __call__(self, position: int) -> tuple[int, int]:
-        """(source, number): who stands at ``position``, and how often it stood at an earlier one."""
+        """(source, number): which sample is at ``position``, and how often it was at an earlier one."""
         for source, share in enumerate(self._shares):
             before = position * share // self._UNIT
             if (position + 1) * share // self._UNIT > before:

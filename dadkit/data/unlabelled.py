@@ -18,7 +18,7 @@ __all__ = ["Images"]
 
 
 class Images:
-    """Photographs wherever they lie.
+    """Photographs in folders, list files and tar shards.
 
     Keys are relative paths without extension: below a folder, in a list as written there, in a tar shard after the shard's own
     path (``shards/0001/photo``). Where two would be equal, both keep their extension. With several roots each key begins with

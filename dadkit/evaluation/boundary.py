@@ -1,4 +1,4 @@
-"""Do depth edges lie where the truth has them? Scale-invariant boundary F1, after Bochkovskii et al., *Depth Pro*, eq. 3-5.
+"""Are depth edges where the truth has them? Scale-invariant boundary F1, after Bochkovskii et al., *Depth Pro*, eq. 3-5.
 
 Two neighbouring pixels i, j have an occluding contour between them, at threshold t, if d(j) / d(i) > 1 + t. Precision is the
 share of the prediction's contours that the truth has in the same place and direction, recall the share of the truth's that the

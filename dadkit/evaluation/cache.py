@@ -1,6 +1,6 @@
 """Rows that are already measured, so that an interrupted evaluation goes on where it was.
 
-One JSON line an image, in a file whose name is a hash of everything a row depends on: the model's weights and settings, the
+One JSON line an image, in a file that is named by a hash of everything a row depends on: the model's weights and settings, the
 protocol's values, the dataset and its options, dadkit's version. Several processes write files of their own beside it.
 """
 
@@ -47,7 +47,7 @@ class RowCache:
     """The rows of one model under one protocol, on disk.
 
     Args:
-        folder: where the files lie.
+        folder: the folder of the files.
         key: of :func:`cache_key`.
         part: this process's number; each writes a file of its own, all are read.
     """

@@ -82,7 +82,7 @@ def evaluate(
     of one size share a forward pass; the scores do not depend on ``batch_size`` beyond float rounding in the model.
 
     Args:
-        model: any depth model whose space the protocol can use.
+        model: any depth model in a space that the protocol can use.
         dataset: labelled samples in metric space, or :class:`~dadkit.data.ordinal.OrdinalSample` for ordinal protocols.
         protocol: what is measured.
         name: the model's name in the table.

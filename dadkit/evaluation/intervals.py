@@ -126,7 +126,7 @@ class Tally:
         return Tally(self.count + other.count, {n: math.fsum((self.sums.get(n, 0), other.sums.get(n, 0))) for n in names})
 
     def all_reduce(self) -> Tally:
-        """The sum over all processes of ``torch.distributed``, of which some may have counted none; itself where none run."""
+        """Returns the sum over all processes of ``torch.distributed``, some of which may have counted none."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
             return self
         tallies: list[Tally | None] = [None] * torch.distributed.get_world_size()

@@ -15,7 +15,7 @@ bad1            100 * share of pixels with max(p/g, g/p) > 1.25: MiDaS's percent
 irmse, imae     of 1/p and 1/g, in 1/m; ``irmse_km`` and ``imae_km`` in 1/km, as KITTI's depth completion prints them
 rmse_norm       rmse and mae after both maps are divided by the truth's largest value in the image (the definition is ours)
 mae_norm
-whdr            share of 5,000 seeded random pixel pairs whose order (nearer, farther, equal within 2 %) is wrong
+whdr            share of 5,000 seeded random pixel pairs in wrong order (nearer, farther, equal within 2 %)
 boundary_f1     agreement of depth edges (:mod:`dadkit.evaluation.boundary`)
 =============== ==========================================================================
 """
@@ -84,7 +84,7 @@ class Pair:
         return (self.p.reciprocal() - self.g.reciprocal()).abs_()
 
     def share(self, threshold: float) -> float:
-        """Share of pixels whose ratio is strictly below ``threshold``."""
+        """Returns the share of pixels with a ratio strictly below ``threshold``."""
         return int(torch.count_nonzero(self.ratio < threshold)) / self.p.numel()
 
 

@@ -43,9 +43,9 @@ def ordinal_metrics(prediction: Prediction, points: Tensor, nearer: Tensor, weig
 
 
 def whdr_of_depth(prediction: Tensor, truth: Tensor, *, pairs: int = PAIRS, seed: int = 0) -> Tensor:
-    """Share of random pixel pairs whose order in depth is wrong.
+    """Returns the share of random pixel pairs that are in wrong order of depth.
 
-    A pair is "equal" where the ratio of its depths lies within 2 %, else "first nearer" or "second nearer"; prediction and
+    A pair is "equal" where the ratio of its depths is within 2 %, else "first nearer" or "second nearer"; prediction and
     truth must say the same. The same random fractions are drawn for every image, so the value depends on nothing else.
 
     Args:

@@ -107,7 +107,7 @@ class Protocol(BaseModel):
     clip: tuple[float, float] | None = None
     """Limits of aligned depth in metres, where they differ from min_depth and max_depth."""
     fit_positive: bool = False
-    """Only pixels whose prediction is positive take part in the fit (they are all measured)."""
+    """Only pixels with a positive prediction take part in the fit (they are all measured)."""
     fit_max_side: int | None = Field(ge=1, default=None)
     """Maps with a longer side are fitted on every k-th row and column, so that it is at most this long."""
     resize: int | None = Field(ge=1, default=None)
@@ -249,7 +249,7 @@ class Protocol(BaseModel):
         return fit_regions(source, 1 / target if self.space is Space.DISPARITY else target, keep)
 
     def _floor(self, truth: Tensor) -> float:
-        """Smallest disparity of an image whose valid truth is (n,)."""
+        """Returns the smallest disparity of an image with n valid pixels, of which the truth is (n,)."""
         if self.floor == "image":
             return 1.0 / max(float(truth.max()), self.min_depth) if truth.numel() else 1.0 / self.min_depth
         return 1.0 / self.max_depth if isinstance(self.floor, str) else self.floor

@@ -24,7 +24,7 @@ class Job:
         model, model_options: as :func:`dadkit.loading.load_model` takes them.
         plan: what is measured.
         cache, key: where rows are kept.
-        fingerprint: of the model as the caller has it; a process whose model is another one refuses.
+        fingerprint: of the model as the caller has it; a process with another model refuses.
         processes: how many share the images.
         plugin: a local plugin file that the processes use too.
         precision: of the model's parameters, see :func:`dadkit.loading.set_precision`.

@@ -1,4 +1,4 @@
-"""Feature encoders: frozen networks whose features a student is to follow."""
+"""Feature encoders: frozen networks with features that a student follows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["FeatureEncoder"]
 class FeatureEncoder(Frozen, ImageNetwork):
     """A frozen network that answers with features and no depth: the reference of feature alignment (DINOv2, say).
 
-    To write one, set ``self.spec``, a :class:`NetworkSpec` whose ``features`` name the taps, and implement :meth:`encode`. The
-    base class checks the input, resizes it to a legal size and normalises it. It is always in eval mode, its parameters
+    To write one, set ``self.spec``, a :class:`NetworkSpec` with ``features`` that name the taps, and implement :meth:`encode`.
+    The base class checks the input, resizes it to a legal size and normalises it. It is always in eval mode, its parameters
     require no gradient, and calling it builds no graph.
     """
 

@@ -16,10 +16,10 @@ class Export:
 
     Attributes:
         tensors: name in the other program -> tensor.
-        files: name -> text of the files that must lie beside the weights (``config.json``, …). With them the result is a
+        files: name -> text of the files that belong beside the weights (``config.json``, …). With them the result is a
             folder, without them a single file.
         notes: what a user of the result must know, a sentence each: where its answers differ, what has to be given by hand.
-        usage: Python that loads the result, for its card; ``{path}`` stands for where it lies.
+        usage: Python that loads the result, for its card; ``{path}`` is replaced by its path.
     """
 
     tensors: Mapping[str, Tensor]

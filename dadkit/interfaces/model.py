@@ -223,7 +223,7 @@ class Student(DepthModel):
     """A model that learns."""
 
     encoder_prefixes: tuple[str, ...] = ("encoder.", "backbone.")
-    """Parameters whose names start so form the ``encoder`` group of the default :meth:`param_groups`."""
+    """Parameters with names that start so form the ``encoder`` group of the default :meth:`param_groups`."""
 
     head_is_trained: bool = False
     """Set this where the given weights hold the depth head too: the student then keeps its own magnitude while it is trained,

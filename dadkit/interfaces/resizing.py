@@ -24,7 +24,7 @@ class SizePolicy:
     Attributes:
         size: target side in pixels; None keeps the image's own size (up to ``multiple``).
         mode: ``"lower_bound"``: the shorter side becomes at least ``size``, aspect ratio kept; ``"upper_bound"``: the longer
-            side becomes at most ``size``, aspect ratio kept; ``"minimal"``: the side whose scale is nearer to 1 becomes about
+            side becomes at most ``size``, aspect ratio kept; ``"minimal"``: the side with the scale nearer to 1 becomes about
             ``size``, aspect ratio kept (MiDaS); ``"exact"``: a ``size x size`` square, aspect ratio ignored.
         multiple: both sides are rounded to a multiple of this.
         interpolation: ``"bicubic"`` (half-pixel, no antialiasing: OpenCV's cubic) or ``"bilinear"``.

@@ -52,7 +52,7 @@ class ModelSpec(NetworkSpec):
         range: (low, high) of the answers, None = unbounded on that side.
         align_corners: how an answer of another size is brought to the input's: True puts corner pixels on corner pixels (as
             Depth Anything V2 does), False puts pixel areas on pixel areas.
-        upsampling: the interpolation that does it: ``"bilinear"``, or ``"bicubic"`` (MiDaS), whose overshoot ``range`` cuts.
+        upsampling: the interpolation that does it: ``"bilinear"``, or ``"bicubic"`` (MiDaS); ``range`` cuts its overshoot.
         exportable: what files for other runtimes can be of it: ``"any size"``, ``"one size"``, or ``"no"``.
     """
 

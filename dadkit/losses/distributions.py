@@ -32,9 +32,9 @@ def channel_wise_loss(
         kl:   L = tau^2 sum_i phi(target)_i log( phi(target)_i / phi(pred)_i )
         mse:  L = tau^2 sum_i ( phi(target)_i - phi(pred)_i )^2
 
-    averaged over channels. For values whose range is small against tau, ``kl`` is half the variance of pred - target. Once the
-    range is ten times tau it sees only the largest values: near pixels of a disparity map, *far* pixels of a depth map. So
-    bring maps to a known range first.
+    averaged over channels. For values with a range that is small against tau, ``kl`` is half the variance of pred - target.
+    Once the range is ten times tau it sees only the largest values: near pixels of a disparity map, *far* pixels of a depth map.
+    So bring maps to a known range first.
 
     Args:
         pred: (B, H, W) or (B, C, H, W), floating point; gets the gradient.

@@ -68,7 +68,7 @@ def feature_alignment_loss(
 def check_threshold(cos_threshold: float) -> None:
     """ValueError unless ``cos_threshold`` is a cosine."""
     if not -1 <= cos_threshold <= 1:
-        raise ValueError(f"cos_threshold must lie in [-1, 1], got {cos_threshold}")
+        raise ValueError(f"cos_threshold must be in [-1, 1], got {cos_threshold}")
 
 
 def _directions(tokens: Tensor) -> Tensor:

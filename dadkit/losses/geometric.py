@@ -46,7 +46,7 @@ def geometric_loss(
     The same ``points`` random valid pixels of both maps are unprojected and shown to ``encoder``; compared are the clouds and
     the points' features after its two transforms. The paper leaves open what Z is for maps of unknown scale and shift. Here
     (ours) both maps are normalised, each by its own median and deviation, and shifted by one number, so that the teacher's
-    nearest pixel lies at ``near`` deviations; in ``metric`` space Z is in metres, as it is.
+    nearest pixel is at ``near`` deviations; in ``metric`` space Z is in metres, as it is.
 
     Args:
         pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
@@ -126,7 +126,7 @@ def _cameras(maps: Tensor, intrinsics: Tensor | None, frames: Tensor | None, fov
 
 
 def assumed_intrinsics(shape: torch.Size, fov: float, like: Tensor) -> Tensor:
-    """(B, 3, 3) for maps of ``shape`` = (B, H, W) whose longer side spans ``fov`` degrees, centred, with square pixels."""
+    """(B, 3, 3) for maps of ``shape`` = (B, H, W) with ``fov`` degrees along the longer side, centred, with square pixels."""
     count, height, width = shape
     focal = 0.5 * max(height, width) / math.tan(math.radians(fov) / 2)
     return like.new_tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]).expand(count, 3, 3)
@@ -151,7 +151,7 @@ def check_sampling(points: int, fov: float, near: float, compare: str) -> None:
     if points < 1:
         raise ValueError(f"points must be at least 1, got {points}")
     if not 0 < fov < 180:
-        raise ValueError(f"fov must lie between 0 and 180 degrees, got {fov}")
+        raise ValueError(f"fov must be between 0 and 180 degrees, got {fov}")
     if not near > 0:
         raise ValueError(f"near must be above 0, got {near}")
     if compare not in ("clouds", "matrices"):

@@ -30,14 +30,14 @@ def gradient_matching_loss(
 
         L_k = 1 / M_k  sum |R(x + 1, y) - R(x, y)| + |R(x, y + 1) - R(x, y)|
 
-    over the pairs whose pixels are both valid, M_k being the number of valid *pixels* of that scale. The scales are summed.
+    over the pairs of valid pixels, M_k being the number of valid *pixels* of that scale. The scales are summed.
     Depth Anything V2 weighs it twice as much as the scale- and shift-invariant term; four scales are MiDaS's.
 
     Args:
         pred: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
         target: same shape; gets no gradient.
         mask: bool of the same shape, True = valid; None = all valid.
-        scales: number of scales, at least 1. A scale whose grid is a single pixel has no pairs and adds 0.
+        scales: number of scales, at least 1. A scale with a grid of a single pixel has no pairs and adds 0.
         normalize: False compares the maps as they are.
         reduction: ``"mean"``: images' losses averaged over the batch; ``"pixel"``: per scale, the batch's sum over the batch's
             number of pixels; ``"image"``: (B,); ``"none"``: a map in pred's shape, each difference at its left or upper pixel,

@@ -88,7 +88,7 @@ def check_options(options: NormOptions, shape: Sequence[int] = (1, 1)) -> None:
     if options.min_pixels < 0:
         raise ValueError(f"min_pixels must be at least 0, got {options.min_pixels}")
     if not 0 < options.mad_floor < 1:
-        raise ValueError(f"mad_floor must lie between 0 and 1, both excluded, got {options.mad_floor}")
+        raise ValueError(f"mad_floor must be between 0 and 1, both excluded, got {options.mad_floor}")
     low, high = options.range_clip
     if not 0 <= low < high <= 1:
         raise ValueError(f"range_clip must be two quantiles 0 <= low < high <= 1, got {options.range_clip!r}")

@@ -39,7 +39,7 @@ def local_global_loss(
 
         x_j = x0 + (j + 0.5) (x1 - x0) / w - 0.5,    clamped to the map (not to the box),
 
-    rows alike, and compared with the patch by :func:`hybrid_norm_loss`, whose segments come from the patch.
+    rows alike, and compared with the patch by :func:`hybrid_norm_loss`, with the segments of the patch.
 
     Args:
         pred: (B, 1, H, W) or (B, H, W), the student's map of the region; gets the gradient.

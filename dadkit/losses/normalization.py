@@ -56,7 +56,7 @@ def median_mad(x: Tensor, mask: Tensor | None = None, *, backend: Backend = "aut
     deviation's gradient goes through the median too.
 
     Degenerate cases: no valid pixel gives 0 and 0 without gradient; a non-finite value inside the mask makes both NaN for that
-    image; what lies outside the mask changes nothing.
+    image; values outside the mask change nothing.
 
     Raises:
         ValueError: wrong shape or dtype.
@@ -92,7 +92,7 @@ def normalize(
     Args:
         x: (B, H, W) or (B, 1, H, W), floating point; gets the gradient.
         mask: bool of the same shape, True = valid; None = all valid.
-        reference: the map whose values cut the segments, same shape; None = ``x`` itself. Gets no gradient.
+        reference: the map that cuts the segments, by its values; same shape; None = ``x`` itself. Gets no gradient.
         segments, partition, variant, mad_floor, range_clip, detach_median, backend: as in :func:`hybrid_norm_loss`.
 
     Returns:
@@ -101,7 +101,7 @@ def normalize(
 
     Invariances (``dadkit``; up to rounding): N(a x + b) = N(x) for a > 0 with ``reference`` given and unchanged.
 
-    Degenerate cases: as in :func:`median_mad`. With ``hdn``, a pixel on an edge at 0 lies in two segments; the upper one counts
+    Degenerate cases: as in :func:`median_mad`. With ``hdn``, a pixel on an edge at 0 is in two segments; the upper one counts
     here.
 
     Raises:
@@ -213,7 +213,7 @@ def hybrid_norm_loss(
             largest target pixel is in none, adds 0, and still counts in the mean.
         min_pixels: least number of pixels of a kept segment (not from the paper; ``dadkit`` only).
         mad_floor: least deviation of a segment relative to the whole map's, in (0, 1) (not from the paper; ``dadkit`` only).
-        range_clip: quantiles of the target between which ``range`` cuts, in [0, 1] to a millionth; what lies beyond belongs to
+        range_clip: quantiles of the target between which ``range`` cuts, in [0, 1] to a millionth; what is beyond belongs to
             the outer parts. (0, 0.99) keeps one near outlier from turning hybrid into global (not from the paper; ``dadkit``
             only).
         detach_median: take the prediction's medians for constants. Removes the spike of gradient at the median pixel, at the
@@ -231,7 +231,7 @@ def hybrid_norm_loss(
     Invariances (float64 to rounding; ``hdn`` only up to its epsilon):
         * loss(a pred + b, target) = loss(pred, target) for a > 0, as long as b does not drown pred in rounding;
         * without ``detach_median``: the gradient g has <g, 1> = <g, pred> = 0 per image;
-        * loss(pred, 2^k target) is the same bit for bit; any other scale or shift of the target may move pixels that lie on a
+        * loss(pred, 2^k target) is the same bit for bit; any other scale or shift of the target may move pixels on a
           segment's edge, and changes nothing else;
         * the order of the pixels does not matter (except ``grid``), nor the other images of a batch (except ``"pixel"``).
 

@@ -37,7 +37,7 @@ def pairwise_loss(
 
     Invariances: to the length of the feature at any place (without pooling), to rotations of feature space, on either side.
 
-    Degenerate cases: a place whose feature is 0 has cosine 0 with all others.
+    Degenerate cases: a place with the feature 0 has cosine 0 with all others.
 
     Raises:
         ValueError: one channel, where every cosine is 1 or -1; wrong shapes, dtypes or options.

@@ -70,7 +70,7 @@ def silog_loss(
         target: same shape, in metres; gets no gradient.
         mask: bool of the same shape, True = valid; None = all valid.
         lam: in [0, 1].
-        min_depth, max_depth: pixels whose *target* lies outside are left out (Depth Anything V2: 0.001, and 20 or 80); None is
+        min_depth, max_depth: pixels with a *target* outside are left out (Depth Anything V2: 0.001, and 20 or 80); None is
             no limit.
         floor: least depth that the logarithm is taken of, above 0 (not from a paper).
         reduction: ``"mean"``: images' losses averaged over the batch; ``"pixel"``: one set of pixels for the whole batch, as
@@ -121,7 +121,7 @@ def check_silog(lam: float, min_depth: float, max_depth: float | None, floor: fl
     if reduction == "none":
         raise ValueError("silog is a deviation over an image's pixels, no sum of theirs; reduction must not be 'none'")
     if not 0 <= lam <= 1:
-        raise ValueError(f"lam must lie in [0, 1], got {lam}")
+        raise ValueError(f"lam must be in [0, 1], got {lam}")
     if not floor > 0:
         raise ValueError(f"floor must be above 0, got {floor}")
     if max_depth is not None and not max_depth > min_depth:

@@ -41,7 +41,7 @@ class Lens:
         if self.focal is not None and not self.focal > 0:
             raise CloudError(f"the focal length must be positive pixels, got {self.focal}")
         if self.fov is not None and not 0 < self.fov < 180:
-            raise CloudError(f"the field of view must lie between 0 and 180 degrees, got {self.fov}")
+            raise CloudError(f"the field of view must be between 0 and 180 degrees, got {self.fov}")
         if self.align is not None and self.align[0] == 0:
             raise CloudError("align 0,b makes every pixel equally far; a must not be 0")
 

@@ -67,7 +67,7 @@ def predict_files(
         formats: what to write, out of ``FORMATS``.
         batch_size: consecutive images of one size share a forward pass.
         lens: focal length and scale, for point clouds.
-        resume: images whose results of the same name were made by a model of the same name are left as they are.
+        resume: images with results of the same name, made by a model of the same name, are left as they are.
 
     Returns:
         The written files and the images that could not be read.

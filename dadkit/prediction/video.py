@@ -89,7 +89,7 @@ def predict_video(
 
 
 class _Writer:
-    """An MP4 file whose stream begins with the first frame, which decides the size."""
+    """An MP4 file. Its stream begins with the first frame, which decides the size."""
 
     def __init__(self, av: ModuleType, path: Path, rate: Fraction) -> None:
         self._av, self._rate = av, rate

@@ -57,7 +57,7 @@ def write_evaluation_report(
     """Write ``evaluation.html`` beside the ``evaluation.json`` and ``evaluation.csv`` of an evaluation.
 
     Args:
-        folder: where those files lie.
+        folder: the folder of those files.
         plan: what was measured.
         models: row name -> model, for the pictures.
         figures: out of :data:`FIGURES`.

@@ -44,7 +44,7 @@ def evaluate_at_end(
     device: torch.device,
     console: Console,
 ) -> list[Evaluation]:
-    """Evaluate the last stage's teachers and student, and stages that neither is, beside each other; [] without ``evaluation``.
+    """Evaluate the last stage's teachers and student, and the other stages. Returns [] without ``evaluation``.
 
     Rows: the teachers, results of other earlier stages, the student, and (``evaluation.trivial``) the student before training
     and the trivial answers. A teacher that cannot be loaded any more leaves out its row, which a finished run does not need;

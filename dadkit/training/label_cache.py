@@ -130,7 +130,7 @@ def _read(path: Path) -> Mapping[str, Tensor] | None:
 def _joined(kept: Sequence[Mapping[str, Tensor] | None], fresh: Tensor | None, name: str, like: Tensor) -> Tensor | None:
     """The maps called ``name`` (B, 1, H, W), an image's kept one before its fresh one; None where nobody gives any.
 
-    Who gives no ``valid`` says that every pixel of ``like`` is.
+    No ``valid`` means that every pixel of ``like`` is valid.
     """
     if fresh is None and not any(one is not None and name in one for one in kept):
         return None

@@ -169,7 +169,7 @@ class ShardedEncoder(FeatureEncoder):
 
 
 def find_blocks(model: nn.Module) -> list[nn.Module]:
-    """The innermost modules that stand in a row of their kind, such as a transformer's blocks.
+    """Returns the innermost modules that follow each other in a list of one type, such as a transformer's blocks.
 
     That is: two or more of one class in one ``ModuleList`` or ``Sequential``, made of parts themselves, with at least
     :data:`SMALLEST` of the model's weights each.

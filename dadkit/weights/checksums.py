@@ -31,7 +31,7 @@ RELEASED: Mapping[str, str] = MappingProxyType(
         "dinov2_vitb14_pretrain.pth": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
         "dinov2_vitl14_pretrain.pth": "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
         "dinov2_vitg14_pretrain.pth": "baf8467e50af277596bbbafa06887c177ee899ab46033649c383577d7e9309d3",
-        # MiDaS, whose older names end in the first eight digits.
+        # MiDaS: its older names end in the first eight digits.
         "dpt_large_384.pt": "2f21e586477d90cb9624c7eef5df7891edca49a1c4795ee2cb631fd4daa6ca69",
         "midas_v21_small_256.pt": "70d6b9c891758c67f974a6097fb0c608c7ee67fb81ac3e5588847d5596d56fca",
     }
@@ -43,7 +43,7 @@ _IN_NAME = re.compile(r"-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.(?:pth|pt|safeten
 
 
 def checksum_problem(file: Path) -> str | None:
-    """What is wrong with a file whose SHA-256 its name, or its publisher, states; None = nothing, or nobody states one.
+    """What is wrong with a file whose SHA-256 its name, or its publisher, states; None = nothing, or no checksum is stated.
 
     Only files of such names are read for it.
     """

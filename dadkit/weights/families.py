@@ -31,7 +31,7 @@ def _midas(words: str, component: str, *marks: str) -> Family:
 
 _SIZES = "small, base, large"
 FAMILIES: tuple[Family, ...] = (
-    # The first that fits is the answer, so what has more marks in common with others stands further up.
+    # The first that fits is the answer, so what has more marks in common with others is further up.
     Family(
         "Distill Any Depth large",
         "dav2",
@@ -97,7 +97,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def recognise(names: Iterable[str]) -> Family | None:
-    """The family whose files have these names; None = none that is known here."""
+    """The family of files with these names; None = none that is known here."""
     lines = "\n".join(["", *names, ""])
     return next((family for family in FAMILIES if all(_mark(mark) in lines for mark in family.marks)), None)
 

@@ -74,7 +74,7 @@ def download(address: Address, names: Sequence[str]) -> Path:
 
 
 def cached(address: Address) -> Path | None:
-    """The file that the cache holds under an address that names one, or None. Asks nobody."""
+    """The file that the cache holds under an address that names one, or None. Needs no network."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(address.repo, address.file or "", revision=address.revision)
@@ -94,7 +94,7 @@ def commit_of(file: Path) -> str | None:
 
 
 def _in_snapshot(file: Path) -> tuple[str, ...]:
-    """(commit, …, name) of a file of the cache, which lies in ``snapshots/COMMIT``; empty for any other."""
+    """(commit, …, name) of a file of the cache, which is in ``snapshots/COMMIT``; empty for any other."""
     parts = file.parts
     return parts[parts.index("snapshots") + 1 :] if "snapshots" in parts else ()
 

@@ -35,7 +35,7 @@ class WeightFile:
     Attributes:
         path: the file on this machine.
         tensors: name -> tensor on the CPU, names as in the file but for what training code wraps around them.
-        beside: what lies beside the tensors: the rest of a ``torch.save`` file, or the metadata of a safetensors file.
+        beside: what is beside the tensors: the rest of a ``torch.save`` file, or the metadata of a safetensors file.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
 def read_config(path: str | Path) -> Mapping[str, Any] | None:
     """The ``config.json`` that belongs to weights given as to :func:`read_weights`; None where there is none.
 
-    It is that of the folder or the repository, or stands beside a file of one of a folder's usual names.
+    It is that of the folder or the repository, or is beside a file of one of a folder's usual names.
 
     Raises:
         WeightsError: it is no JSON mapping.

@@ -45,7 +45,7 @@ def compile_rules(table: Mapping[str, Target]) -> list[Rule]:
 
 
 def locate(name: str, rules: Sequence[Rule]) -> Place | None:
-    """Where the tensor of that name belongs by the first rule whose pattern fits the whole name.
+    """Where the tensor of that name belongs by the first rule with a pattern that fits the whole name.
 
     Returns:
         Its place, or None if it takes no part. A name that no rule fits stays as it is, so that a strict load reports it.

@@ -18,7 +18,7 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
-    """The file that ``source`` stands for; it is downloaded first if it is a Hugging Face address.
+    """Returns the file that ``source`` names; it is downloaded first if it is a Hugging Face address.
 
     Args:
         source: a file; a folder; or ``hf://ORG/NAME``, ``hf://ORG/NAME/FILE``, ``hf://ORG/NAME@REVISION/FILE``. Downloads go

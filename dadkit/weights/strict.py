@@ -34,7 +34,7 @@ class Fit:
     size: str | None
 
     def has(self, part: str) -> bool:
-        """True if the file holds tensors of the model whose names begin so."""
+        """True if the file holds tensors of the model with names that begin so."""
         return any(name.startswith(part) for name in self.state)
 
 
@@ -63,7 +63,7 @@ def load_family(
         looks_like: (tensors with the file's names, with the model's names) -> the size of the family that they are of, or None.
         hint: what to say about a file that does not fit, beside the differences; "" = nothing.
         unlike: what to say where ``hint`` has nothing to say and the file is of no known size of this family.
-        check: refuses a file by what lies beside its tensors. Called for ``init: all`` only, as what else decides about the
+        check: refuses a file by what is beside its tensors. Called for ``init: all`` only, as what else decides about the
             meaning of the answers: a result of dadkit in another space is refused too.
         init: ``"all"``, or ``"encoder"``: the model's parameters under ``head`` keep their values.
         head: beginnings of the names, in the model, of all that is not the encoder.
@@ -114,7 +114,7 @@ def load_family(
 
 
 def _check_space(model: nn.Module, file: WeightFile, component: str) -> None:
-    """Refuse a result of dadkit whose answers mean something else: its tensors alone would fit."""
+    """Refuse a result of dadkit that answers in another space: its tensors alone would fit."""
     said, space = file.card.get("space"), getattr(getattr(model, "spec", None), "space", None)
     if said is not None and space is not None and said != space:
         raise WeightsError(
@@ -152,7 +152,7 @@ def load_strict(
         optional: whether a name of ``module`` may be missing from ``state``; it then keeps its value.
         hint: what the caller knows about the file, for the message: which model it looks like, what to do.
         names: the file's own names where ``state``'s are changed: they tell which model of which plugin it is. Default:
-            ``state``'s, among which unknown names usually stand unchanged.
+            ``state``'s, which usually leave unknown names unchanged.
 
     Raises:
         WeightsError: names are missing or unexpected, or shapes differ; the message counts and lists them, and says which

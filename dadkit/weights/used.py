@@ -26,14 +26,14 @@ def noted_files() -> Iterator[dict[str, Path]]:
 
 
 def note_file(name: str | Path, file: Path) -> None:
-    """Tell whoever collects (see :func:`noted_files`) that a model gets its weights from this file.
+    """Tell the collector (see :func:`noted_files`) that a model gets its weights from this file.
 
     ``read_weights`` and ``find_file`` do it themselves. A plugin that reads files in another way calls it, or changed weights
     under an unchanged name go unnoticed.
 
     Args:
         name: how the file is found again: its path, or ``hf://ORG/NAME[@REVISION]/FILE``.
-        file: where it lies now.
+        file: where it is now.
     """
     found = _noted.get()
     if found is not None:

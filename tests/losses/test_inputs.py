@@ -44,7 +44,7 @@ def test_wrong_maps(loss, arguments, message):
         ({"variant": "demo"}, "variant must be one of 'dadkit', 'hdn'; got 'demo'"),
         ({"reduction": "sum"}, "reduction must be one of 'mean', 'pixel', 'image', 'none'; got 'sum'"),
         ({"min_pixels": -1}, "min_pixels must be at least 0, got -1"),
-        ({"mad_floor": 0.0}, "mad_floor must lie between 0 and 1, both excluded, got 0.0"),
+        ({"mad_floor": 0.0}, "mad_floor must be between 0 and 1, both excluded, got 0.0"),
         ({"mad_floor": 1.0}, "mad_floor"),
         ({"range_clip": (0.5, 0.5)}, r"range_clip must be two quantiles .* got \(0.5, 0.5\)"),
         ({"range_clip": (-0.1, 0.5)}, "range_clip"),

@@ -2,7 +2,7 @@
 
 For a segment u of n pixels, with t the lower median: s = sum |x - t| / (n + 1), N_u(x) = (x - t) / (s + 1e-6). Segments are
 half open, so the largest pixel is usually in none; it adds 0 and still counts in the mean. In ``range`` the upper border is
-edge + 1e-30: where an edge is 0, zeros lie in two segments of one level and the largest pixel may belong to the top one.
+edge + 1e-30: where an edge is 0, zeros are in two segments of one level and the largest pixel may belong to the top one.
 """
 
 from __future__ import annotations

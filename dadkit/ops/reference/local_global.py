@@ -97,7 +97,7 @@ def reduce_patch_sums(total: Tensor, number: Tensor, present: Tensor, reduction:
 def sample_boxes(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Sample each box on a grid of ``size``, bilinearly with half-pixel centres, clamped to the map (not to the box).
 
-    Grid column j lies at x0 + (j + 0.5) (x1 - x0) / w - 0.5 in pixels, rows alike. A box at integer borders with w = x1 - x0 is
+    Grid column j is at x0 + (j + 0.5) (x1 - x0) / w - 0.5 in pixels, rows alike. A box at integer borders with w = x1 - x0 is
     the crop itself, bit for bit.
 
     Args:

@@ -102,7 +102,7 @@ def l1_loss(
 
 
 def _hdn_levels(x: Tensor, reference: Tensor, valid: Tensor, options: NormOptions) -> list[Tensor]:
-    """N(x) per level; 0 in no segment. A pixel that lies in two segments of a level takes the upper one."""
+    """N(x) per level; 0 in no segment. A pixel that is in two segments of a level takes the upper one."""
     borders = hdn.target_stats(reference, valid, options).edges
     levels = []
     for masks in hdn.memberships(reference, valid, borders, options):

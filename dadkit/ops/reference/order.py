@@ -1,4 +1,4 @@
-"""Order statistics of masked maps: sorting, quantiles, and medians whose gradient ties share evenly."""
+"""Order statistics of masked maps: sorting, quantiles, and medians with a gradient that ties share evenly."""
 
 from __future__ import annotations
 

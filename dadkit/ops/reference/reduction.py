@@ -14,7 +14,7 @@ __all__ = ["average", "image_sums", "over_images", "poison_of", "reduce", "reduc
 def sanitize(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Cut out what is not valid, and mark the images with a non-finite value inside their mask.
 
-    Masking goes by ``where``, never by multiplication: what lies outside the mask reaches neither value nor gradient.
+    Masking goes by ``where``, never by multiplication: values outside the mask reach neither the result nor a gradient.
 
     Returns:
         ``pred``: 0 outside the mask; all NaN in a poisoned image, so that its gradient is NaN too.

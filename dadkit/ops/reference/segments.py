@@ -2,7 +2,7 @@
 
 Levels are powers of two, so coarser segments are unions of the finest ones (leaves) and the leaf decides all levels:
 ``leaf >> 1``, ``leaf >> 2``, and so on. Membership is this one formula, evaluated in the map's own dtype; another formula
-would move pixels that lie on an edge by one rounding, which changes a loss visibly.
+would move pixels on an edge by one rounding, which changes a loss visibly.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def level_ids(target: Tensor, valid: Tensor, borders: Tensor, options: NormOptio
 
 
 def cell_index(side: int, cells: int, device: torch.device) -> Tensor:
-    """(side,) int64: which of ``cells`` parts of a side a pixel lies in; part k begins at floor(k * side / cells)."""
+    """(side,) int64: which of ``cells`` parts of a side a pixel is in; part k begins at floor(k * side / cells)."""
     position = torch.arange(side, device=device)
     index = torch.zeros_like(position)
     for k in range(1, cells):

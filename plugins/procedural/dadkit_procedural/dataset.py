@@ -87,7 +87,7 @@ class ProceduralScenes:
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise DataError(f"procedural: unknown style {style!r}; {hint}Known styles: {', '.join(STYLES)}")
         if not 0 <= self.photo_noise <= 10:
-            raise DataError(f"procedural: photo_noise must lie in [0, 10], got {self.photo_noise}")
+            raise DataError(f"procedural: photo_noise must be in [0, 10], got {self.photo_noise}")
 
     def __len__(self) -> int:
         return self.count
