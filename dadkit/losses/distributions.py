@@ -33,7 +33,7 @@ def channel_wise_loss(
         mse:  L = tau^2 sum_i ( phi(target)_i - phi(pred)_i )^2
 
     averaged over channels. For values with a range that is small against tau, ``kl`` is half the variance of pred - target.
-    Once the range is ten times tau it sees only the largest values: near pixels of a disparity map, *far* pixels of a depth map.
+    Once the range is ten times tau it sees only the largest values: near pixels of a disparity map, *far* ones of a depth map.
     So bring maps to a known range first.
 
     Args:

@@ -84,7 +84,7 @@ def test_silog_degenerate_predictions():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"lam": 1.5}, "lam must lie"),
+        ({"lam": 1.5}, "lam must be"),
         ({"floor": 0.0}, "floor must be above 0"),
         ({"min_depth": 5.0, "max_depth": 2.0}, "max_depth must be above min_depth"),
         ({"reduction": "none"}, "no sum"),
