@@ -6,7 +6,7 @@ points         global step
 0              refused
 1 to 4         one factor: ratio of medians
 5 to 9         scale and shift, with a ridge that pulls the shift to 0
-10 and more    scale and shift, then once more without points whose residual is beyond three deviations
+10 and more    scale and shift, then once more without points with a residual beyond three deviations
 =============  ======================================================================================================
 
 A metric map keeps its shift, so one factor is fitted whatever the number. A scale <= 0 is refused in favour of one factor. From
@@ -108,7 +108,7 @@ def align_to_points(
             )
         except HintsError as error:
             raise HintsError(f"image {index}: {error}" if len(relative) > 1 else str(error)) from None
-    maps = [torch.stack([part[k] for part in parts])[:, None] for k in range(3)]
+    maps = [torch.stack([part[k] for part in parts])[:, None] for k in range(3)]  # type: ignore[misc]
     numbers = torch.tensor([part[3] for part in parts], dtype=torch.float64, device=relative.device)
     return SparseFit(maps[0].float(), maps[1], maps[2], numbers[:, 0], numbers[:, 1], numbers[:, 2:])
 
@@ -134,7 +134,7 @@ def _align(
     at, z, x = at[known], z[known], x[known]
     weight = torch.ones_like(z) if sigma is None else sigma[valid][known].double().clamp(min=1e-3).square().reciprocal()
     if len(z) == 0:
-        raise HintsError("no point with a depth above 0 lies where the model answers; give at least one")
+        raise HintsError("no point with a depth above 0 is where the model answers; give at least one")
     inverse = space is Space.DISPARITY
     beyond = BEYOND if len(z) >= MANY else BEYOND_FEW
     near = float(z.quantile(0.02)) / beyond

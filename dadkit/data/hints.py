@@ -110,13 +110,6 @@ def _stored(path: Path, encoding: Encoding, scale: float | None) -> np.ndarray:
     return stored
 
 
-def _stored(path: Path, encoding: Encoding, scale: float | None) -> np.ndarray:
-    stored = read_depth(path, encoding)
-    if scale is None and bool((stored[np.isfinite(stored)] % 1 == 0).all()):
-        raise SampleError("holds whole numbers, so its unit is unknown; say metres a unit (--sparse-scale 0.001 for mm)")
-    return stored
-
-
 def _read_list(path: Path) -> np.ndarray:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

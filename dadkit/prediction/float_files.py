@@ -24,7 +24,7 @@ def write_npz(
 ) -> None:
     """Compressed NumPy archive: ``depth`` float32, what it is as ``space`` and ``model``, and further arrays."""
     with path.open("wb") as handle:
-        np.savez_compressed(handle, depth=values, space=np.array(space), model=np.array(model), **(more or {}))
+        np.savez_compressed(handle, depth=values, space=np.array(space), model=np.array(model), **(more or {}))  # type: ignore[arg-type]
 
 
 def write_exr(path: Path, values: NDArray[np.float32], *, space: str, model: str) -> None:
