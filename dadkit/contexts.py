@@ -37,7 +37,7 @@ class Whole:
         self.view_size = (height, width)
 
     def __call__(self, size: tuple[int, int], generator: torch.Generator) -> Contexts:
-        """The contexts of an image of ``size`` = (height, width); ``generator`` is not used."""
+        """Returns the contexts of an image of ``size`` = (height, width); ``generator`` is not used."""
         height, width = size
         region = torch.tensor([0, 0, width, height], dtype=torch.float64)
         return Contexts(region, self.view_size, torch.zeros(0, 4, dtype=torch.float64), self.view_size)
@@ -207,7 +207,7 @@ def _draw_integer(low: int, high: int, generator: torch.Generator) -> int:
 
 
 def _draw_region(size: tuple[int, int], crop_min: int, crop_max: int | None, generator: torch.Generator) -> Tensor:
-    """A square, its side uniform in [crop_min, shortest side], its place uniform among those inside the image.
+    """Returns a square, its side uniform in [crop_min, shortest side], its place uniform among those inside the image.
 
     Where the shortest side S is below ``crop_min`` the side is S. ``crop_max``, if given, replaces S where S is larger.
 

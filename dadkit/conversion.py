@@ -172,7 +172,7 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def encoder_state(model: DepthModel) -> dict[str, Tensor]:
-    """The encoder's tensors, under the names that they have within the encoder.
+    """Returns the encoder's tensors, under the names that they have within the encoder.
 
     The student itself says what its encoder is, by ``encoder_prefixes``. The longest part of a name that all its tensors share,
     up to a dot, is cut off: ``backbone.blocks.0.…`` becomes ``blocks.0.…``.
@@ -193,7 +193,7 @@ def encoder_state(model: DepthModel) -> dict[str, Tensor]:
 
 
 def _encoder_alone(model: DepthModel) -> Export:
-    """The encoder's tensors in a file of their own, for a model that has no better idea (see ``DepthModel.layouts``).
+    """Returns the encoder's tensors in a file of their own, for a model that has no better idea (see ``DepthModel.layouts``).
 
     Raises:
         DadkitError: the model names no encoder.

@@ -33,7 +33,7 @@ _Size = Annotated[
 
 
 def __getattr__(name: str) -> Callable[..., None]:
-    """The command of a kind: ``teachers``, ``students``, …"""
+    """Returns the command of a kind: ``teachers``, ``students``, …"""
     for kind, row in KINDS.items():
         if row.command == name:
             return _command(kind, row)
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Callable[..., None]:
 
 
 def _command(kind: str, row: ComponentKind) -> Callable[..., None]:
-    """The function whose arguments and docstring typer turns into ``dadkit teachers`` and its kin."""
+    """Returns the function whose arguments and docstring typer turns into ``dadkit teachers`` and its kin."""
     command: Callable[..., None]
     if row.has_cost:
 

@@ -89,7 +89,7 @@ def _least_options(component: Component) -> dict[str, Any]:
 
 
 def _some(annotation: Any) -> Any:
-    """A value of a choice or a number; None for anything else, which the model then asks for."""
+    """Returns a value of a choice or a number; None for anything else, which the model then asks for."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)[0]
     if isinstance(annotation, type) and issubclass(annotation, Enum):

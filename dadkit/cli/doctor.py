@@ -107,7 +107,7 @@ def _check_gpus(problems: list[str]) -> dict[str, str]:
 
 
 def _losses(problems: list[str]) -> dict[str, Any]:
-    """Which implementation ``backend="auto"`` takes, why, and how the compiled operators were built."""
+    """Returns which implementation ``backend="auto"`` takes, why, and how the compiled operators were built."""
     try:
         from dadkit.ops import dispatch
         from dadkit.ops.build_info import describe

@@ -239,7 +239,7 @@ for _command in (new, check, disable, enable, freeze):
 
 
 def _rows(records: list[PluginRecord]) -> list[tuple[str, str, str, str]]:
-    """One row a plugin: name, state, package, and what it offers or why it does not."""
+    """Returns one row a plugin: name, state, package, and what it offers or why it does not."""
     return [
         (
             record.name,
@@ -260,5 +260,5 @@ def _offer(record: PluginRecord) -> str:
 
 
 def _plain(record: PluginRecord) -> dict[str, Any]:
-    """A record as plain data, without the traceback."""
+    """Returns a record as plain data, without the traceback."""
     return {key: value for key, value in asdict(record).items() if key != "traceback"}

@@ -65,7 +65,7 @@ def check(
 
 
 def _check(name: str, options: Mapping[str, Any], version: int) -> list[Result]:
-    """All results of a plugin and its components, or of the components that ``name`` matches."""
+    """Returns all results of a plugin and its components, or of the components that ``name`` matches."""
     from dadkit.plugin import PluginError, get_registry
     from dadkit.testing import check_component, check_plugin
 
@@ -94,7 +94,7 @@ def _matching(pattern: str) -> list[Component]:
 
 
 def _fitting(component: Component, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those options that the component has."""
+    """Returns those options that the component has."""
     if not options:
         return {}
     from dadkit.config.components import options_model

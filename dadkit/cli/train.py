@@ -129,7 +129,7 @@ def _plan(run: RunConfig, console: Console) -> int:
 
 
 def _table(results: list[RunResult]) -> Table:
-    """A row per evaluated model, or per run where nothing was evaluated."""
+    """Returns a row per evaluated model, or per run where nothing was evaluated."""
     from rich.table import Table
 
     from dadkit.training.log.progress import duration

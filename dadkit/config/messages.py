@@ -103,7 +103,7 @@ def translate(
 
 
 def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys that a mapping at ``path`` may have."""
+    """Returns the keys that a mapping at ``path`` may have."""
     return list(_fields_at(model, path))
 
 
@@ -187,7 +187,7 @@ def _unknown_key(path: KeyPath, model: type[BaseModel], hint: KeyHint | None) ->
 
 
 def _expected(error: ErrorDetails) -> str:
-    """What the value must be: ``a whole number``; empty where that form does not fit."""
+    """Returns what the value must be: ``a whole number``; empty where that form does not fit."""
     template = _EXPECTED.get(error["type"])
     if template is not None:
         return template.format(**{key: _number(value) for key, value in error.get("ctx", {}).items()})
@@ -220,7 +220,7 @@ def _near_choice(error: ErrorDetails, value: Any) -> str:
 
 
 def _advice(wanted: str, value: Any) -> str:
-    """What to write instead, where the slip is a common one."""
+    """Returns what to write instead, where the slip is a common one."""
     if isinstance(value, str) and "number" in wanted and re.fullmatch(r"[-+]?\d[\d_]*_\d[\d_]*", value):
         return f"; write {value.replace('_', '')}"
     if isinstance(value, float) and wanted == "a whole number" and value.is_integer():

@@ -133,7 +133,7 @@ def _drop_other_choice(children: dict[str, Node], key: str) -> None:
 
 
 def _index(node: Node, key: str, place: Place, done: KeyPath) -> int:
-    """The index that ``key`` means: a number, or among stages a name."""
+    """Returns the index that ``key`` means: a number, or among stages a name."""
     assert node.items is not None
     if key.isdecimal() and int(key) < len(node.items):
         return int(key)

@@ -155,7 +155,7 @@ def read_text(text: str, start: Place, path: KeyPath = ()) -> tuple[Node, list[P
 
 
 def describe(node: Node) -> str:
-    """What a value is, in words, for messages: ``a list``, ``a mapping``, ``the text 'x'``, ``null``, ``3``."""
+    """Returns what a value is, in words, for messages: ``a list``, ``a mapping``, ``the text 'x'``, ``null``, ``3``."""
     if node.mapping is not None:
         return "a mapping"
     if node.items is not None:
@@ -246,7 +246,7 @@ def _place(start: Place, line: int, column: int) -> Place:
 
 
 def _explain(error: yaml.MarkedYAMLError, text: str) -> tuple[yaml.Mark | None, str]:
-    """A syntax error in plain words where we know them, else in the parser's, and the place that helps most."""
+    """Returns a syntax error in plain words where we know them, else in the parser's, and the place that helps most."""
     problem, context = error.problem or "", error.context or ""
     mark = error.problem_mark or error.context_mark
     lines = text.splitlines()

@@ -56,7 +56,7 @@ class Key:
 
 
 def find_keys(model: type[BaseModel], prefix: str = "", *, values: BaseModel | None = None) -> Iterator[Key]:
-    """Every key of ``model`` and of the models inside it, in order.
+    """Yields every key of ``model`` and of the models inside it, in order.
 
     Args:
         model: the model.
@@ -75,7 +75,7 @@ def find_keys(model: type[BaseModel], prefix: str = "", *, values: BaseModel | N
 
 
 def markdown() -> str:
-    """All keys as Markdown tables: the run's, the stages' (one table a section), the evaluation's."""
+    """Returns all keys as Markdown tables: the run's, the stages' (one table a section), the evaluation's."""
     stage = list(find_keys(StageFields))
     parts = [
         "### The run\n",
@@ -103,7 +103,7 @@ def renew(page: str) -> str:
 
 
 def default_text() -> str:
-    """A YAML file with every key at its default, each under its meaning as a comment."""
+    """Returns a YAML file with every key at its default, each under its meaning as a comment."""
     return "# Every key at its default. A run needs at least student, data, and iterations or epochs.\n\n" + "".join(
         _commented(RunFile, RunFile(), "")
     )
@@ -254,7 +254,7 @@ def _file_schema(registry: Registry, kinds: Any) -> dict[str, Any]:
 
 
 def _models(model: type[BaseModel], schema: dict[str, Any]) -> Iterator[tuple[type[BaseModel], dict[str, Any]]]:
-    """Every model of the file, once, with its place in the schema."""
+    """Yields every model of the file, once, with its place in the schema."""
     seen: dict[str, type[BaseModel]] = {}
     waiting = [model]
     while waiting:
@@ -280,7 +280,7 @@ def _with_components(node: Any, kinds: Sequence[str]) -> Any:
 
 
 def _known_components(kind: str, registry: Registry, definitions: dict[str, Any]) -> dict[str, Any]:
-    """What `name` may be, and for each name what `options` may be."""
+    """Returns what `name` may be, and for each name what `options` may be."""
     from dadkit.plugin import PluginError
 
     names: list[str] = []

@@ -65,12 +65,12 @@ class Slot:
 
 
 def kinds_of(field: FieldInfo) -> tuple[str, ...]:
-    """The kinds of component that ``field`` may name, in the order in which they are asked; empty if it names none."""
+    """Returns the kinds of component that ``field`` may name, in the order in which they are asked; empty if it names none."""
     return next((mark.all for mark in field.metadata if isinstance(mark, Kind)), ())
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The pydantic models that an annotation speaks of: itself, a list's items, a union's members."""
+    """Returns the pydantic models that an annotation speaks of: itself, a list's items, a union's members."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in models_in(argument)]
@@ -89,7 +89,7 @@ def find_slots(model: type[BaseModel], data: Mapping[str, Any], path: KeyPath = 
 
 
 def slot_paths(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths, without list indices, at which ``model`` names components."""
+    """Yields the paths, without list indices, at which ``model`` names components."""
     for name, field in model.model_fields.items():
         if kinds_of(field):
             yield (*path, name)

@@ -113,7 +113,7 @@ class Node:
         return dotted(self.path)
 
     def get(self, key: str | int) -> Node | None:
-        """The child under ``key``, or None."""
+        """Returns the child under ``key``, or None."""
         if self.mapping is not None:
             return self.mapping.get(str(key))
         if self.items is not None and isinstance(key, int) and 0 <= key < len(self.items):
@@ -121,14 +121,14 @@ class Node:
         return None
 
     def find(self, path: Sequence[str | int]) -> Node | None:
-        """The node at ``path`` below this one, or None."""
+        """Returns the node at ``path`` below this one, or None."""
         node: Node | None = self
         for key in path:
             node = None if node is None else node.get(key)
         return node
 
     def nearest(self, path: Sequence[str | int]) -> Node:
-        """The node at ``path``, or its nearest ancestor that was written down."""
+        """Returns the node at ``path``, or its nearest ancestor that was written down."""
         node = self
         for key in path:
             child = node.get(key)
@@ -138,7 +138,7 @@ class Node:
         return node
 
     def plain(self) -> Any:
-        """The value without places: dicts, lists, scalars."""
+        """Returns the value without places: dicts, lists, scalars."""
         if self.mapping is not None:
             return {key: child.plain() for key, child in self.mapping.items()}
         if self.items is not None:
@@ -152,9 +152,9 @@ class Node:
             yield from child.walk()
 
     def with_items(self, value: tuple[Node, ...] | Mapping[str, Node]) -> Node:
-        """The same place with another list or mapping."""
+        """Returns the same place with another list or mapping."""
         return replace(self, value=value)
 
     def problem(self, message: str, *, at_key: bool = False) -> Problem:
-        """A problem with this value, or (``at_key``) with its key."""
+        """Returns a problem with this value, or (``at_key``) with its key."""
         return Problem(self.key if at_key and self.key is not None else self.place, self.dotted, message)

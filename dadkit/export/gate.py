@@ -46,7 +46,7 @@ class Verdict:
 
     @property
     def passes(self) -> bool:
-        """Whether the file may get its name."""
+        """True if the file may get its name."""
         return self.abs_rel <= MAX_ABS_REL and self.delta1 >= MIN_DELTA1 and self.worst <= MAX_WORST
 
 

@@ -56,7 +56,7 @@ class Headers:
 
 
 def read_headers(distribution: Distribution) -> Headers:
-    """The headers of an installed distribution.
+    """Returns the headers of an installed distribution.
 
     Raises:
         OSError, UnicodeError: its metadata cannot be read.
@@ -111,7 +111,7 @@ def find_plugins(
 
 
 def find_file(path: str | Path) -> Found:
-    """The plugin ``local`` that a file is: ``dadkit train --plugin ./my_teacher.py``, without a package around it.
+    """Returns the plugin ``local`` that a file is: ``dadkit train --plugin ./my_teacher.py``, without a package around it.
 
     The file's folder is put at the end of ``sys.path``, so that targets can name the file. Only the command line and Python can
     name a file: a configuration is data and must mean the same on another machine.
@@ -153,7 +153,7 @@ def unmet_requirements(
     version_of: Callable[[str], str | None],
     requirements_of: Callable[[str], Iterable[str]] = lambda name: (),
 ) -> list[str]:
-    """Those of ``requirements`` (pip's syntax) that are not met.
+    """Returns those of ``requirements`` (pip's syntax) that are not met.
 
     Args:
         requirements: for instance ``["dadkit>=0.1,<0.2", "xformers; sys_platform == 'linux'", "dadkit[hf]"]``.
@@ -182,7 +182,7 @@ def unmet_requirements(
 
 
 def extra_requirements(requirement: str, requirements_of: Callable[[str], Iterable[str]]) -> list[str]:
-    """What the extras of a requirement bring along: ``["transformers>=4.50"]`` for ``"dadkit[hf]"``.
+    """Returns what the extras of a requirement bring along: ``["transformers>=4.50"]`` for ``"dadkit[hf]"``.
 
     Args:
         requirement: pip's syntax.
@@ -286,6 +286,6 @@ def _failed(record: PluginRecord, state: PluginState, reason: str) -> PluginReco
 
 
 def leading_name(requirement: str) -> str:
-    """The distribution's name in a requirement, without reading the rest: ``"dadkit"`` of ``"dadkit>=0.1"``."""
+    """Returns the distribution's name in a requirement, without reading the rest: ``"dadkit"`` of ``"dadkit>=0.1"``."""
     match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
     return match[1] if match else ""

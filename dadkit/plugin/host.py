@@ -129,7 +129,7 @@ def _traceback(error: BaseException) -> str:
 
 
 def import_target(component: Component) -> Callable[..., Any]:
-    """The class or function that builds the component.
+    """Returns the class or function that builds the component.
 
     Raises:
         PluginError: a requirement is missing, the module cannot be imported, or it has no such callable.
@@ -141,7 +141,7 @@ def import_target(component: Component) -> Callable[..., Any]:
 
 
 def import_config(component: Component) -> type | None:
-    """The class that describes the component's options, or None.
+    """Returns the class that describes the component's options, or None.
 
     Raises:
         PluginError: as :func:`import_target`, or what was named is not a class.
@@ -183,7 +183,7 @@ def _check_requirements(component: Component) -> None:
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed distribution; None if there is none of that name."""
+    """Returns the version of an installed distribution; None if there is none of that name."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

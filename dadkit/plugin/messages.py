@@ -43,14 +43,14 @@ class KnownPlugin:
     instead: str = ""
 
     def hint(self) -> str:
-        """What to do, for messages."""
+        """Returns what to do, for messages."""
         parts = [f"write {self.instead}" if self.instead else "", f"`{self.install}`" if self.install else ""]
         return f"it is known ({self.summary}): {' after '.join(part for part in parts if part)}"
 
 
 @cache
 def known_plugins() -> Mapping[str, KnownPlugin]:
-    """Name -> entry, in alphabetical order."""
+    """Returns name -> entry, in alphabetical order."""
     text = resources.files("dadkit.plugin").joinpath("known_plugins.toml").read_text(encoding="utf-8")
     return {name: KnownPlugin(name, **entry) for name, entry in sorted(tomllib.loads(text).items())}
 
@@ -86,7 +86,7 @@ def unknown_plugin(name: str, installed: Iterable[str]) -> str:
 
 
 def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) -> str:
-    """The plugin (or the core) is in order but has no component of this kind and name.
+    """Returns the message for a plugin (or the core) that is in order but has no component of this kind and name.
 
     Args:
         kind: the wanted kind.
@@ -115,7 +115,7 @@ def conflict(record: PluginRecord) -> str:
 
 
 def remedy(state: PluginState, record: PluginRecord) -> str:
-    """What to do about a plugin in this state."""
+    """Returns what to do about a plugin in this state."""
     name, distribution = record.name, record.distribution
     if state is PluginState.DISABLED:
         return f"`dadkit plugins enable {name}`, or take '{name}' out of {DISABLE_VARIABLE}, to use it"

@@ -35,11 +35,11 @@ class Registration:
         self._is_open = True
 
     def register_for(self, kind: str) -> Registrar:
-        """The ``register`` for the hook of one kind."""
+        """Returns the ``register`` for the hook of one kind."""
         return Registrar(self, kind)
 
     def close(self) -> tuple[Component, ...]:
-        """Everything that was registered; later registrations are refused."""
+        """Returns everything that was registered; later registrations are refused."""
         self._is_open = False
         return tuple(self._components)
 

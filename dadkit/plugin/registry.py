@@ -55,7 +55,7 @@ class Registry:
         self._core: tuple[Component, ...] = collect(builtins, core)
 
     def plugins(self, *, load: bool = False) -> list[PluginRecord]:
-        """Every installed plugin, by name.
+        """Returns every installed plugin, by name.
 
         Args:
             load: import those that were only found so far; otherwise no plugin code runs.
@@ -63,7 +63,7 @@ class Registry:
         return [self._loaded(name) if load else record for name, record in list(self._records.items())]
 
     def plugin(self, name: str, *, load: bool = True) -> PluginRecord:
-        """One plugin, by default imported.
+        """Returns one plugin, by default imported.
 
         Raises:
             PluginError: no distribution claims the name.
@@ -73,7 +73,7 @@ class Registry:
         return self._loaded(name) if load else self._records[name]
 
     def components(self, kind: str, pattern: str = "*") -> list[Component]:
-        """The usable components of a kind whose name matches ``pattern``.
+        """Returns the usable components of a kind whose name matches ``pattern``.
 
         In strict mode every plugin is imported, and a broken one is an error.
 
@@ -91,7 +91,7 @@ class Registry:
         return [one for one in everything if one.kind == kind and any(fnmatchcase(name, pattern) for name in one.spellings)]
 
     def resolve(self, kind: str, name: str) -> Component:
-        """The component of this kind and name; imports the plugin before the slash, and no other.
+        """Returns the component of this kind and name; imports the plugin before the slash, and no other.
 
         Args:
             kind: one of :data:`dadkit.kinds.KINDS`.
@@ -122,7 +122,7 @@ class Registry:
         raise PluginError(messages.unknown_component(kind, name, candidates))
 
     def resolve_first(self, kinds: Sequence[str], name: str) -> Component:
-        """The component of this name in the first of ``kinds`` that has it; otherwise as :meth:`resolve`.
+        """Returns the component of this name in the first of ``kinds`` that has it; otherwise as :meth:`resolve`.
 
         Raises:
             PluginError: no kind has it; the message is that of the kind that knows a near miss, or what each of them says.
@@ -208,7 +208,7 @@ _instead: list[Registry] = []
 
 
 def get_registry() -> Registry:
-    """The process's registry, made at the first call, or the one that :func:`use_registry` puts in its place."""
+    """Returns the process's registry, made at the first call, or the one that :func:`use_registry` puts in its place."""
     return _instead[-1] if _instead else _process_registry()
 
 

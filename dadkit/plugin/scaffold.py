@@ -166,12 +166,12 @@ def write_package(name: str, kind: str, folder: Path, *, license: str = "Apache-
 
 
 def use(kind: str, name: str) -> str:
-    """A command that uses the component of a new package ``name``."""
+    """Returns a command that uses the component of a new package ``name``."""
     return SCAFFOLDS[kind].use.format(name=f"{name}/{SCAFFOLDS[kind].component}")
 
 
 def _words(name: str, kind: str, license: str, author: str) -> dict[str, str]:
-    """Every placeholder of the templates."""
+    """Returns every placeholder of the templates."""
     scaffold = SCAFFOLDS[kind]
     package = f"dadkit_{re.sub('[-.]', '_', name)}"
     major, minor = (int(part) for part in __version__.split(".")[:2])

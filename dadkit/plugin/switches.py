@@ -29,7 +29,7 @@ def disabled_file() -> Path:
 
 
 def switched_off() -> dict[str, str]:
-    """Name, or pattern such as ``*``, of each plugin that is switched off -> where that is written.
+    """Returns name, or pattern such as ``*``, of each plugin that is switched off -> where that is written.
 
     Raises:
         PluginError: the file cannot be read; the message says where it is.
@@ -58,7 +58,7 @@ def switch_on(name: str) -> bool:
 
 
 def is_strict() -> bool:
-    """Whether ``DADKIT_STRICT_PLUGINS`` asks for an error wherever a plugin is broken, named or not."""
+    """True if ``DADKIT_STRICT_PLUGINS`` asks for an error wherever a plugin is broken, named or not."""
     return os.environ.get(STRICT_VARIABLE, "").strip().lower() not in {"", "0", "false", "no"}
 
 

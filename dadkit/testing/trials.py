@@ -80,7 +80,7 @@ def spread(x: Tensor) -> float:
 
 
 def is_close(found: Tensor, wanted: Tensor, *, tolerance: float) -> bool:
-    """Whether the two agree to ``tolerance`` of their magnitude, NaN and infinity in the same places."""
+    """True if the two agree to ``tolerance`` of their magnitude, NaN and infinity in the same places."""
     if found.shape != wanted.shape:
         return False
     if found.dtype == torch.bool:

@@ -51,12 +51,12 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this is the rank that writes."""
+        """True if this is the rank that writes."""
         return self.rank == 0
 
     @property
     def several(self) -> bool:
-        """Whether there are others."""
+        """True if there are other processes."""
         return self.count > 1
 
     @property
@@ -88,7 +88,7 @@ class Ranks:
         return device
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank."""
+        """True if the flag is set on any rank."""
         return bool(self.union([flag])[0])
 
     def union(self, flags: Sequence[bool]) -> list[bool]:
@@ -128,7 +128,7 @@ class Ranks:
                     tensor.copy_(plain)
 
     def reports(self, error: BaseException) -> bool:
-        """Whether this process shall tell the user of an error: the first that fails does, so that there is one message."""
+        """True if this process is the one to print an error: the first that fails, so that there is one message."""
         if not self.several:
             return True
         if self._reports is None:

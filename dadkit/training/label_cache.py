@@ -29,7 +29,7 @@ _SIZES = ((480, 640), (1200, 900), (4096, 4096))
 
 
 def are_fixed(contexts: ContextSampler) -> bool:
-    """Whether a sampler always looks at the same place of an image, whatever it draws."""
+    """True if a sampler always looks at the same place of an image, whatever it draws."""
     for size in _SIZES:
         first, second = (contexts(size, torch.Generator().manual_seed(seed)) for seed in (0, 1))
         if not (torch.equal(first.region, second.region) and torch.equal(first.patches, second.patches)):

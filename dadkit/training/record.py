@@ -155,7 +155,7 @@ def note_weights(folder: StageFolder, config: StageConfig, files: Mapping[str, P
 
 
 def _has_weights(folder: StageFolder) -> bool:
-    """Whether there is anything that was trained."""
+    """True if there is anything that was trained."""
     return folder.done.is_file() or any(folder.checkpoints.glob("step-*"))
 
 

@@ -36,7 +36,7 @@ class Address:
 
 
 def parse(source: str | Path) -> Address | None:
-    """The address that ``source`` is, or None: it is a path.
+    """Returns the address that ``source`` is, or None: it is a path.
 
     Raises:
         WeightsError: it begins with ``hf:`` and is no address.
@@ -52,7 +52,7 @@ def parse(source: str | Path) -> Address | None:
 
 
 def download(address: Address, names: Sequence[str]) -> Path:
-    """The file, from the cache or the net.
+    """Returns the file, from the cache or the net.
 
     Args:
         address: which repository.
@@ -74,7 +74,7 @@ def download(address: Address, names: Sequence[str]) -> Path:
 
 
 def cached(address: Address) -> Path | None:
-    """The file that the cache holds under an address that names one, or None. Needs no network."""
+    """Returns the file that the cache holds under an address that names one, or None. Needs no network."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(address.repo, address.file or "", revision=address.revision)
@@ -82,14 +82,14 @@ def cached(address: Address) -> Path | None:
 
 
 def name_of(address: Address, file: Path) -> str:
-    """The whole address of a downloaded file, whether or not ``address`` named it."""
+    """Returns the whole address of a downloaded file, whether or not ``address`` named it."""
     if address.file:
         return str(address)
     return str(Address(address.repo, "/".join(_in_snapshot(file)[1:]) or file.name, address.revision))
 
 
 def commit_of(file: Path) -> str | None:
-    """The commit that a file of the cache is from; None for any other file."""
+    """Returns the commit that a file of the cache is from; None for any other file."""
     return next(iter(_in_snapshot(file)), None)
 
 
@@ -106,7 +106,7 @@ def _fetch(address: Address, name: str) -> Path:
 
 
 def _is_only_this_file(error: Exception) -> bool:
-    """Whether another file of the same repository may still be there."""
+    """True if another file of the same repository may still be there."""
     from huggingface_hub.errors import EntryNotFoundError
 
     return isinstance(error, EntryNotFoundError)
@@ -139,7 +139,7 @@ def _explain(address: Address, wanted: Sequence[str], failures: Sequence[Excepti
 
 
 def _listing(address: Address) -> str:
-    """Names of the repository's weight files, if the hub tells them."""
+    """Returns names of the repository's weight files, if the hub tells them."""
     from huggingface_hub import list_repo_files
 
     try:

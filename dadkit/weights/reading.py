@@ -53,12 +53,12 @@ class WeightFile:
 
 
 def read_weights(path: str | Path, *, containers: Sequence[str] = ("state_dict", "model")) -> dict[str, Tensor]:
-    """The tensors of :func:`read_file`; arguments and errors are the same."""
+    """Returns the tensors of :func:`read_file`; arguments and errors are the same."""
     return dict(read_file(path, containers=containers).tensors)
 
 
 def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "model")) -> WeightFile:
-    """A ``.safetensors`` or ``torch.save`` file, given as a file, a folder or a Hugging Face address.
+    """Read a ``.safetensors`` or ``torch.save`` file, given as a file, a folder or a Hugging Face address.
 
     Nothing in the file is executed: pickles are read with ``weights_only=True``. Where the file's name or its publisher states
     a checksum, a file that has another one gives a warning.
@@ -96,7 +96,7 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
 
 
 def read_config(path: str | Path) -> Mapping[str, Any] | None:
-    """The ``config.json`` that belongs to weights given as to :func:`read_weights`; None where there is none.
+    """Returns the ``config.json`` that belongs to weights given as to :func:`read_weights`; None where there is none.
 
     It is that of the folder or the repository, or is beside a file of one of a folder's usual names.
 
@@ -134,7 +134,7 @@ def some(names: Iterable[str]) -> str:
 
 
 def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """What was saved, and the metadata of a safetensors file."""
+    """Returns what was saved, and the metadata of a safetensors file."""
     try:
         if file.suffix == ".safetensors":
             from safetensors import safe_open

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     parts: int = 1
 
     def take(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The file's tensor, cut out of a state dict in our names: the way back."""
+        """Returns the file's tensor, cut out of a state dict in our names: the way back."""
         return state[self.name].chunk(self.parts)[self.part]
 
 
@@ -40,12 +40,12 @@ Rule = tuple[re.Pattern[str], Target]
 
 
 def compile_rules(table: Mapping[str, Target]) -> list[Rule]:
-    """A table of patterns as rules, in its order."""
+    """Returns a table of patterns as rules, in its order."""
     return [(re.compile(pattern), target) for pattern, target in table.items()]
 
 
 def locate(name: str, rules: Sequence[Rule]) -> Place | None:
-    """Where the tensor of that name belongs by the first rule with a pattern that fits the whole name.
+    """Returns where the tensor of that name belongs by the first rule with a pattern that fits the whole name.
 
     Returns:
         Its place, or None if it takes no part. A name that no rule fits stays as it is, so that a strict load reports it.
@@ -58,7 +58,7 @@ def locate(name: str, rules: Sequence[Rule]) -> Place | None:
 
 
 def assemble(state: Mapping[str, Tensor], rules: Sequence[Rule]) -> dict[str, Tensor]:
-    """A state dict under other names, its parts joined.
+    """Returns a state dict under other names, its parts joined.
 
     Args:
         state: name in the file -> tensor.

@@ -18,7 +18,7 @@ _INSIDE = frozenset({"_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_c
 
 
 def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of the state dict that a saved mapping is, or holds.
+    """Returns the tensors of the state dict that a saved mapping is, or holds.
 
     Args:
         saved: what ``torch.load`` gave.
@@ -47,7 +47,7 @@ def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tupl
 
 
 def strip_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Names without what DataParallel, ``torch.compile`` and their like put before them or between them.
+    """Returns names without what DataParallel, ``torch.compile`` and their like put before them or between them.
 
     Of two copies of one model side by side (``model.…`` and ``model_ema.…``) the averaged one is taken, of a student and its
     teacher the student.

@@ -41,7 +41,7 @@ def note_file(name: str | Path, file: Path) -> None:
 
 
 def find_again(name: str) -> Path | None:
-    """The file of that name, without asking the net; None if it is not there any more."""
+    """Returns the file of that name, without asking the net; None if it is not there any more."""
     address = hub.parse(name)
     if address is not None:
         return hub.cached(address)

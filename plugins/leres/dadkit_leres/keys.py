@@ -41,7 +41,7 @@ def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def is_official(state: Mapping[str, Tensor]) -> bool:
-    """Whether a file, names as in the file, is one of LeReS's own, whose licence holds."""
+    """True if a file, names as in the file, is one of LeReS's own, so that its licence applies."""
     return any(re.fullmatch(_OFFICIAL, name) for name in state)
 
 

@@ -47,7 +47,7 @@ class Size:
 
     @property
     def generation_one(self) -> bool:
-        """Whether it is of the convolutional generation, v2.1: ImageNet's statistics, and another last upsampling."""
+        """True if it is of the convolutional generation, v2.1: ImageNet's statistics, and another last upsampling."""
         return self.family in _GENERATION_ONE
 
     @property
