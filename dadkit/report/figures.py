@@ -76,7 +76,7 @@ def alignment_figure(
 
 
 def crops_figure(sample: Sample, models: Mapping[str, DepthModel]) -> pictures.Picture:
-    """Returns a model on the whole image against the same model on the central region alone (Fig. 5 of Distill Any Depth).
+    """A model on the whole image against the same model on the central region alone (Fig. 5 of Distill Any Depth).
 
     Both maps of the region are in the model's own space; the whole image's is aligned to the region's by least squares, so that
     the difference is detail and not scale. A row a model: image with the region, region, map from the whole image, map of the
@@ -177,7 +177,7 @@ def _on_cpu(prediction: Prediction) -> Prediction:
 
 
 def _leaves(depth: Tensor, segments: int) -> Tensor:
-    """Returns the segment of each pixel, by the one formula of membership."""
+    """The segment of each pixel, by the one formula of membership."""
     low, high = depth.min(), depth.max()
     return sum((depth >= low + (high - low) * k / segments).long() for k in range(1, segments))  # type: ignore[return-value]
 
@@ -199,7 +199,7 @@ def _sized(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
 
 
 def _boxed(picture: pictures.Picture, side: int = 280) -> pictures.Picture:
-    """Returns the picture inside a grey square, so that images of any shape share a grid."""
+    """The picture inside a grey square, so that images of any shape share a grid."""
     canvas = Image.new("RGB", (side, side), (235, 235, 235))
     small = Image.fromarray(picture)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

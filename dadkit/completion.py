@@ -1,4 +1,4 @@
-"""`align`: completion in closed form, over the map of any depth model."""
+"""Built-in completers. `align`: completion in closed form, over the map of any depth model."""
 
 from __future__ import annotations
 

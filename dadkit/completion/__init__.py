@@ -1,7 +1,0 @@
-"""Built-in completers."""
-
-from __future__ import annotations
-
-from dadkit.completion.align import Align
-
-__all__ = ["Align"]
