@@ -38,7 +38,9 @@ def predict(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", "-f", help="npy, npz, png16, pfm, exr, color, side; may be repeated. Default: npy, png16, color, side."
+            "--format",
+            "-f",
+            help="npy, npz, png16, pfm, exr, color, side, controlnet; may be repeated. Default: npy, png16, color, side.",
         ),
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="Also a point cloud; needs metres and a focal length.")] = False,

@@ -16,6 +16,7 @@ from dadkit.files import atomic_path
 from dadkit.interfaces import Prediction
 from dadkit.prediction.camera import Lens, metres, unproject
 from dadkit.prediction.cloud import write_glb, write_ply
+from dadkit.prediction.controlnet import condition
 from dadkit.prediction.float_files import write_exr, write_npz, write_pfm
 from dadkit.prediction.png import write_png
 from dadkit.spaces import Space
@@ -30,6 +31,7 @@ FORMATS = {
     "exr": ".exr",
     "color": ".color.png",
     "side": ".side.png",
+    "controlnet": ".controlnet.png",
     "ply": ".ply",
     "glb": ".glb",
 }
@@ -100,6 +102,10 @@ def write_prediction(
                 case "side":
                     sheet = pictures.side_by_side(image, depth, space=space, valid=valid, colored=colors())
                     write_png(temporary, sheet, _mark(space, model, shows="image and colors"))
+                case "controlnet":
+                    write_png(
+                        temporary, condition(depth, space=Space(space), valid=valid), _mark(space, model, shows="condition")
+                    )
                 case "ply" | "glb":
                     points = _points(depth, valid, Space(space), lens or Lens(), intrinsics)
                     left = int((~np.isfinite(points).all(-1)).sum())
