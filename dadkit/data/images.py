@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -97,9 +98,7 @@ def decode(
 
 def _opened(stream: str | Path | BinaryIO) -> Image.Image:
     if HEIC:
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
+        import_module("pillow_heif").register_heif_opener()
     return Image.open(stream)
 
 
