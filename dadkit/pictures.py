@@ -46,7 +46,7 @@ def nearness(values: Map, space: Space | str) -> NDArray[np.floating]:
             return array
         case Space.DEPTH:
             return -array
-        case Space.METRIC:
+        case Space.METRIC | Space.SCALE:
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.where(array > 0, 1 / array, np.nan).astype(array.dtype, copy=False)
 

@@ -22,6 +22,8 @@ class Space(StrEnum):
     """Affine-invariant inverse depth: larger is nearer; unknown scale and shift."""
     DEPTH = "depth"
     """Affine-invariant depth: larger is farther; unknown scale and shift."""
+    SCALE = "scale"
+    """Depth up to one factor: larger is farther; unknown scale, shift 0, so its inverse is a disparity."""
     METRIC = "metric"
     """Depth along the optical axis in metres: larger is farther."""
 
@@ -35,13 +37,17 @@ _WHY = {
     (Space.DISPARITY, Space.DEPTH): "affine disparity has an unknown shift, so 1/disparity is not its depth",
     (Space.DISPARITY, Space.METRIC): "affine disparity has unknown scale and shift, so it holds no metres",
     (Space.DEPTH, Space.METRIC): "affine depth has unknown scale and shift, so it holds no metres",
+    (Space.DISPARITY, Space.SCALE): "affine disparity has an unknown shift, so 1/disparity is no depth up to one factor",
+    (Space.DEPTH, Space.SCALE): "affine depth has an unknown shift besides its factor",
+    (Space.SCALE, Space.METRIC): "depth up to one factor has an unknown scale, so it holds no metres",
 }
 
 
 def check_conversion(source: Space | str, target: Space | str, *, what: str = "the map") -> None:
     """Raise :class:`SpaceError` unless a map in ``source`` can be turned exactly into ``target``.
 
-    Exact conversions are the identity, metric -> depth (the same numbers) and metric -> disparity (``1 / depth``).
+    Exact conversions are the identity, metric -> scale and metric or scale -> depth (the same numbers), and metric or scale
+    -> disparity (``1 / depth``).
 
     Args:
         source: the space the values are in.
@@ -57,7 +63,8 @@ def check_conversion(source: Space | str, target: Space | str, *, what: str = "t
     source, target = Space(source), Space(target)
     why = _WHY.get((source, target))
     if why is not None:
-        wanted = f"'{target}'" if target is Space.METRIC else f"'{target}' or '{Space.METRIC}'"
+        exact = [space for space in Space if (space, target) not in _WHY]
+        wanted = " or ".join(f"'{space}'" for space in sorted(exact, key=lambda space: space is not target))
         raise SpaceError(
             f"{what} answers in space '{source}', but '{target}' is wanted: {why}. "
             f"Use a component whose space is {wanted}, or change the other side's space to '{source}'."
@@ -74,8 +81,8 @@ def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: S
         target: the wanted space.
 
     Returns:
-        ``(values, valid)`` in ``target``. metric -> disparity is ``1 / depth``; pixels with depth <= 0, NaN or infinite
-        depth have no disparity that training could use except infinity, whose disparity is exactly 0 (sky): +inf stays
+        ``(values, valid)`` in ``target``. metric or scale -> disparity is ``1 / depth``; pixels with depth <= 0, NaN or
+        infinite depth have no disparity that training could use except infinity, whose disparity is exactly 0 (sky): +inf stays
         valid where it was valid, all others become invalid with value 0.
 
     Raises:
@@ -88,7 +95,7 @@ def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: S
     """
     source, target = Space(source), Space(target)
     check_conversion(source, target)
-    if not (source is Space.METRIC and target is Space.DISPARITY):
+    if not (source in (Space.METRIC, Space.SCALE) and target is Space.DISPARITY):
         return values, valid
     usable = values > 0  # False for NaN; True for +inf, whose disparity is 0
     inverse = (1.0 / values.where(usable, values.new_ones(()))).where(usable, values.new_zeros(()))

@@ -107,5 +107,5 @@ def test_what_users_are_shown_imports_public_names_only(path):
 def test_a_change_would_be_seen():
     agreed = json.loads(FILE.read_text())
     assert "reduction='mean'" in agreed["dadkit.losses"]["gradient_matching_loss"]
-    assert agreed["dadkit.interfaces"]["Teacher"]["forward()"] == "(self, images)"
+    assert agreed["dadkit.interfaces"]["Teacher"]["forward()"] == "(self, images, cameras=None)"
     assert "depth, space" in agreed["dadkit.interfaces"]["Prediction"]["()"]

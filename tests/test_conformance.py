@@ -71,6 +71,9 @@ ROWS = [
     Row("student", "dav2/tiny"),
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),
     Row("student", "dav2/tiny-metric", {"max_depth": 20}),
+    Row("teacher", "da3/tiny"),
+    Row("teacher", "moge/tiny"),
+    Row("student", "da3/tiny"),
     Row("student", "topformer/tiny"),
     Row("student", "timm/auto", {"encoder": "mobilenetv4_conv_small_050", "decoder": "light", "channels": 8}),
     Row("teacher", "zipdepth/base", {"weights": "none", "native_size": 64}),
@@ -120,6 +123,9 @@ SAME_CLASS: dict[tuple[str, str], str] = {
     **{("teacher", f"midas/{name}"): "midas/tiny" for name in _MIDAS_TEACHERS},
     **{(kind, "leres/resnext101"): "leres/resnet50" for kind in ("teacher", "student")},
     ("student", "zipdepth/base"): "zipdepth/small",
+    **{("teacher", f"da3/{name}"): "da3/tiny" for name in ("mono-large", "metric-large", "small", "base", "large", "giant")},
+    ("student", "da3/mono-large"): "da3/tiny",
+    **{("teacher", f"moge/{name}"): "moge/tiny" for name in ("v1-large", "v2-small", "v2-base", "v2-large")},
     **{("teacher", f"genpercept/{name}"): "genpercept/tiny" for name in ("vae", "dpt")},
 }
 """(kind, name) -> the component of the same class that is checked in its place."""
@@ -134,7 +140,22 @@ OTHER_CONTRACT: dict[tuple[str, str], str] = {
 READERS = "dadkit.data.benchmarks."
 """Readers of public datasets: tests/data/benchmarks writes miniatures of them and runs the same checks there."""
 
-PLUGINS = ("dav2", "dinov2", "genpercept", "hf", "leres", "midas", "onnx", "starter", "tcmono", "timm", "topformer", "zipdepth")
+PLUGINS = (
+    "da3",
+    "dav2",
+    "dinov2",
+    "genpercept",
+    "hf",
+    "leres",
+    "midas",
+    "moge",
+    "onnx",
+    "starter",
+    "tcmono",
+    "timm",
+    "topformer",
+    "zipdepth",
+)
 
 
 @pytest.fixture(autouse=True)

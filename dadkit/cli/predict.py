@@ -45,7 +45,9 @@ def predict(
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="Also a point cloud; needs metres and a focal length.")] = False,
     glb: Annotated[bool, typer.Option("--glb", help="Also a surface; needs metres and a focal length.")] = False,
-    focal: Annotated[float | None, typer.Option(help="Focal length in pixels, for --ply and --glb.")] = None,
+    focal: Annotated[
+        float | None, typer.Option(help="Focal length in pixels: for clouds, and models that take cameras.")
+    ] = None,
     fov: Annotated[float | None, typer.Option(help="Horizontal field of view in degrees, instead of --focal.")] = None,
     align: Annotated[
         str | None,
@@ -249,5 +251,6 @@ def _meaning(space: str) -> str:
     return {
         "disparity": "larger is nearer, unknown scale and shift",
         "depth": "larger is farther, unknown scale and shift",
+        "scale": "larger is farther, unknown scale",
         "metric": "metres, larger is farther",
     }[space]

@@ -92,6 +92,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def patch_cameras(self) -> Tensor | None:
+        """(B, N, 3, 3): the cameras in pixels of the patches; None if there are no patches, or no cameras."""
+        if self.intrinsics is None or self.patches.shape[1] == 0:
+            return None
+        corner, size = self.boxes[..., :2], self.boxes[..., 2:] - self.boxes[..., :2]
+        cameras = self.intrinsics[:, None].repeat(1, self.boxes.shape[1], 1, 1)
+        cameras[..., :2, 2] -= corner
+        cameras[..., :2, :] *= (self.patches.shape[-1] / size)[..., None]
+        return cameras
+
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor) of every tensor that is there."""
         for item in fields(self):

@@ -15,7 +15,7 @@ from dadkit.data.sample import Dataset, Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation.cache import Row, RowCache
 from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.inference import predict_under
+from dadkit.evaluation.inference import known_cameras_of, predict_under
 from dadkit.evaluation.ordinal import ordinal_metrics
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction
@@ -185,7 +185,8 @@ def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protoco
     samples = [sample for _, sample in items]
     truth = [_truth(sample, protocol) for sample in samples]  # before the model runs, so that wrong data are an early error
     images = [sample.image.float() / 255 for sample in samples]
-    prediction = predict_under(protocol, model, images, batch_size=batch_size)
+    cameras = known_cameras_of(samples) if model.spec.takes_camera else None
+    prediction = predict_under(protocol, model, images, batch_size=batch_size, cameras=cameras)
     scored = _score_pairs(prediction, samples) if protocol.task == "ordinal" else _score_depth(prediction, truth, protocol)
     rows = []
     for (index, sample), (pixels, metrics) in zip(items, scored, strict=True):

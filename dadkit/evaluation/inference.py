@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dadkit.data import Sample
 from dadkit.evaluation.protocol import Protocol
-from dadkit.interfaces import DepthModel, Prediction
+from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
 
-__all__ = ["predict_under"]
+__all__ = ["known_cameras_of", "predict_under"]
 
 
-def predict_under(protocol: Protocol, model: DepthModel, images: list[Tensor], *, batch_size: int) -> Prediction:
+def known_cameras_of(samples: Sequence[Sample]) -> Tensor | None:
+    """(B, 3, 3) of the samples, NaN where a camera is not known; None if none is."""
+    known = [sample.intrinsics for sample in samples]
+    if all(camera is None for camera in known):
+        return None
+    return torch.stack([torch.full((3, 3), torch.nan) if camera is None else camera for camera in known])
+
+
+def predict_under(
+    protocol: Protocol, model: DepthModel, images: list[Tensor], *, batch_size: int, cameras: Tensor | None = None
+) -> Prediction:
     """The model's answer at the images' own size.
 
     Args:
@@ -22,12 +34,17 @@ def predict_under(protocol: Protocol, model: DepthModel, images: list[Tensor], *
         model: its own size policy is applied (``predict``).
         images: (3, H, W) float RGB in [0, 1], all of one size.
         batch_size: images per forward pass.
+        cameras: (B, 3, 3) in pixels of the images, NaN = unknown; they follow both.
     """
     height, width = images[0].shape[-2:]
     seen = [_at_most(image, protocol.resize) for image in images]
-    prediction = _answer_at(model.predict(seen, batch_size=batch_size), (height, width))
+    if cameras is not None:
+        cameras = resize_camera(cameras, (height, width), seen[0].shape[-2:])
+    prediction = _answer_at(model.predict(seen, cameras=cameras, batch_size=batch_size), (height, width))
     if protocol.flip:
-        mirrored = _answer_at(model.predict([image.flip(-1) for image in seen], batch_size=batch_size), (height, width))
+        turned = [image.flip(-1) for image in seen]
+        moved = None if cameras is None else flip_camera(cameras, seen[0].shape[-1])
+        mirrored = _answer_at(model.predict(turned, cameras=moved, batch_size=batch_size), (height, width))
         both = prediction.valid
         if both is not None and mirrored.valid is not None:
             both = both & mirrored.valid.flip(-1)

@@ -13,7 +13,7 @@ from dadkit import pictures
 from dadkit.data.sample import Dataset, Sample
 from dadkit.evaluation.crops import cut_frame
 from dadkit.evaluation.evaluate import Evaluation, read_samples
-from dadkit.evaluation.inference import predict_under
+from dadkit.evaluation.inference import known_cameras_of, predict_under
 from dadkit.evaluation.protocol import Protocol
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel
@@ -67,7 +67,8 @@ def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) 
     limits = pictures.percentile_limits(pictures.nearness(sample.depth, Space.METRIC), valid)
     row = [pictures.to_uint8(sample.image), pictures.colorize(sample.depth, space=Space.METRIC, valid=valid, limits=limits)]
     for model in models.values():
-        prediction = predict_under(protocol, model, [sample.image.float() / 255], batch_size=1)
+        cameras = known_cameras_of([sample]) if model.spec.takes_camera else None
+        prediction = predict_under(protocol, model, [sample.image.float() / 255], batch_size=1, cameras=cameras)
         device = prediction.depth.device
         scores = protocol.score(prediction, sample.depth[None].to(device), valid[None].to(device))
         row.append(pictures.colorize(scores.depth[0], space=Space.METRIC, limits=limits))

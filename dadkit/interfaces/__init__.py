@@ -11,6 +11,14 @@ Two ways of calling a depth model, never to be confused:
 * ``model.predict(image)`` applies **the model's own resizing policy** in inference mode. Evaluation and users use it.
 """
 
+from dadkit.interfaces.cameras import (
+    camera_from_fov,
+    crop_camera,
+    flip_camera,
+    focal_length,
+    known_cameras,
+    resize_camera,
+)
 from dadkit.interfaces.completion import Completer, CompleterSpec
 from dadkit.interfaces.contexts import Contexts, ContextSampler
 from dadkit.interfaces.deployable import Deployable
@@ -19,10 +27,10 @@ from dadkit.interfaces.encoder import FeatureEncoder
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.exporter import Exporter, ExportRequest
 from dadkit.interfaces.hints import Hints
-from dadkit.interfaces.model import DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
+from dadkit.interfaces.model import CameraError, DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.normalizer import Normalizer
-from dadkit.interfaces.prediction import Prediction
+from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize
 from dadkit.interfaces.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, NetworkSpec
 from dadkit.interfaces.term import FeaturePair, MapPair, Need, PatchPair, StepInputs, Term
@@ -31,6 +39,7 @@ from dadkit.spaces import Space, SpaceError, check_conversion, convert
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "CameraError",
     "Completer",
     "CompleterSpec",
     "ContextSampler",
@@ -38,6 +47,7 @@ __all__ = [
     "Deployable",
     "DeployedModel",
     "DepthModel",
+    "Estimate",
     "Export",
     "ExportRequest",
     "Exporter",
@@ -62,8 +72,14 @@ __all__ = [
     "Student",
     "Teacher",
     "Term",
+    "camera_from_fov",
     "check_conversion",
     "convert",
+    "crop_camera",
+    "flip_camera",
+    "focal_length",
+    "known_cameras",
     "nearest_multiple",
     "resize",
+    "resize_camera",
 ]

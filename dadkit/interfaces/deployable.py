@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dadkit.interfaces.prediction import Estimate
+
 if TYPE_CHECKING:
     from dadkit.interfaces.model import DepthModel
 
@@ -46,5 +48,6 @@ class Deployable(nn.Module):
         Returns:
             (B, 1, h, w) float32 in ``model.spec.space``.
         """
-        depth, _ = self.model.estimate(images * self.scale + self.shift)
+        answer = self.model.estimate(images * self.scale + self.shift)
+        depth = answer.depth if isinstance(answer, Estimate) else answer[0]
         return self.model.brought_to(depth, (images.shape[-2], images.shape[-1]))

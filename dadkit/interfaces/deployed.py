@@ -57,7 +57,7 @@ class DeployedModel(Teacher):
         """(B, 3, H, W) at the file's size, or at the nearest legal multiple if it takes any."""
         return super().to_legal_size(images) if self._size is None else resize(images, self._size, self.spec.native)
 
-    def predict_batch(self, images: Tensor) -> Prediction:
+    def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """As in the base class; a file of one size runs at that."""
         return super().predict_batch(images) if self._size is None else self.forward(images)
 

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
+from dadkit.interfaces.cameras import focal_length, known_cameras, resize_camera
 from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
-from dadkit.interfaces.prediction import Prediction, concatenate
+from dadkit.interfaces.prediction import Estimate, Prediction, concatenate
 from dadkit.interfaces.resizing import resize
 from dadkit.interfaces.spec import ModelSpec
+from dadkit.spaces import Space
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +28,13 @@ if TYPE_CHECKING:
 
     ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
-__all__ = ["DepthModel", "FrozenTeacher", "ParamGroup", "Student", "Teacher"]
+__all__ = ["CameraError", "DepthModel", "FrozenTeacher", "ParamGroup", "Student", "Teacher"]
+
+
+class CameraError(DadkitError, ValueError):
+    """A model cannot answer without a camera, and none is known; the message says how to give one."""
+
+    exit_code = 2
 
 
 class DepthModel(ImageNetwork):
@@ -52,7 +60,7 @@ class DepthModel(ImageNetwork):
     """Layouts that :meth:`export` can write -> what reads them, for `dadkit convert`; none by default."""
 
     @abstractmethod
-    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
         """The network itself.
 
         Args:
@@ -60,32 +68,38 @@ class DepthModel(ImageNetwork):
 
         Returns:
             ``(depth, features)``: depth (B, 1, h', w') of any size in ``spec.space``, and the feature taps that
-            ``spec.features`` names: tokens (B, N, C) or maps (B, C, h'', w'').
+            ``spec.features`` names: tokens (B, N, C) or maps (B, C, h'', w''). A model that knows more (validity, sky, its
+            camera) answers with an :class:`Estimate`.
         """
 
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """Run at the given size, or the nearest legal multiple, and answer at the given size.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1], floating point.
+            cameras: (B, 3, 3) in pixels of ``images``, NaN = unknown; used by models whose ``spec.takes_camera`` says so.
 
         Returns:
             Prediction with ``depth`` (B, 1, H, W) float32.
 
         Raises:
-            ValueError: wrong shape or dtype; the message says what came.
+            ValueError: wrong shape or dtype, or a model that cannot answer without cameras; the message says what came.
         """
         self.check(images)
         height, width = images.shape[-2:]
-        return self._run(self.to_legal_size(images), (height, width))
+        legal = self.to_legal_size(images)
+        return self._run(legal, (height, width), cameras) if self.spec.takes_camera else self._run(legal, (height, width))
 
     @torch.inference_mode()
-    def predict(self, images: ImageLike | Sequence[ImageLike], *, batch_size: int = 1) -> Prediction:
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], *, cameras: Tensor | None = None, batch_size: int = 1
+    ) -> Prediction:
         """Apply the model's own resizing policy and answer at the image's size.
 
         Args:
             images: one image or a list of them: path, PIL image, uint8 or float array (H, W, 3), or tensor (3, H, W) in
                 [0, 1]. All images of a list must have one size, since one Prediction holds them.
+            cameras: (B, 3, 3) or (3, 3) in pixels of the images, NaN = unknown, for models that take cameras.
             batch_size: how many images the network sees at once.
 
         Returns:
@@ -113,8 +127,13 @@ class DepthModel(ImageNetwork):
             parameter = next(self.parameters(), None)
             device = parameter.device if parameter is not None else torch.device("cpu")
             parts = []
+            if cameras is not None:
+                cameras = cameras.to(device).reshape(-1, 3, 3).expand(len(tensors), 3, 3)
             for start in range(0, len(tensors), batch_size):
-                parts.append(self.predict_batch(_stacked(tensors[start : start + batch_size]).to(device)))
+                batch = _stacked(tensors[start : start + batch_size]).to(device)
+                given = cameras is not None and self.spec.takes_camera
+                more = {"cameras": cameras[start : start + batch_size]} if cameras is not None and given else {}
+                parts.append(self.predict_batch(batch, **more))
         except RuntimeError as error:
             if self.dtype in (None, torch.float32) or isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -124,18 +143,19 @@ class DepthModel(ImageNetwork):
             self.train(was_training)
         return concatenate(parts)
 
-    def predict_batch(self, images: Tensor) -> Prediction:
+    def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """What :meth:`predict` does with images of one size. Override it where ``spec.native`` cannot say the official policy.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1] on the model's device, in inference and eval mode.
+            cameras: (B, 3, 3) in pixels of ``images``; only given to models whose ``spec.takes_camera`` says so.
 
         Returns:
             Prediction with ``depth`` (B, 1, H, W).
         """
         height, width = images.shape[-2:]
         resized = resize(images, self.spec.native.target(height, width), self.spec.native)
-        return self._run(resized, (height, width))
+        return self._run(resized, (height, width), cameras) if self.spec.takes_camera else self._run(resized, (height, width))
 
     def export(self, layout: str) -> Export:
         """The model as other programs store it. A model that names ``layouts`` implements this.
@@ -163,11 +183,6 @@ class DepthModel(ImageNetwork):
         """
         return Deployable(self)
 
-    def _run(self, legal: Tensor, answer_size: tuple[int, int]) -> Prediction:
-        """Normalise, estimate, and bring the map to ``answer_size``."""
-        depth, features = self.estimate(self.normalized(legal))
-        return Prediction(depth=self.brought_to(depth, answer_size), space=self.spec.space, features=features)
-
     def brought_to(self, depth: Tensor, size: tuple[int, int]) -> Tensor:
         """A map (B, 1, h, w) of :meth:`estimate` in float32 at ``size``, interpolated as ``spec`` says."""
         depth = depth.float()
@@ -176,6 +191,39 @@ class DepthModel(ImageNetwork):
             if self.spec.upsampling == "bicubic" and self.spec.range != (None, None):
                 depth = depth.clamp(*self.spec.range)
         return depth
+
+    def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
+        """Normalise, estimate, and bring the answer to ``answer_size``, the size of the pictures that ``cameras`` are of."""
+        answer = self.estimate(self.normalized(legal))
+        if not isinstance(answer, Estimate):
+            answer = Estimate(*answer)
+        spec, size = self.spec, tuple(legal.shape[-2:])
+        depth = self.brought_to(answer.depth, answer_size)
+        valid, sky = self._mask_at(answer.valid, answer_size), self._mask_at(answer.sky, answer_size)
+        if spec.canonical_focal is not None and spec.space is Space.METRIC:
+            factor, known = self._metres(cameras, answer_size, size)
+            depth = depth * factor
+            if not bool(known.all()):
+                valid = known.expand_as(depth) if valid is None else valid & known
+        own = None if answer.intrinsics is None else resize_camera(answer.intrinsics.float(), size, answer_size)
+        return Prediction(depth, spec.space, valid, answer.features, own, sky)
+
+    def _mask_at(self, mask: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+        if mask is None or mask.shape[-2:] == size:
+            return mask
+        return F.interpolate(mask.float(), size, mode="bilinear", align_corners=self.spec.align_corners) > 0.5
+
+    def _metres(self, cameras: Tensor | None, given: Sequence[int], seen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(B, 1, 1, 1) by which answers become metres, 1 where the camera is unknown; and where it is known."""
+        canonical = self.spec.canonical_focal
+        if cameras is None or canonical is None:
+            raise CameraError(
+                f"{self.spec.name}: the answers are metres only with a camera; give cameras=(B, 3, 3), or the model's option "
+                "fov for a field of view to assume, or use it with space: scale"
+            )
+        focal = focal_length(resize_camera(cameras.float(), given, seen)).view(-1, 1, 1, 1)
+        known = known_cameras(cameras).view(-1, 1, 1, 1)
+        return (focal / canonical).where(known, 1.0), known
 
 
 def _stacked(images: list[Tensor]) -> Tensor:
@@ -187,11 +235,11 @@ def _stacked(images: list[Tensor]) -> Tensor:
 class Teacher(Frozen, DepthModel):
     """A frozen model that labels: always in eval mode, no parameter requires a gradient, ``forward`` builds no graph."""
 
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """As :meth:`DepthModel.forward`, frozen and without a graph."""
         self.freeze()
         with torch.no_grad():
-            return super().forward(images)
+            return super().forward(images, cameras)
 
 
 class FrozenTeacher(Teacher):
@@ -203,13 +251,22 @@ class FrozenTeacher(Teacher):
         self.spec = model.spec
         self.freeze()
 
-    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
         """The wrapped model's answer."""
         return self.model.estimate(x)
 
     def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
         """The wrapped model's own."""
         return self.model.deployable(size)
+
+    def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
+        """The wrapped model's answer, by its own policy."""
+        return self.model.predict_batch(images, cameras) if self.spec.takes_camera else self.model.predict_batch(images)
+
+    def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
+        if self.spec.takes_camera:
+            return self.model._run(legal, answer_size, cameras)
+        return self.model._run(legal, answer_size)
 
 
 class ParamGroup(TypedDict):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,8 @@ class SizePolicy:
             side becomes at most ``size``, aspect ratio kept; ``"minimal"``: the side with the scale nearer to 1 becomes about
             ``size``, aspect ratio kept (MiDaS); ``"exact"``: a ``size x size`` square, aspect ratio ignored.
         multiple: both sides are rounded to a multiple of this.
-        interpolation: ``"bicubic"`` (half-pixel, no antialiasing: OpenCV's cubic) or ``"bilinear"``.
+        interpolation: ``"bicubic"`` (half-pixel, no antialiasing: OpenCV's cubic), ``"bilinear"``, or ``"area"`` (the mean over
+            each new pixel's area: OpenCV's) to shrink and bicubic to enlarge.
         antialias: low-pass before shrinking. Official models are trained without.
 
     A strip, a panorama or a long screenshot, is shrunk further where the network would see more than :data:`MAX_SQUARES` times
@@ -37,7 +39,7 @@ class SizePolicy:
     size: int | None = None
     mode: Literal["lower_bound", "upper_bound", "minimal", "exact"] = "lower_bound"
     multiple: int = 1
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    interpolation: Literal["bicubic", "bilinear", "area"] = "bicubic"
     antialias: bool = False
 
     def target(self, height: int, width: int) -> tuple[int, int]:
@@ -79,4 +81,18 @@ def resize(images: Tensor, size: Sequence[int], policy: SizePolicy) -> Tensor:
     """``images`` (B, C, H, W) brought to ``size`` with the policy's interpolation; themselves where they have that size."""
     if tuple(images.shape[-2:]) == tuple(size):
         return images
-    return F.interpolate(images, tuple(size), mode=policy.interpolation, align_corners=False, antialias=policy.antialias)
+    mode = policy.interpolation
+    if mode == "area":
+        height, width = images.shape[-2:]
+        if size[0] <= height and size[1] <= width:
+            return _shares(height, size[0]).to(images) @ images @ _shares(width, size[1]).to(images).T
+        mode = "bicubic"
+    return F.interpolate(images, tuple(size), mode=mode, align_corners=False, antialias=policy.antialias)
+
+
+def _shares(old: int, new: int) -> Tensor:
+    """(new, old): the share that each old pixel has in each new one, by the length that they have in common."""
+    edges = torch.arange(new + 1, dtype=torch.float64) * (old / new)
+    pixels = torch.arange(old, dtype=torch.float64)
+    common = torch.minimum(edges[1:, None], pixels + 1) - torch.maximum(edges[:-1, None], pixels)
+    return common.clamp(min=0) * (new / old)

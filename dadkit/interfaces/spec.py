@@ -52,6 +52,9 @@ class ModelSpec(NetworkSpec):
         range: (low, high) of the answers, None = unbounded on that side.
         align_corners: how an answer of another size is brought to the input's: True puts corner pixels on corner pixels (as
             Depth Anything V2 does), False puts pixel areas on pixel areas.
+        takes_camera: True if ``forward`` and ``predict`` do better, or answer metres at all, with ``cameras``.
+        canonical_focal: focal length in pixels of the network's input for which its numbers are metres. In space ``metric``
+            the base class then multiplies by (focal length) / (canonical one) and needs ``cameras``; in ``scale`` it does not.
         upsampling: the interpolation that does it: ``"bilinear"``, or ``"bicubic"`` (MiDaS); ``range`` cuts its overshoot.
         exportable: what files for other runtimes can be of it: ``"any size"``, ``"one size"``, or ``"no"``.
     """
@@ -60,5 +63,7 @@ class ModelSpec(NetworkSpec):
     _: KW_ONLY
     range: tuple[float | None, float | None] = (None, None)
     align_corners: bool = False
+    takes_camera: bool = False
+    canonical_focal: float | None = None
     upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     exportable: Literal["any size", "one size", "no"] = "any size"

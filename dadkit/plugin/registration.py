@@ -14,7 +14,7 @@ from dadkit.spaces import Space
 
 __all__ = ["SUPPORTED_APIS", "Registration", "RegistrationError"]
 
-SUPPORTED_APIS = (1,)
+SUPPORTED_APIS = (1, 2)
 """Versions of the component contract (``dadkit.interfaces`` and the hooks' meaning) that this dadkit can drive."""
 
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

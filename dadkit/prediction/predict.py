@@ -19,7 +19,7 @@ from dadkit.data.images import decode, few_levels, focal_length
 from dadkit.data.sample import SampleError
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, Prediction
-from dadkit.prediction.camera import CloudError, Lens, check_cloud
+from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
@@ -151,10 +151,14 @@ def carry_out(
         try:
             read = _read(plan.images, lambda work: decode(work.job.read(), bits=bits), readers, threads, failures, progress)
             for batch in _batches(read, 1 if tile else batch_size):
+                cameras = None
+                if model.spec.takes_camera:
+                    size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
+                    cameras = given_cameras(lens, size, [work.job.read() for work, _ in batch])
                 prediction = (
                     predict_tiled(model, batch[0][1], tile, batch_size=batch_size)
                     if tile
-                    else model.predict([image for _, image in batch], batch_size=batch_size)
+                    else model.predict([image for _, image in batch], cameras=cameras, batch_size=batch_size)
                 )
                 for index, (work, image) in enumerate(batch):
                     mine, place = prediction, index

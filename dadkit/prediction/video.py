@@ -17,7 +17,7 @@ from dadkit import pictures
 from dadkit.errors import DadkitError, DataError
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
-from dadkit.prediction.camera import Lens, check_cloud
+from dadkit.prediction.camera import Lens, check_cloud, given_cameras
 from dadkit.prediction.outputs import CLOUDS, MOVING, write_one
 
 __all__ = ["predict_video"]
@@ -63,7 +63,7 @@ def predict_video(
     if set(formats) & set(CLOUDS):
         check_cloud(model.spec.space, lens or Lens())
     rate, total = _facts(av, path)
-    limits = _limits(av, model, path, total, batch_size)
+    limits = _limits(av, model, path, total, batch_size, lens)
     still = [kind for kind in formats if kind not in MOVING]
     written = [stem.with_name(stem.name + MOVING[kind]) for kind in formats if kind in MOVING]
     done = 0
@@ -72,7 +72,7 @@ def predict_video(
             kind: stack.enter_context(_Writer(av, stack.enter_context(atomic_path(target)), rate))
             for kind, target in zip([kind for kind in formats if kind in MOVING], written, strict=True)
         }
-        for frames, prediction in _predicted(model, _frames(av, path), batch_size):
+        for frames, prediction in _predicted(model, _frames(av, path), batch_size, lens):
             for index, frame in enumerate(frames):
                 depth = prediction.depth[index]
                 colored = pictures.colorize(depth, space=prediction.space, limits=limits)
@@ -151,24 +151,34 @@ def _frames(av: ModuleType, path: Path) -> Iterator[Tensor]:
             raise DataError(f"{path} is damaged: {error}") from error
 
 
-def _predicted(model: DepthModel, frames: Iterator[Tensor], size: int) -> Iterator[tuple[list[Tensor], Prediction]]:
+def _predicted(
+    model: DepthModel, frames: Iterator[Tensor], size: int, lens: Lens | None = None
+) -> Iterator[tuple[list[Tensor], Prediction]]:
+    def ask(batch: list[Tensor]) -> Prediction:
+        cameras = None
+        if model.spec.takes_camera:
+            cameras = given_cameras(lens, (batch[0].shape[-2], batch[0].shape[-1]), [None] * len(batch))
+        return model.predict([one.float() / 255 for one in batch], cameras=cameras, batch_size=size)
+
     batch: list[Tensor] = []
     for frame in frames:
         if batch and (len(batch) == size or frame.shape != batch[0].shape):
-            yield batch, model.predict([one.float() / 255 for one in batch], batch_size=size)
+            yield batch, ask(batch)
             batch = []
         batch.append(frame)
     if batch:
-        yield batch, model.predict([one.float() / 255 for one in batch], batch_size=size)
+        yield batch, ask(batch)
 
 
-def _limits(av: ModuleType, model: DepthModel, path: Path, total: int | None, size: int) -> tuple[float, float]:
+def _limits(
+    av: ModuleType, model: DepthModel, path: Path, total: int | None, size: int, lens: Lens | None = None
+) -> tuple[float, float]:
     """The middle of the limits of some frames taken evenly."""
     every = max(1, (total or 0) // _PROBES)
     probes = (frame for number, frame in enumerate(_frames(av, path)) if number % every == 0 and number // every < _PROBES)
     found = [
         pictures.percentile_limits(pictures.nearness(depth, prediction.space))
-        for _, prediction in _predicted(model, probes, size)
+        for _, prediction in _predicted(model, probes, size, lens)
         for depth in prediction.depth
     ]
     if not found:

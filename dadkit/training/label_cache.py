@@ -21,7 +21,7 @@ from torch import Tensor
 from dadkit._version import __version__
 from dadkit.errors import DadkitError
 from dadkit.files import atomic_path
-from dadkit.interfaces import ContextSampler, Prediction, Teacher
+from dadkit.interfaces import ContextSampler, Estimate, Prediction, Teacher
 
 __all__ = ["CachedTeacher", "are_fixed"]
 
@@ -60,28 +60,29 @@ class CachedTeacher(Teacher):
         self._room = 0.0
         self.hits = self.misses = 0
 
-    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
         """The wrapped teacher's answer."""
         return self.model.estimate(x)
 
-    def forward(self, images: Tensor) -> Prediction:
-        """The teacher's answer for images (B, 3, H, W) in [0, 1] that come from 8 bits."""
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
+        """The teacher's answer for images (B, 3, H, W) in [0, 1] that come from 8 bits, and for their cameras."""
         if self._prefix is None:
             self._prefix = self._describe()
             self._room = self._max_bytes - sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
-        paths = self._paths(images)
+        paths = self._paths(images, cameras)
         kept = [_read(path) for path in paths]
         answer = None
         if any(one is None for one in kept):
             self.misses += len(paths)
-            answer = self.model(images)
+            answer = self.model(images) if cameras is None else self.model(images, cameras)
             self._write(paths, answer)
         else:
             self.hits += len(paths)
-        given = (None, None) if answer is None else (answer.depth, answer.valid)
+        given = (None, None, None) if answer is None else (answer.depth, answer.valid, answer.sky)
         depth = _joined(kept, given[0], "depth", images)
         assert depth is not None
-        return Prediction(depth, self.spec.space, _joined(kept, given[1], "valid", depth))
+        sky = _joined(kept, given[2], "sky", depth)
+        return Prediction(depth, self.spec.space, _joined(kept, given[1], "valid", depth), sky=sky)
 
     def _describe(self) -> bytes:
         """Hash of everything but the pixels."""
@@ -91,11 +92,18 @@ class CachedTeacher(Teacher):
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         return digest.digest()
 
-    def _paths(self, images: Tensor) -> list[Path]:
+    def _paths(self, images: Tensor, cameras: Tensor | None) -> list[Path]:
         assert self._prefix is not None
         pixels = (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
         shape = str(pixels.shape[1:]).encode()
-        names = [hashlib.blake2b(self._prefix + shape + image.tobytes(), digest_size=20).hexdigest() for image in pixels]
+        seen = [b""] * len(pixels)
+        if cameras is not None:  # to a thousandth of a pixel
+            seen = [(camera * 1000).round().tobytes() for camera in cameras.detach().cpu().double().numpy()]
+        prefix = self._prefix + shape
+        names = [
+            hashlib.blake2b(prefix + image.tobytes() + camera, digest_size=20).hexdigest()
+            for image, camera in zip(pixels, seen, strict=True)
+        ]
         return [self.folder / name[:2] / f"{name}.safetensors" for name in names]
 
     def _write(self, paths: Sequence[Path], answer: Prediction) -> None:
@@ -103,6 +111,8 @@ class CachedTeacher(Teacher):
             tensors = {"depth": answer.depth[index].detach().cpu().contiguous()}
             if answer.valid is not None:
                 tensors["valid"] = answer.valid[index].cpu().contiguous()
+            if answer.sky is not None:
+                tensors["sky"] = answer.sky[index].cpu().contiguous()
             size = sum(tensor.nbytes for tensor in tensors.values())
             if size > self._room or path.exists():
                 continue
@@ -130,12 +140,12 @@ def _read(path: Path) -> Mapping[str, Tensor] | None:
 def _joined(kept: Sequence[Mapping[str, Tensor] | None], fresh: Tensor | None, name: str, like: Tensor) -> Tensor | None:
     """The maps called ``name`` (B, 1, H, W), an image's kept one before its fresh one; None where nobody gives any.
 
-    No ``valid`` means that every pixel of ``like`` is valid.
+    No ``valid`` means that every pixel of ``like`` is valid, no ``sky`` that none is sky.
     """
     if fresh is None and not any(one is not None and name in one for one in kept):
         return None
     rows = []
     for index, one in enumerate(kept):
         row = one.get(name) if one is not None else None if fresh is None else fresh[index]
-        rows.append(torch.ones_like(like[index], dtype=torch.bool) if row is None else row.to(like.device))
+        rows.append(torch.full_like(like[index], name == "valid", dtype=torch.bool) if row is None else row.to(like.device))
     return torch.stack(rows)

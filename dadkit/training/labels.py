@@ -62,15 +62,29 @@ class PseudoLabels:
     features: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def label(teacher: Teacher, images: Tensor | None, patches: Tensor | None, space: Space) -> PseudoLabels:
-    """Let ``teacher`` label regions (B, 3, v, v), native-detail patches (B', N, 3, p, p), or both; uint8, clean pixels."""
-    views = [] if images is None else [images]
+def label(
+    teacher: Teacher,
+    images: Tensor | None,
+    patches: Tensor | None,
+    space: Space,
+    cameras: Tensor | None = None,
+    patch_cameras: Tensor | None = None,
+) -> PseudoLabels:
+    """Let ``teacher`` label regions (B, 3, v, v), native-detail patches (B', N, 3, p, p), or both; uint8, clean pixels.
+
+    Cameras are (B, 3, 3) in pixels of the regions and (B', N, 3, 3) in pixels of the patches; for teachers that take cameras.
+    """
+    views: list[tuple[Tensor, Tensor | None]] = [] if images is None else [(images, cameras)]
     if patches is not None:
-        views.append(patches.flatten(0, 1))  # (B' N, 3, p, p)
-    if len(views) == 2 and views[0].shape[1:] == views[1].shape[1:]:
-        answers = split_prediction(_ask(teacher, torch.cat(views)), [len(view) for view in views])
+        own = None if patch_cameras is None else patch_cameras.flatten(0, 1)
+        views.append((patches.flatten(0, 1), own))  # (B' N, 3, p, p)
+    if len(views) == 2 and views[0][0].shape[1:] == views[1][0].shape[1:]:
+        known = [camera for _, camera in views if camera is not None]
+        together = torch.cat(known) if len(known) == 2 else None
+        answer = _ask(teacher, torch.cat([view for view, _ in views]), together)
+        answers = split_prediction(answer, [len(view) for view, _ in views])
     else:
-        answers = [_ask(teacher, view) for view in views]
+        answers = [_ask(teacher, view, camera) for view, camera in views]
     region, region_mask = usable(answers[0], space) if images is not None else (None, None)
     targets, masks = usable(answers[-1], space) if patches is not None else (None, None)
     return PseudoLabels(
@@ -82,12 +96,14 @@ def label(teacher: Teacher, images: Tensor | None, patches: Tensor | None, space
     )
 
 
-def _ask(teacher: Teacher, views: Tensor) -> Prediction:
+def _ask(teacher: Teacher, views: Tensor, cameras: Tensor | None) -> Prediction:
     """The teacher's answer to uint8 views, without the bookkeeping of autograd; copied, so that losses may save it."""
     with torch.inference_mode():
-        answer = teacher(to_float(views))
-    valid = None if answer.valid is None else answer.valid.clone()
-    return Prediction(answer.depth.clone(), answer.space, valid, {name: tap.clone() for name, tap in answer.features.items()})
+        given = (cameras,) if cameras is not None and teacher.spec.takes_camera else ()
+        answer = teacher(to_float(views), *given)
+    valid, sky = (None if mask is None else mask.clone() for mask in (answer.valid, answer.sky))
+    features = {name: tap.clone() for name, tap in answer.features.items()}
+    return Prediction(answer.depth.clone(), answer.space, valid, features, sky=sky)
 
 
 def gather(parts: Sequence[tuple[PseudoLabels, Sequence[int], Sequence[int]]]) -> PseudoLabels:
@@ -148,6 +164,7 @@ def split_prediction(prediction: Prediction, sizes: Sequence[int]) -> list[Predi
             prediction.space,
             None if prediction.valid is None else prediction.valid[part],
             {name: tap[part] for name, tap in prediction.features.items()},
+            sky=None if prediction.sky is None else prediction.sky[part],
         )
         for part in parts
     ]
@@ -194,6 +211,8 @@ def label_with(
     patches: Tensor | None,
     rows: Sequence[int],
     space: Space,
+    cameras: Tensor | None = None,
+    patch_cameras: Tensor | None = None,
 ) -> PseudoLabels:
     """The labels of those who were drawn.
 
@@ -204,6 +223,7 @@ def label_with(
         patches: (B, N, 3, p, p) uint8, or None.
         rows: the images whose patches are labelled.
         space: the student's.
+        cameras, patch_cameras: (B, 3, 3) and (B, N, 3, 3) of the regions and the patches, if they are known.
     """
 
     def ask(index: int, own: Sequence[int], own_rows: Sequence[int]) -> PseudoLabels:
@@ -211,7 +231,9 @@ def label_with(
         pieces = None if patches is None or not own_rows else patches
         if pieces is not None and len(own_rows) < len(pieces):
             pieces = pieces[list(own_rows)]
-        return label(teachers[index].model, regions, pieces, space)
+        views = None if cameras is None else cameras[list(own)]
+        parts = None if patch_cameras is None else patch_cameras[list(own_rows)]
+        return label(teachers[index].model, regions, pieces, space, views, parts)
 
     count = len(images) if images is not None else len(patches) if patches is not None else 0
     everyone = range(count)

@@ -147,8 +147,10 @@ class ShardedTeacher(Teacher):
         """Not to be called: weights are gathered around :meth:`forward` only."""
         raise NotImplementedError(f"{self.spec.name} is spread over several processes; call it, in all of them")
 
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """The answer for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
+        if cameras is not None:
+            raise StageError(f"{self.spec.name} takes cameras, and a spread teacher does not yet; leave shard_teachers out")
         return cast(Prediction, self._ask(images))
 
 

@@ -232,8 +232,9 @@ class DistillationStep(nn.Module):
         if patches is None:
             patches = "patches" in self.needs
         asked = (batch.images if regions else None, batch.patches if patches else None)
+        chosen = range(len(batch)) if rows is None else rows
         with self._autocast(batch.images.device):
-            return label_with(self.teachers, teacher, *asked, range(len(batch)) if rows is None else rows, self.space)
+            return label_with(self.teachers, teacher, *asked, chosen, self.space, batch.intrinsics, batch.patch_cameras())
 
     @property
     def reference(self) -> FeatureEncoder | Teacher | None:

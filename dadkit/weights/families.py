@@ -30,8 +30,13 @@ def _midas(words: str, component: str, *marks: str) -> Family:
 
 
 _SIZES = "small, base, large"
+_VIT3 = "backbone.pretrained.blocks.0."
 FAMILIES: tuple[Family, ...] = (
     # The first that fits is the answer, so what has more marks in common with others is further up.
+    Family("Depth Anything 3 mono or metric", "da3", "use da3/mono-large or da3/metric-large", (_VIT3, ".sky_output_conv2.")),
+    Family("MoGe 2", "moge", "use moge/… (v2-small, v2-base, v2-large)", ("^encoder.backbone.blocks.0.", "^points_head.")),
+    Family("MoGe 1", "moge", "use moge/v1-large", ("^backbone.blocks.0.", "^head.upsample_blocks.")),
+    Family("Depth Anything 3 any-view", "da3", f"use da3/… ({_SIZES}, giant)", (_VIT3, ".output_conv1_aux.")),
     Family(
         "Distill Any Depth large",
         "dav2",

@@ -7,7 +7,7 @@ import torch
 
 from dadkit.config import parse_run
 from dadkit.contexts import LocalGlobal, Shared, Whole
-from dadkit.interfaces import Prediction
+from dadkit.interfaces import Prediction, Teacher
 from dadkit.loading import load_model
 from dadkit.training.label_cache import CachedTeacher, are_fixed
 from dadkit.training.labels import label
@@ -164,3 +164,29 @@ def test_a_run_with_a_cache_ends_with_the_same_weights(tmp_path, console):
 def test_a_useless_cache_is_refused(tmp_path, console, overrides, message):
     with pytest.raises(StageError, match=message):
         train(parse_run(RUN, [f"output={tmp_path}", "teacher_cache={}", *overrides]), console=console)
+
+
+def test_an_answer_belongs_to_its_camera(tmp_path):
+    from dadkit.interfaces import Estimate, ModelSpec, Space, camera_from_fov
+
+    class Canonical(Teacher):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spec = ModelSpec("canonical", space=Space.METRIC, takes_camera=True, canonical_focal=10.0)
+
+        def estimate(self, x):
+            return Estimate(x.new_ones(len(x), 1, *x.shape[-2:]), sky=x[:, :1] > 0)
+
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    teacher = CachedTeacher(Canonical(), {}, tmp_path, 1e6)
+    narrow, wide = (camera_from_fov(fov, (8, 8)).expand(2, 3, 3) for fov in (40, 80))
+    first = label(teacher, images, None, Space.METRIC, narrow)
+    other = label(teacher, images, None, Space.METRIC, wide)
+    assert (teacher.hits, teacher.misses) == (0, 4)
+    again = label(teacher, images, None, Space.METRIC, narrow)
+    assert (teacher.hits, teacher.misses) == (2, 4)
+    assert torch.equal(again.region, first.region)
+    assert torch.equal(again.region_mask, first.region_mask)
+    assert not torch.equal(other.region, first.region)
+    with pytest.raises(ValueError, match="metres only with a camera"):
+        label(teacher, images, None, Space.METRIC)

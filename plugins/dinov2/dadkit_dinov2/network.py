@@ -55,6 +55,10 @@ class Encoder(VisionTransformer):
         Returns:
             A tensor (B, h w, C) for each tap, rows first, without the class token.
         """
+        return [self.norm(tokens[:, 1:]) for tokens in self.tapped(x)]
+
+    def tapped(self, x: Tensor) -> list[Tensor]:
+        """As :meth:`forward`, before the final norm and with the class token first: (B, 1 + h w, C) for each tap."""
         patches = self.patch_embed(x)  # (B, h, w, C)
         rows, columns = patches.shape[1:3]
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), patches.flatten(1, 2)], dim=1)  # (B, 1 + h w, C)
@@ -63,7 +67,7 @@ class Encoder(VisionTransformer):
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.taps:
-                answers.append(self.norm(x[:, 1:]))
+                answers.append(x)
         return answers
 
     def positions(self, rows: int, columns: int) -> Tensor:

@@ -8,13 +8,22 @@ from pathlib import Path
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
-from dadkit.weights import WeightsError, load_strict, read_weights
+from dadkit.weights import WeightsError, assemble, compile_rules, load_strict, read_weights
 from dadkit_genpercept.architecture import ARCHITECTURES
 from dadkit_genpercept.files import decoder_files, head_file, network_config, unet_file, vae_file
 from dadkit_genpercept.head import DPTHead
-from dadkit_genpercept.keys import unet_names, vae_names
 
-__all__ = ["build_head", "build_unet", "build_vae"]
+__all__ = ["build_head", "build_unet", "build_vae", "unet_names", "vae_names"]
+
+# From the names in released files to those of today's diffusers.
+_WITHOUT_OUTPUT = compile_rules({r"(conv_norm_out|conv_out)\..+": None})
+# The attention of files from before diffusers 0.17.
+_OLD_ATTENTION = compile_rules(
+    {
+        rf"(.+\.attentions\.\d+)\.{old}\.(weight|bias)": rf"\1.{new}.\2"
+        for old, new in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items()
+    }
+)
 
 
 def build_unet(architecture: str, base: Path | None, weights: str | Path | None, *, variant: str) -> UNet2DConditionModel:
@@ -82,3 +91,13 @@ def _unet_hint(state: Mapping[str, Tensor], variant: str) -> str:
     if variant == "vae" and "conv_out.weight" not in state:
         return "It has no output layer, so it belongs to a DPT head: use genpercept/dpt."
     return f"It is a UNet of diffusers, but genpercept/{variant} needs one of the configuration in base, unet/config.json."
+
+
+def unet_names(state: Mapping[str, Tensor], *, variant: str) -> dict[str, Tensor]:
+    """A UNet file's names. Under a DPT head its last norm and convolution take no part, and are dropped if they are there."""
+    return assemble(state, _WITHOUT_OUTPUT if variant == "dpt" else [])
+
+
+def vae_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A VAE file's names, with the attention of old files renamed."""
+    return assemble(state, _OLD_ATTENTION)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
@@ -16,7 +17,6 @@ from dadkit.interfaces import ModelSpec, Prediction, Teacher
 from dadkit.spaces import Space
 from dadkit_hf.families import FAMILIES, Family, family_of
 from dadkit_hf.processing import multiple, post_process, prepare, size_policy, statistics
-from dadkit_hf.shapes import any_shape
 from dadkit_hf.source import find, load, read_license
 
 __all__ = ["AutoDepth", "SpaceUnknownError"]
@@ -108,7 +108,7 @@ class AutoDepth(Teacher):
 
     def _network(self, pixels: Tensor) -> Any:
         pixels = pixels.to(next(self.model.parameters()).dtype)
-        with any_shape(self.model, self.model.config, pixels):
+        with _any_shape(self.model, self.model.config, pixels):
             return self.model(pixel_values=pixels)
 
 
@@ -140,3 +140,28 @@ def _decide(family: Family | None, kind: str, said: Space | None) -> Space:
             f"hf/auto: space: {said} contradicts the model ('{kind}'): {family.why}, so it is {family.space}"
         )
     return said or family.space
+
+
+@contextmanager
+def _any_shape(model: nn.Module, config: Any, pixels: Tensor) -> Iterator[None]:
+    """While this lasts, the model may be called with ``pixels``, whatever their shape: transformers' DPT insists on squares.
+
+    A DPT without a backbone of its own takes its tokens for a square grid; the neck is told the grid here. The hybrid's
+    embeddings refuse other sizes than their own unless they are told to interpolate, as those of the plain one always do.
+    """
+    if config.model_type != "dpt" or (config.backbone_config is not None and not config.is_hybrid):
+        yield
+        return
+    rows, columns = (side // config.patch_size for side in pixels.shape[-2:])
+    handles = [model.neck.register_forward_pre_hook(lambda _, arguments: (arguments[0], rows, columns))]
+    if config.is_hybrid:
+        handles.append(
+            model.dpt.embeddings.register_forward_pre_hook(
+                lambda _, arguments, keywords: (arguments, {**keywords, "interpolate_pos_encoding": True}), with_kwargs=True
+            )
+        )
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
