@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import cast
 
@@ -25,6 +25,7 @@ from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
+from dadkit.training.hooks import Hook
 from dadkit.training.labels import Drawn, draw, drawn_names
 from dadkit.training.log.logger import open_log
 from dadkit.training.log.window import Window
@@ -48,6 +49,7 @@ class Trainer:
         console: where progress is shown.
         validate: measures a model by a number of which less is better; called if the stage has ``validate_every``.
         ranks: the processes that train together; ``stage.data`` reads this one's share.
+        hooks: called at fixed points; see ``hooks.py``.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Trainer:
         console: Console,
         validate: Callable[[DepthModel], float] | None = None,
         ranks: Ranks = ALONE,
+        hooks: Sequence[Hook] = (),
     ) -> None:
+        self.hooks, self._recorded = tuple(hooks), dict[str, Tensor]()
         self.stage, self.config, self.validate, self.ranks = stage, stage.config, validate, ranks
         self.student, self.step = stage.student, stage.step
         self.forward = torch.compile(self.student) if self.config.compile else self.student
@@ -90,6 +94,21 @@ class Trainer:
             NonFiniteError: too many iterations had to be skipped.
             CheckpointError: a checkpoint could not be written.
         """
+        outcome: Outcome | None = None
+        try:
+            for hook in self.hooks:
+                hook.on_stage_start(self)
+            outcome = self._train()
+        finally:
+            for hook in self.hooks:
+                hook.on_stage_end(self, outcome)
+        return outcome
+
+    def record(self, values: Mapping[str, Tensor]) -> None:
+        """Log scalars of this iteration, from a hook: their means over iterations stand in the next log line."""
+        self._recorded.update({name: value.detach() for name, value in values.items()})
+
+    def _train(self) -> Outcome:
         stage = self.stage
         with StopSignal() as stop, closing(stage.data), self.log:
             batches = stage.data.iterations(self.start)
@@ -127,6 +146,11 @@ class Trainer:
         norm, finite = clip_gradients(self.optimizer, self.exchange.finish(total, self.guard), self.config.optim.clip_norm)
         if self.ranks.main:
             values["grad_norm"] = norm
+        for hook in self.hooks:
+            hook.on_step(self, index)
+        if self.ranks.main:
+            values |= self._recorded
+        self._recorded.clear()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         names = drawn_names(teachers, drawn) if teachers else []
@@ -156,7 +180,11 @@ class Trainer:
             if number == len(parts) - 1:
                 stage.finish_asking()
                 self.exchange.expect()
-            result.total.backward()
+            total = result.total
+            for hook in self.hooks:
+                added = hook.on_loss(self, part, result)
+                total = total if added is None else total + added
+            total.backward()
             for name, value in result.named().items():
                 values[name] = values[name] + value if name in values else value
         if not parts:
@@ -189,15 +217,15 @@ class Trainer:
 
     def _write(self, done: int) -> None:
         self._check_finite()
-        self.log.values(
-            done,
-            {
-                **self.window.close(self.ranks),
-                **{f"lr/{group}": rate for group, rate in self.rates.items()},
-                "nonfinite": self.guard.count,
-                "unreadable": len(self._unreadable()),
-            },
-        )
+        values = {
+            **self.window.close(self.ranks),
+            **{f"lr/{group}": rate for group, rate in self.rates.items()},
+            "nonfinite": self.guard.count,
+            "unreadable": len(self._unreadable()),
+        }
+        self.log.values(done, values)
+        for hook in self.hooks if self.ranks.main else ():
+            hook.on_log(self, done, values)
 
     def _check_finite(self) -> None:
         skipped = self.guard.flush()

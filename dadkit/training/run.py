@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.distributed import Ranks, join, restart_hint
 from dadkit.training.folder import RunFolder, StageFolder
+from dadkit.training.hooks import Hook
 from dadkit.training.lock import lock
 from dadkit.training.log.progress import duration
 from dadkit.training.loop import Trainer
@@ -75,7 +76,7 @@ class RunResult:
     seconds: float = 0.0
 
 
-def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None) -> RunResult:
+def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None, hooks: Sequence[Hook] = ()) -> RunResult:
     """Train all stages of a run into ``run.output/run.name``, evaluate, write the report.
 
     Called again after it was killed or stopped, it goes on from the last checkpoint; what is finished is not trained again.
@@ -85,6 +86,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         run: the resolved configuration, from ``dadkit.config.load_run``.
         fresh: throw away what an earlier call left in the folder.
         console: where progress is shown; None = the standard output.
+        hooks: called at fixed points of every stage; see :class:`dadkit.training.Hook`.
 
     Raises:
         ConfigChangedError: the folder was begun with another configuration.
@@ -108,6 +110,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
             if checked is not None:
                 console.print(f"fused operators on this GPU: {checked.message}", highlight=False, soft_wrap=True)
             runner = _Runner(run, plan, folder, device, console, ranks)
+            runner.hooks = hooks
             records = runner.stages()
             evaluations: list[Evaluation] = []
             ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
@@ -146,6 +149,7 @@ class _Runner:
         ranks: Ranks,
     ) -> None:
         self.plan = plan
+        self.hooks: Sequence[Hook] = ()
         self.run, self.folder, self.device, self.console, self.ranks = run, folder, device, console, ranks
         self.components: list[Component] = run_components(run)
         self.results: dict[str, Path] = {}
@@ -179,7 +183,7 @@ class _Runner:
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.plan) if self.plan and config.validate_every else None
-        outcome = Trainer(stage, self.folder, self.console, validate, self.ranks).train()
+        outcome = Trainer(stage, self.folder, self.console, validate, self.ranks, self.hooks).train()
         return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
 
     def _look(self, files: StageFolder, config: StageConfig) -> StageRecord | None:

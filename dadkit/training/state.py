@@ -27,6 +27,7 @@ def collect(trainer: Trainer) -> dict[str, Any]:
         "ema": None if trainer.ema is None else trainer.ema.state_dict(),
         "step": trainer.step.state_dict(),
         "scales": trainer.step.scales.state_dict(),
+        "hooks": [hook.state_dict() for hook in trainer.hooks],
         "nonfinite": trainer.guard.count,
         "data": merged(trainer.ranks.gather(trainer.stage.data.state())),
         "seconds": trainer.seconds,
@@ -51,6 +52,8 @@ def restore(trainer: Trainer, saved: Checkpoint) -> None:
         learned = dict(zip(trainer.step.state_dict(), saved.state["adapter"].values(), strict=True))
     trainer.step.load_state_dict(learned)
     trainer.step.scales = SourceScales.from_state_dict(saved.state["scales"])
+    for hook, state in zip(trainer.hooks, saved.state.get("hooks", ()), strict=False):
+        hook.load_state_dict(state)
     trainer.guard.count = saved.state["nonfinite"]
     data = saved.state["data"]
     trainer.stage.data.restore(data if trainer.ranks.main else without_account(data))
