@@ -5,8 +5,7 @@ from dadkit.evaluation.intervals import Tally, bootstrap_mean, compare
 from dadkit.evaluation.metrics import METRICS
 from dadkit.evaluation.plan import EvaluationPlan, ProtocolError, load_protocol, protocol_names
 from dadkit.evaluation.protocol import Protocol
-from dadkit.evaluation.results import write_results
-from dadkit.evaluation.run import evaluate_run
+from dadkit.evaluation.run import evaluate_run, write_results
 
 __all__ = [
     "METRICS",

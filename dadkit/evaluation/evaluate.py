@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Dataset, Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation.cache import Row, RowCache
 from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.inference import known_cameras_of, predict_under
 from dadkit.evaluation.ordinal import ordinal_metrics
 from dadkit.evaluation.protocol import Protocol
-from dadkit.interfaces import DepthModel, Prediction
+from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
 from dadkit.spaces import Space
 
-__all__ = ["Evaluation", "ImageScore", "collect", "evaluate", "read_samples", "score_rows"]
+__all__ = ["Evaluation", "ImageScore", "collect", "evaluate", "known_cameras_of", "predict_under", "read_samples", "score_rows"]
 
 
 @dataclass(frozen=True)
@@ -237,3 +237,58 @@ def _truth(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
         raise DataError(f"evaluation needs true metric depth; sample '{sample.key}' has {have}. Choose a labelled dataset.")
     valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
     return sample.depth, valid
+
+
+def known_cameras_of(samples: Sequence[Sample]) -> Tensor | None:
+    """(B, 3, 3) of the samples, NaN where a camera is not known; None if none is."""
+    known = [sample.intrinsics for sample in samples]
+    if all(camera is None for camera in known):
+        return None
+    return torch.stack([torch.full((3, 3), torch.nan) if camera is None else camera for camera in known])
+
+
+def predict_under(
+    protocol: Protocol, model: DepthModel, images: list[Tensor], *, batch_size: int, cameras: Tensor | None = None
+) -> Prediction:
+    """The model's answer at the images' own size.
+
+    Args:
+        protocol: its ``resize`` and ``flip`` are applied.
+        model: its own size policy is applied (``predict``).
+        images: (3, H, W) float RGB in [0, 1], all of one size.
+        batch_size: images per forward pass.
+        cameras: (B, 3, 3) in pixels of the images, NaN = unknown; they follow both.
+    """
+    height, width = images[0].shape[-2:]
+    seen = [_at_most(image, protocol.resize) for image in images]
+    if cameras is not None:
+        cameras = resize_camera(cameras, (height, width), seen[0].shape[-2:])
+    prediction = _answer_at(model.predict(seen, cameras=cameras, batch_size=batch_size), (height, width))
+    if protocol.flip:
+        turned = [image.flip(-1) for image in seen]
+        moved = None if cameras is None else flip_camera(cameras, seen[0].shape[-1])
+        mirrored = _answer_at(model.predict(turned, cameras=moved, batch_size=batch_size), (height, width))
+        both = prediction.valid
+        if both is not None and mirrored.valid is not None:
+            both = both & mirrored.valid.flip(-1)
+        prediction = replace(prediction, depth=(prediction.depth + mirrored.depth.flip(-1)) / 2, valid=both, features={})
+    return prediction
+
+
+def _at_most(image: Tensor, longer: int | None) -> Tensor:
+    height, width = image.shape[-2:]
+    if longer is None or max(height, width) <= longer:
+        return image
+    scale = longer / max(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _answer_at(prediction: Prediction, size: tuple[int, int]) -> Prediction:
+    if tuple(prediction.depth.shape[-2:]) == size:
+        return prediction
+    depth = F.interpolate(prediction.depth, size, mode="bilinear", align_corners=False)
+    valid = prediction.valid
+    if valid is not None:
+        valid = F.interpolate(valid.to(torch.uint8), size, mode="nearest-exact").bool()
+    return replace(prediction, depth=depth, valid=valid, features={}, intrinsics=None)

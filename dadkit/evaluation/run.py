@@ -1,10 +1,15 @@
-"""The evaluation of several models: every model beside the trivial answers, one table, one picture."""
+"""The evaluation of several models: every model beside the trivial answers, one table, one picture, and the files of it."""
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
+import json
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +21,15 @@ from dadkit.data.sample import Dataset
 from dadkit.evaluation.baselines import MeanMap, VerticalRamp
 from dadkit.evaluation.cache import RowCache, cache_key, fingerprint
 from dadkit.evaluation.evaluate import Evaluation, evaluate
+from dadkit.evaluation.intervals import bootstrap_mean, compare
 from dadkit.evaluation.plan import EvaluationPlan
-from dadkit.evaluation.results import write_results
+from dadkit.evaluation.protocol import Protocol
 from dadkit.evaluation.strips import write_strips
+from dadkit.files import write_text
 from dadkit.interfaces import DepthModel
 from dadkit.spaces import Space, SpaceError
 
-__all__ = ["about_models", "evaluate_run"]
+__all__ = ["about_models", "evaluate_run", "write_results"]
 
 
 def evaluate_run(
@@ -93,4 +100,64 @@ def about_models(models: Mapping[str, DepthModel]) -> dict[str, Any]:
         "licenses": {name: model.spec.license for name, model in models.items()},
         "spaces": {name: str(model.spec.space) for name, model in models.items()},
         "versions": {"dadkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def write_results(
+    folder: Path, evaluations: list[Evaluation], protocol: Protocol, *, about: Mapping[str, Any] | None = None
+) -> None:
+    """Write ``evaluation.json`` (means, intervals, protocol, counts, comparisons) and ``evaluation.csv`` (a row per image).
+
+    Args:
+        folder: where to.
+        evaluations: all under ``protocol``.
+        protocol: as it was applied.
+        about: further entries of the JSON: dataset, licences, versions.
+    """
+    write_text(folder / "evaluation.json", json.dumps(summarise(evaluations, protocol, about=about), indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = list(protocol.metrics)
+    writer.writerow(["protocol", "crop", "floor", "model", "key", "valid_pixels", *names])
+    for e in evaluations:
+        head = [protocol.name, e.crop, e.floor, e.model]
+        writer.writerows([*head, i.key, i.valid_pixels, *(i.metrics[name] for name in names)] for i in e.images)
+    write_text(folder / "evaluation.csv", text.getvalue())
+
+
+def summarise(evaluations: list[Evaluation], protocol: Protocol, *, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What ``evaluation.json`` holds, as plain data without infinities (JSON has none)."""
+    return {
+        "protocol": {key: value for key, value in protocol.plain().items() if key != "datasets"},
+        "protocol_in_words": protocol.words(),
+        **(about or {}),
+        "models": [_model(e) for e in evaluations],
+        "comparisons": comparisons(evaluations, protocol),
+    }
+
+
+def comparisons(evaluations: list[Evaluation], protocol: Protocol) -> list[dict[str, Any]]:
+    """Each pair of models on the images that both scored, by the protocol's first metric."""
+    metric = protocol.metrics[0]
+    found = []
+    for first, second in itertools.combinations(evaluations, 2):
+        values = [{i.key: i.metrics[metric] for i in e.images} for e in (first, second)]
+        comparison = compare(*values)
+        if comparison is not None:
+            found.append({"first": first.model, "second": second.model, "metric": metric, **asdict(comparison)})
+    return found
+
+
+def _model(e: Evaluation) -> dict[str, Any]:
+    columns = {name: [i.metrics[name] for i in e.images] for name in e.images[0].metrics}
+    return {
+        "model": e.model,
+        "images": len(e.images),
+        "skipped": e.skipped,
+        "failed": e.failed,
+        "crop": e.crop,
+        "floor": e.floor,
+        "mean": e.mean,
+        "median": e.median,
+        "interval": {name: asdict(bootstrap_mean(values)) for name, values in columns.items()},
     }

@@ -12,8 +12,7 @@ from PIL import Image
 from dadkit import pictures
 from dadkit.data.sample import Dataset, Sample
 from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.evaluate import Evaluation, read_samples
-from dadkit.evaluation.inference import known_cameras_of, predict_under
+from dadkit.evaluation.evaluate import Evaluation, known_cameras_of, predict_under, read_samples
 from dadkit.evaluation.protocol import Protocol
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel

@@ -18,7 +18,7 @@ from dadkit.data.folders import EXTENSIONS, scan
 from dadkit.data.images import decode
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
-from dadkit.evaluation.inference import predict_under
+from dadkit.evaluation.evaluate import predict_under
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.losses import normalize

@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadkit.evaluation.boundary import THRESHOLDS, boundary_f1
-from dadkit.evaluation.metrics import DEPTH_METRICS, METRICS, find_metric, measure
+from dadkit.evaluation.metrics import BOUNDARY_THRESHOLDS, DEPTH_METRICS, METRICS, boundary_f1, find_metric, measure
 from dadkit.evaluation.ordinal import ordinal_metrics, whdr_of_depth
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
@@ -100,7 +99,7 @@ def test_no_valid_pixel_is_nan():
 def _f1_by_hand(prediction, truth, valid) -> float:
     height, width = truth.shape
     total = 0.0
-    for threshold in THRESHOLDS:
+    for threshold in BOUNDARY_THRESHOLDS:
         hits = predicted = true = 0
         for y in range(height):
             for x in range(width):
@@ -116,7 +115,7 @@ def _f1_by_hand(prediction, truth, valid) -> float:
             total += threshold * (2 * precision * recall / (precision + recall) if hits else 0.0)
         else:
             total += threshold
-    return total / sum(THRESHOLDS)
+    return total / sum(BOUNDARY_THRESHOLDS)
 
 
 @given(seed=st.integers(0, 10_000))
