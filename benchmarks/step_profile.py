@@ -100,12 +100,8 @@ def step_shares(run: RunConfig, stage: Stage, steps: int) -> dict[str, float]:
         timer.wrap(labeller.model, "forward", "teacher")
     timer.wrap(stage.student, "forward", "student")
     timer.wrap(torch.Tensor, "backward", "backward")
-    import dadkit.training.step as module
-    import dadkit.training.terms as terms
-
-    for owner, name in ((terms, "map_loss"), (terms, "local_global"), (module, "gradient_matching_loss")):
-        timer.wrap(owner, name, "loss")
-    timer.wrap(module, "scale_anchor_loss", "loss")
+    for _, _, term, _ in stage.step.terms:
+        timer.wrap(term, "forward", "loss")
     trainer = Trainer(stage, RunFolder(Path(run.output) / "run"), Console(file=io.StringIO()))
     timer.wrap(trainer.optimizer, "step", "optimiser")
     with closing(stage.data.whole()) as data:

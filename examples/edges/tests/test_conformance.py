@@ -1,0 +1,9 @@
+from dadkit.testing import PluginConformance, TermConformance
+
+
+class TestEdgeGradient(TermConformance):
+    component = "edges/gradient"
+
+
+class TestPackage(PluginConformance):
+    component = "edges"
