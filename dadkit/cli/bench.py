@@ -1,0 +1,73 @@
+"""`dadkit bench`: how fast models are, by several runtimes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Runs, files, exported files, PLUGIN/NAME.")],
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", "-b", help="eager, compile, onnx, openvino; may be repeated. Default: eager."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="What the network sees; default: each model's own.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Measured calls of each row, after a warm-up.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every detail.")] = False,
+) -> None:
+    """Measure the latency of models on the processor: percentiles, first call, memory, file size, images/s of the pipeline.
+
+    Every row is measured in a process of its own. An exported file is run by its own runtime. Compare rows of one call, on a
+    quiet machine: a row that was disturbed says so.
+
+    Example: dadkit bench starter/small topformer/tiny --backend eager --backend onnx --size 256x320
+    """
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from dadkit.cli.arguments import split_model
+    from dadkit.cli.export import _size
+    from dadkit.cli.output import note, print_json, print_table
+    from dadkit.errors import DadkitError
+    from dadkit.export.bench import bench as measure
+
+    rows, failed = [], []
+    for text in models:
+        name, options = split_model(text)
+        is_file = Path(name).expanduser().is_file() and not name.endswith(".safetensors")
+        for one in ["eager"] if is_file else backend or ["eager"]:
+            try:
+                rows.append(measure(name, options, backend=one, size=_size(size), threads=threads, runs=runs))
+            except DadkitError as error:
+                failed.append(str(error))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        headings = (
+            "model",
+            "backend",
+            "size",
+            "p50 ms",
+            "p90",
+            "p99",
+            "cpu ms",
+            "first ms",
+            "images/s",
+            "peak MB",
+            "file MB",
+            "",
+        )
+        cells = []
+        for row in rows:
+            milliseconds = [f"{value:.1f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.cpu_ms, row.first_ms)]
+            file = "" if row.megabytes is None else f"{row.megabytes:.2f}"
+            rest = [f"{row.pipeline_per_s:.1f}", f"{row.peak_mb:.0f}", file, "busy" if row.busy else ""]
+            cells.append([row.model, row.backend, f"{row.size[0]}x{row.size[1]}", *milliseconds, *rest])
+        print_table(headings, cells)
+    for text in failed:
+        note(f"left out: {text}")
+    if not rows:
+        raise DadkitError("no row could be measured; see above")

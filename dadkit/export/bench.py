@@ -1,0 +1,176 @@
+"""How fast a model is, by each runtime: one process a row, so that memory and first calls are its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dadkit.errors import DadkitError
+from dadkit.export.photographs import cropped, photographs
+from dadkit.export.writing import export_model
+from dadkit.interfaces import DeployedModel, DepthModel
+from dadkit.loading import load_model
+
+__all__ = ["BACKENDS", "Timing", "bench"]
+
+BACKENDS: Mapping[str, str] = {"eager": "", "compile": "", "onnx": ".onnx", "openvino": ".xml"}
+"""Name of a backend -> suffix of the file that it runs; none: it runs in torch."""
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One row.
+
+    Attributes:
+        model, backend: what ran.
+        size: (height, width) that the network saw.
+        threads: of the processor.
+        first_ms: from the loaded model to the end of its first call: compilers do their work there.
+        p50_ms, p90_ms, p99_ms: percentiles of the calls' wall times, after the warm-up; one image each.
+        cpu_ms: least processor time of a call. On a busy machine wall times grow and this does not.
+        busy: wall times are more than 15 % above what the processor worked: the machine had other work.
+        pipeline_per_s: images a second from a JPEG's bytes to a map of the image's size.
+        peak_mb: most memory of the process, torch included.
+        megabytes: size of the file that the backend runs; None in torch.
+        parameters: of the network; None of a file.
+    """
+
+    model: str
+    backend: str
+    size: tuple[int, int]
+    threads: int
+    first_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    cpu_ms: float
+    busy: bool
+    pipeline_per_s: float
+    peak_mb: float
+    megabytes: float | None
+    parameters: int | None
+
+
+def bench(
+    model: str,
+    options: Mapping[str, Any],
+    *,
+    backend: str = "eager",
+    size: tuple[int, int] | None = None,
+    threads: int = 1,
+    runs: int = 20,
+) -> Timing:
+    """Measure one model by one backend, on the processor, in a process of its own.
+
+    Args:
+        model: as for ``load_model``; an exported file is run by its own runtime, and its backend is ``eager`` here.
+        options: of a registered model.
+        backend: a key of :data:`BACKENDS`. ``onnx`` and ``openvino`` export the model to a temporary file first.
+        size: (height, width) that the network sees; None: the model's own for a picture of 3 : 4.
+        threads: of the processor.
+        runs: how many calls are measured, after a warm-up.
+
+    Raises:
+        DadkitError: no such backend, or the row's process failed; the message has its reason.
+    """
+    if backend not in BACKENDS:
+        raise DadkitError(f"--backend must be one of {', '.join(BACKENDS)}; got '{backend}'")
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_row, args=(send, model, dict(options), backend, size, threads, runs))
+    process.start()
+    send.close()
+    try:
+        answer = receive.recv()
+    except EOFError:
+        answer = "its process ended without an answer, perhaps for want of memory"
+    process.join()
+    if isinstance(answer, str):
+        raise DadkitError(f"{model} by {backend}: {answer}")
+    assert isinstance(answer, Timing)
+    return answer
+
+
+def _row(send: Any, *arguments: Any) -> None:
+    try:
+        send.send(_measure(*arguments))
+    except Exception as error:  # told to the other process, which raises it
+        send.send(f"{type(error).__name__}: {error}")
+
+
+def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, int] | None, threads: int, runs: int) -> Timing:
+    import io
+    import resource
+
+    from PIL import Image
+
+    from dadkit.data.images import decode
+
+    torch.set_num_threads(threads)
+    model = load_model(name, **options).eval()
+    parameters = sum(parameter.numel() for parameter in model.parameters()) or None
+    own = model.spec.native.size or 256
+    height, width = size or model.spec.native.target(round(0.75 * own), own)
+    picture = photographs()[0]
+    images = cropped(picture, (height, width)).float() / 255
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad():
+        deployed, megabytes = _by(model, backend, Path(folder))
+        call = torch.compile(deployed) if backend == "compile" else deployed
+        begun = time.perf_counter()
+        call(images)
+        first = time.perf_counter() - begun
+        for _ in range(_WARM_UP):
+            call(images)
+        wall, work = [], []
+        for _ in range(runs):
+            begun, worked = time.perf_counter(), time.process_time()
+            call(images)
+            work.append(time.process_time() - worked)
+            wall.append(time.perf_counter() - begun)
+        buffer = io.BytesIO()
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=90)
+        begun = time.perf_counter()
+        for _ in range(max(runs // 4, 1)):
+            deployed.predict(decode(buffer.getvalue()).float() / 255)
+        pipeline = max(runs // 4, 1) / (time.perf_counter() - begun)
+    wall.sort()
+    cpu = min(work)
+    return Timing(
+        model=name,
+        backend=backend,
+        size=(height, width),
+        threads=threads,
+        first_ms=1e3 * first,
+        p50_ms=1e3 * _percentile(wall, 0.5),
+        p90_ms=1e3 * _percentile(wall, 0.9),
+        p99_ms=1e3 * _percentile(wall, 0.99),
+        cpu_ms=1e3 * cpu,
+        busy=_percentile(wall, 0.5) > 1.15 * cpu / threads,
+        pipeline_per_s=pipeline,
+        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        megabytes=megabytes,
+        parameters=parameters,
+    )
+
+
+def _by(model: DepthModel, backend: str, folder: Path) -> tuple[DepthModel, float | None]:
+    if isinstance(model, DeployedModel):
+        return model, model.path.stat().st_size / 1e6
+    suffix = BACKENDS[backend]
+    if not suffix:
+        return model, None
+    files = export_model(model, folder / f"bench{suffix}", to=backend, check=False).files
+    return load_model(files[0]), sum(file.stat().st_size for file in files) / 1e6
+
+
+def _percentile(ordered: Sequence[float], part: float) -> float:
+    return ordered[min(len(ordered) - 1, round(part * (len(ordered) - 1)))]
