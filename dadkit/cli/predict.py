@@ -86,6 +86,9 @@ def predict(
     tile: Annotated[
         int | None, typer.Option(min=64, help="Predict in square tiles of so many pixels, fitted to the whole and blended.")
     ] = None,
+    steady: Annotated[
+        bool, typer.Option("--steady", help="Films: bring each map to the one before by scale and shift; says what it changed.")
+    ] = False,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: PluginFile = None,
@@ -119,7 +122,7 @@ def predict(
     name, options = split_model(model)
     with noted_files() as weights:
         loaded = set_precision(load_model(name, **options), precision).to(pick_device(device))
-    settings = {"lens": lens, "bits": bits, "tile": tile, "precision": precision}
+    settings = {"lens": lens, "bits": bits, "tile": tile, "precision": precision, "steady": steady}
     if metres is not None:
         settings |= metres.settings() | {"completer": completer}
     plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume)
@@ -128,7 +131,7 @@ def predict(
         console.print(f"careful: {odd}", style="yellow", highlight=False)
     given: dict[str, Any] = {"name": model, "batch_size": batch_size, "lens": lens}
     of_images = {"bits": depth_of_grey, "tile": tile, "sparse": metres}
-    written, failures = _carry_out(loaded, plan, console, of_images, given)
+    written, failures = _carry_out(loaded, plan, console, of_images, given, steady=steady)
     for failure in failures:
         console.print(
             f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
@@ -164,7 +167,7 @@ def _announce(inputs: Inputs, plan: Plan, console: Console) -> None:
 
 
 def _carry_out(
-    model: DepthModel, plan: Plan, console: Console, of_images: dict[str, Any], given: dict[str, Any]
+    model: DepthModel, plan: Plan, console: Console, of_images: dict[str, Any], given: dict[str, Any], *, steady: bool
 ) -> tuple[int, list[Failure]]:
     """Predict under a progress bar, say how fast it was; returns how many files were written and what could not be read.
 
@@ -197,6 +200,8 @@ def _carry_out(
                     work.job.path,
                     plan.output / work.name,
                     formats=work.formats,
+                    steady=steady,
+                    note=lambda text: notes.append(Note(work.name, text)),  # noqa: B023
                     progress=show,
                     **given,
                 )

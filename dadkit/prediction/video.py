@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud, given_cameras
 from dadkit.prediction.outputs import CLOUDS, MOVING, write_one
+from dadkit.prediction.steady import Steady
 
 __all__ = ["predict_video"]
 
@@ -34,13 +36,16 @@ def predict_video(
     formats: Sequence[str],
     batch_size: int = 1,
     lens: Lens | None = None,
+    steady: bool = False,
+    note: Callable[[str], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
-    """Predict every frame of a video.
+    """Predict every frame of a video, upright as players show it.
 
     ``color`` and ``side`` become videos with the source's frame rate and size (an odd side loses its last pixel); other formats
     become ``stem/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
-    same for all frames: what flickers is the model.
+    same for all frames: what flickers is the model. A film of variable frame rate keeps the times of its frames; sound is left
+    out. Memory is that of one batch.
 
     Args:
         model: its own resizing policy is applied to each frame.
@@ -50,6 +55,8 @@ def predict_video(
         formats: out of :data:`dadkit.prediction.FORMATS`.
         batch_size: consecutive frames per forward pass.
         lens: focal length and scale, for point clouds.
+        steady: bring each map to the one before by scale and shift (:class:`dadkit.prediction.steady.Steady`).
+        note: called with what a person should know: that sound is left out, what ``steady`` changed.
         progress: called with (frames done, frames in all or None if the file does not say).
 
     Returns:
@@ -62,17 +69,26 @@ def predict_video(
     av = _pyav()
     if set(formats) & set(CLOUDS):
         check_cloud(model.spec.space, lens or Lens())
-    rate, total = _facts(av, path)
+    rate, total, sound = _facts(av, path)
+    times = _times(av, path)
+    note = note or (lambda text: None)
+    if sound:
+        note("sound is left out")
+    if times is not None:
+        note("variable frame rate: every frame keeps its time")
+    align = Steady(model.spec.space) if steady else None
     limits = _limits(av, model, path, total, batch_size, lens)
     still = [kind for kind in formats if kind not in MOVING]
     written = [stem.with_name(stem.name + MOVING[kind]) for kind in formats if kind in MOVING]
     done = 0
     with ExitStack() as stack:
         writers = {
-            kind: stack.enter_context(_Writer(av, stack.enter_context(atomic_path(target)), rate))
+            kind: stack.enter_context(_Writer(av, stack.enter_context(atomic_path(target)), rate, times))
             for kind, target in zip([kind for kind in formats if kind in MOVING], written, strict=True)
         }
         for frames, prediction in _predicted(model, _frames(av, path), batch_size, lens):
+            if align is not None:
+                prediction = replace(prediction, depth=torch.stack([align(depth) for depth in prediction.depth]))
             for index, frame in enumerate(frames):
                 depth = prediction.depth[index]
                 colored = pictures.colorize(depth, space=prediction.space, limits=limits)
@@ -85,14 +101,16 @@ def predict_video(
                 progress(done, total)
     if done == 0:
         raise DataError(f"{path} has no frame that can be decoded")
+    if align is not None:
+        note(align.summary())
     return written + ([stem] if still else [])
 
 
 class _Writer:
     """An MP4 file. Its stream begins with the first frame, which decides the size."""
 
-    def __init__(self, av: ModuleType, path: Path, rate: Fraction) -> None:
-        self._av, self._rate = av, rate
+    def __init__(self, av: ModuleType, path: Path, rate: Fraction, times: _Times | None) -> None:
+        self._av, self._rate, self._times, self._count = av, rate, times, 0
         self._container: Any = av.open(str(path), "w", format="mp4")
         self._stream: Any = None
 
@@ -115,7 +133,12 @@ class _Writer:
                 self._stream.options = {"crf": "18"}
             else:
                 self._stream.bit_rate = 8_000_000
+            if self._times is not None:
+                self._stream.codec_context.time_base = self._times.base
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        if self._times is not None:
+            frame.pts, frame.time_base = self._times.stamps[min(self._count, len(self._times.stamps) - 1)], self._times.base
+        self._count += 1
         self._container.mux(self._stream.encode(frame))
 
 
@@ -128,14 +151,34 @@ def _pyav() -> ModuleType:
     return module
 
 
-def _facts(av: ModuleType, path: Path) -> tuple[Fraction, int | None]:
-    """Frames a second, and how many frames the file says it has."""
+@dataclass(frozen=True)
+class _Times:
+    """When the frames of a film of variable rate are shown, in units of ``base`` seconds."""
+
+    base: Fraction
+    stamps: list[int]
+
+
+def _times(av: ModuleType, path: Path) -> _Times | None:
+    """The times of the frames if their distances differ by more than rounding, else None. Reads no pixels."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        found = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        base = Fraction(stream.time_base)
+    steps = np.diff(found)
+    if len(steps) < 2 or steps.max() - steps.min() <= max(2, 0.2 * float(np.median(steps))):
+        return None
+    return _Times(base, [stamp - found[0] for stamp in found])
+
+
+def _facts(av: ModuleType, path: Path) -> tuple[Fraction, int | None, bool]:
+    """Frames a second, how many frames the file says it has, and whether it has sound."""
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise DataError(f"{path} holds no video")
             stream = container.streams.video[0]
-            return Fraction(stream.average_rate or 25), stream.frames or None
+            return Fraction(stream.average_rate or 25), stream.frames or None, bool(container.streams.audio)
     except av.error.FFmpegError as error:
         raise DataError(f"cannot read {path} as a video: {error}") from error
 
@@ -146,7 +189,9 @@ def _frames(av: ModuleType, path: Path) -> Iterator[Tensor]:
         container.streams.video[0].thread_type = "AUTO"
         try:
             for frame in container.decode(video=0):
-                yield torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+                turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise, as the file says it is to be shown
+                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                yield torch.from_numpy(pixels).permute(2, 0, 1)
         except av.error.FFmpegError as error:
             raise DataError(f"{path} is damaged: {error}") from error
 
