@@ -6,15 +6,18 @@ where a part it needs is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 from dadkit.config.rules import StageFacts, TermFacts, findings
 from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, MapLossConfig, ReferenceConfig, StageFields
-from dadkit.config.stage_spaces import result_space, share_a_range, speaks_one_space
 from dadkit.config.stages import Lookup, StageView
 from dadkit.config.tree import KeyPath, Problem
 from dadkit.errors import did_you_mean
+from dadkit.spaces import Space, SpaceError, check_conversion
+
+if TYPE_CHECKING:
+    from dadkit.plugin import Component
 
 __all__ = ["check_stages", "declared"]
 
@@ -103,13 +106,13 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
     data, reference = fields.data, fields.losses.feature.reference
     facts = StageFacts(
         terms=declared(fields.losses, lookup),
-        space=result_space(stage, earlier, lookup),
+        space=_result_space(stage, earlier, lookup),
         teachers=len(fields.teachers),
         unlabelled="root" if data.root else "unlabelled" if data.unlabelled else "",
         labelled=bool(data.labelled),
         patches=_has_patches(fields, lookup),
         reference=isinstance(reference, ReferenceConfig),
-        ranges="" if share_a_range(stage, earlier, lookup) else "which are not known before they are built",
+        ranges="" if _share_a_range(stage, earlier, lookup) else "which are not known before they are built",
         selection=fields.selection,
     )
     for finding in findings(facts):
@@ -166,7 +169,7 @@ def _has_patches(fields: StageFields, lookup: Lookup) -> bool:
 
 def _compares_what_can_be_compared(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     """The core's own losses say themselves in which spaces they work; plugins' are asked once they are built."""
-    space = result_space(stage, earlier, lookup)
+    space = _result_space(stage, earlier, lookup)
     for index, extra in enumerate(stage.fields.losses.extra):
         path = ("losses", "extra", index, "name")
         component = lookup.find("loss", extra.name)
@@ -193,6 +196,65 @@ def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup)
         yield stage.problem(("perturb", "cutmix", "probability"), message)
 
 
+def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """Teachers and true depth must be convertible to the student's space, where registrations say which they are."""
+    space = _result_space(stage, earlier, lookup)
+    if space is None:
+        return
+    for path, what, source in _sources(stage, earlier, lookup):
+        try:
+            check_conversion(source, space, what=what)
+        except SpaceError as error:
+            yield stage.problem(path, str(error))
+
+
+def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
+    """One teacher, or metres from all of them; whether other spaces share their range is not known before they are built."""
+    count = len(stage.fields.teachers)
+    spaces = [space for path, _, space in _sources(stage, earlier, lookup) if path[0] == "teachers"]
+    return count < 2 or (len(spaces) == count and set(spaces) == {Space.METRIC})
+
+
+def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[tuple[KeyPath, str, Space]]:
+    """(path, what it is, its space) of everything that the student learns from and whose space is known."""
+    for index, teacher in enumerate(stage.fields.teachers):
+        if teacher.name is not None:
+            known = _space(lookup.find("teacher", teacher.name), teacher.options)
+            if known is not None:
+                yield ("teachers", index, "name"), f"teacher '{teacher.name}'", known
+        elif teacher.stage is not None:
+            known = _space_of_stage(teacher.stage, earlier, lookup)
+            if known is not None:
+                yield ("teachers", index, "stage"), f"stage '{teacher.stage}'", known
+    for index, dataset in enumerate(stage.fields.data.labelled):
+        known = _space(lookup.find("dataset", dataset.name), dataset.options)
+        if known is not None:
+            yield ("data", "labelled", index, "name"), f"dataset '{dataset.name}'", known
+
+
+def _space(component: Component | None, options: Mapping[str, Any]) -> Space | None:
+    """What a component's option ``space`` says, if it has one, else its registration."""
+    said = options.get("space") or (component.space if component is not None else None)
+    return Space(said) if said in list(Space) else None
+
+
+def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Space | None:
+    """The space of a stage's result, if it is registered."""
+    student = stage.fields.student
+    if student is None or "student" in stage.broken:
+        return None
+    if student.stage is not None:
+        return _space_of_stage(student.stage, earlier, lookup)
+    return _space(lookup.find("student", student.name or ""), student.options)
+
+
+def _space_of_stage(name: str, stages: Sequence[StageView], lookup: Lookup) -> Space | None:
+    for index, stage in enumerate(stages):
+        if stage.name == name:
+            return _result_space(stage, stages[:index], lookup)
+    return None
+
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], Lookup], Iterator[Problem]]], ...] = (
     ((), _has_a_name_of_its_own),
     (("student",), _is_complete),
@@ -203,6 +265,6 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     (("teachers", "data", "losses"), _keeps_the_rules),
     (("student", "losses"), _compares_what_can_be_compared),
     (("perturb", "data", "batch_size"), _mixes_pairs),
-    (("student", "teachers", "data"), speaks_one_space),
+    (("student", "teachers", "data"), _speaks_one_space),
 )
 """(keys that a check needs, the check)."""

@@ -12,21 +12,19 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dadkit.config.schema_losses import (
-    AnchorLossConfig,
-    ExtraLossConfig,
-    FeatureLossConfig,
-    GradientLossConfig,
-    LossConfig,
-    MapLossConfig,
-)
 from dadkit.config.section import ComponentConfig, Kind, Positive, Probability, Section, Weight
 from dadkit.config.sections import (
+    AnchorLossConfig,
     BlurConfig,
     ColorConfig,
     CutMixConfig,
     DataConfig,
     DatasetConfig,
+    ExtraLossConfig,
+    FeatureLossConfig,
+    GradientLossConfig,
+    LossConfig,
+    MapLossConfig,
     PerturbConfig,
     ReferenceConfig,
     StudentConfig,

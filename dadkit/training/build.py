@@ -70,8 +70,9 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         student = build_student(config.student, results)
         teachers = _labellers(config.teachers, results, load)
         named = config.losses.feature.reference
-        follows = isinstance(named, ReferenceConfig) and follows_features(config.losses)
-        reference = load(lambda: build_reference(named, results)) if follows else None
+        reference = None
+        if isinstance(named, ReferenceConfig) and follows_features(config.losses):
+            reference = load(partial(build_reference, named, results))
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
     if rounds is not None and (teachers or reference):
@@ -206,8 +207,9 @@ def _streams(
 ) -> Callable[[int, tuple[int, int]], Streams]:
     """What opens the stage's streams; the datasets themselves are built once."""
     unlabelled = _members(config.data.unlabelled)
-    if config.data.root is not None:
-        unlabelled.append(Member("root", Images(config.data.root)))
+    root: Any = config.data.root
+    if root is not None:
+        unlabelled.append(Member("root", Images(root)))
     labelled = _members(config.data.labelled)
     for member in labelled:
         _check_labels(member, space)
@@ -262,7 +264,7 @@ def _check_labels(member: Member, space: Space) -> None:
 
 def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwork]) -> list[str]:
     """Licences of all weights that take part, each once, earlier stages' sources among them."""
-    sources = [config.student, *config.teachers]
+    sources: list[StudentConfig | TeacherConfig | ReferenceConfig | None] = [config.student, *config.teachers]
     if isinstance(config.losses.feature.reference, ReferenceConfig):
         sources.append(config.losses.feature.reference)
     found: list[str] = []
