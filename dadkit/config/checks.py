@@ -115,7 +115,7 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
         ranges="" if _share_a_range(stage, earlier, lookup) else "which are not known before they are built",
         selection=fields.selection,
     )
-    for finding in findings(facts):
+    for finding in findings(facts, with_data="data" not in stage.broken):
         permitted = fields.allow_unsound or "allow_unsound" in stage.broken
         if finding.path[0] in stage.broken or (finding.unsound and permitted):
             continue
@@ -262,7 +262,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     (("batch_size", "optim"), _accumulates_evenly),
     ((), _refers_to_earlier_stages),
     (("data", "batch_size"), _draws_both_kinds),
-    (("teachers", "data", "losses"), _keeps_the_rules),
+    (("teachers", "losses"), _keeps_the_rules),
     (("student", "losses"), _compares_what_can_be_compared),
     (("perturb", "data", "batch_size"), _mixes_pairs),
     (("student", "teachers", "data"), _speaks_one_space),

@@ -80,10 +80,11 @@ class Finding:
     unsound: bool = False
 
 
-def findings(stage: StageFacts) -> Iterator[Finding]:
-    """Every rule that the stage breaks."""
-    yield from _data(stage)
-    yield from _terms(stage)
+def findings(stage: StageFacts, *, with_data: bool = True) -> Iterator[Finding]:
+    """Every rule that the stage breaks. ``with_data=False``: its data are not known, so the rules about them are left out."""
+    if with_data:
+        yield from _data(stage)
+        yield from _terms(stage)
     yield from _unsound(stage)
 
 

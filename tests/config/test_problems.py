@@ -35,8 +35,8 @@ losses:
         "run.yaml:5:1: iteration: unknown key, did you mean 'iterations'?",
         "run.yaml:6:13: iterations: must be a whole number, got '20_000'; write 20000",
         "run.yaml:8:37: losses.local_global.normalizer.name: patches without normalisation fail (Distill Any Depth, Table 1: "
-        "AbsRel .273 on ETH3D, where hybrid reaches .064); choose hybrid, global or local, or set allow_unsound: true for an "
-        "ablation",
+        "AbsRel .273 on ETH3D, where hybrid reaches .064), as each patch has a scale and shift of its own; choose hybrid, "
+        "global or local, or set allow_unsound: true for an ablation",
     ]
 
 
