@@ -37,6 +37,7 @@ def small(file):
         "adapt": _adapt,
         "metric": _metric,
         "zipdepth": _zipdepth,
+        "metric_student": _metric_student,
     }[family](row)]  # fmt: skip
 
 
@@ -106,6 +107,17 @@ def _zipdepth(row):
         f"teachers=[{TINY}]",
         f"data.root={PICTURES}",
         f"contexts.options={VIEWS[context]}",
+        "iterations=2",
+        "batch_size=2",
+    ]
+
+
+def _metric_student(row):
+    return [
+        "student={name: zipdepth/small, options: {space: metric}}",
+        "teachers=[{name: moge/tiny}]",
+        f"data.root={PICTURES}",
+        f"contexts.options={VIEWS['whole']}",
         "iterations=2",
         "batch_size=2",
     ]

@@ -150,6 +150,7 @@ PLUGINS = (
     "midas",
     "moge",
     "onnx",
+    "procedural",
     "starter",
     "tcmono",
     "timm",
