@@ -52,7 +52,7 @@ def test_every_option_is_on_the_page(title: str, targets: list[type]) -> None:
 
 def test_extensions_and_encodings_are_the_codes() -> None:
     line = next(part for part in PAGE.split("\n\n") if "Folders and shards are searched" in part)
-    assert tuple(re.findall(r"`(\.\w+)`", line)) == EXTENSIONS
+    assert set(re.findall(r"`(\.\w+)`", line)) == {*EXTENSIONS, ".avif", ".heic", ".heif"}
     assert all(f"`{encoding}`" in section("Images with depth: `pairs`") for encoding in SUFFIXES)
 
 
