@@ -7,7 +7,6 @@ greyscale to white, drops alpha and shows whatever lies under it. Each of these 
 from __future__ import annotations
 
 import io
-import math
 import struct
 from importlib import import_module
 from pathlib import Path
@@ -22,12 +21,11 @@ from dadkit.data.folders import HEIC
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 
-__all__ = ["MAX_PIXELS", "decode", "few_levels", "focal_length", "to_tensor"]
+__all__ = ["MAX_PIXELS", "decode", "few_levels", "to_tensor"]
 
 MAX_PIXELS = 89_478_485
 """Largest image decoded unless told otherwise: the size from which Pillow itself warns of decompression bombs."""
 
-_EXIF_FOLDER, _FOCAL_35_TAG, _DIAGONAL_35 = 0x8769, 0xA405, 43.2666  # millimetres of a frame of 36 x 24
 _FEW_LEVELS = 8
 _GREY = 128  # what shows through transparent pixels: neither a bright nor a dark hole
 
@@ -100,21 +98,6 @@ def _opened(stream: str | Path | BinaryIO) -> Image.Image:
     if HEIC:
         import_module("pillow_heif").register_heif_opener()
     return Image.open(stream)
-
-
-def focal_length(source: str | Path | bytes) -> float | None:
-    """Focal length in pixels that a photograph's EXIF data state, or None.
-
-    The 35 mm equivalent f gives f * diagonal / 43.27 mm, with the diagonal of the image in pixels. It is that of the whole
-    sensor: a picture that was cropped afterwards and kept its EXIF data has another.
-    """
-    try:
-        with _opened(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            stated = image.getexif().get_ifd(_EXIF_FOLDER).get(_FOCAL_35_TAG)
-            focal = float(stated or 0) * math.hypot(*image.size) / _DIAGONAL_35
-    except Exception:  # no image, or broken metadata: no focal length either
-        return None
-    return focal if math.isfinite(focal) and focal > 0 else None
 
 
 def few_levels(image: Tensor) -> tuple[int, int] | None:

@@ -78,7 +78,7 @@ def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
         with Image.open(file if isinstance(file, Path) else BytesIO(file)) as picture:
             found = picture.getexif().get_ifd(_EXIF).get(_FOCAL_35)
         equivalent = float(found or 0)
-    except (OSError, ValueError, TypeError, SyntaxError):
+    except Exception:  # broken metadata raise whatever they like, and state no focal length
         return None
     return equivalent / _DIAGONAL_35 * math.hypot(*size) if 0 < equivalent < math.inf else None
 

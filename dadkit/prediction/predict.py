@@ -15,11 +15,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from dadkit.data.images import decode, few_levels, focal_length
+from dadkit.data.images import decode, few_levels
 from dadkit.data.sample import SampleError
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, Prediction
-from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
+from dadkit.prediction.camera import CloudError, Lens, check_cloud, exif_focal, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
@@ -128,7 +128,7 @@ def carry_out(
                 f"nearly constant: grey levels {levels[0]} to {levels[1]} of 255. If the camera has 10 to 14 bits, give --bits"
             )
         if set(work.formats) & set(CLOUDS) and not lens.knows_focal:
-            focal = focal_length(work.job.read())
+            focal = exif_focal(work.job.read(), (image.shape[-2], image.shape[-1]))
             if focal is not None:
                 own = replace(lens, focal=focal)
                 note(f"focal length {focal:.0f} pixels, from the EXIF data")

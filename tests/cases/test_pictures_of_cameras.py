@@ -9,9 +9,10 @@ from PIL import Image
 
 from dadkit.data import Images
 from dadkit.data.folders import AVIF, HEIC
-from dadkit.data.images import decode, focal_length
+from dadkit.data.images import decode
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, ModelSpec, SizePolicy
+from dadkit.prediction.camera import exif_focal
 from dadkit.prediction.tiles import predict_tiled
 from dadkit.spaces import Space
 
@@ -90,7 +91,7 @@ def exif_photo(tmp_path):
 
 
 def test_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
-    assert focal_length(exif_photo) == pytest.approx(26 * 80 / 43.2666, rel=1e-4)  # the diagonal of 64 x 48 is 80
+    assert exif_focal(exif_photo, (48, 64)) == pytest.approx(26 * 80 / 43.2666, rel=1e-4)  # the diagonal of 64 x 48 is 80
     command = ["predict", exif_photo, "-m", MODEL, "--align", "0.01,1", "--ply", "-f", "npy", "-o", tmp_path / "o"]
     answer = dadkit(*command)
     assert answer.code == 0, answer.err
