@@ -129,7 +129,7 @@ def test_later_checks_are_skipped_by_those_who_pinned(monkeypatch):
 def test_versions_and_kinds_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"conformance_version must be in 1 … 1, got 9; upgrade dadkit"):
         checks_of("loss", version=9)
-    with pytest.raises(ValueError, match="kind must be one of context, dataset"):
+    with pytest.raises(ValueError, match=r"kind must be one of .*context, dataset"):
         checks_of("lost")
     with pytest.raises(TypeError, match="got 3"):
         check_component("loss", 3)
