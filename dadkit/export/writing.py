@@ -189,7 +189,8 @@ def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) 
     """The size of the file: the wanted one, or the model's own where format or network has no other way."""
     multiple = model.spec.size_multiple
     if model.spec.exportable == "no":
-        raise ExportError(f"{model.spec.name} cannot be written for other runtimes")
+        why = ": its answer depends on a camera that a file would not be given" if model.spec.takes_camera else ""
+        raise ExportError(f"{model.spec.name} cannot be written for other runtimes{why}")
     if size is None and exporter.any_size and model.spec.exportable == "any size":
         return None
     if size is None:

@@ -85,6 +85,8 @@ class DepthAnything3(Student):
             # The head itself ends with aligned corners; official answers stay at the network's size.
             align_corners=True,
             takes_camera=metric and space == "metric",
+            # The focal length is applied behind the network, so a file of the network alone would not hold metres.
+            exportable="no" if metric and space == "metric" else "any size",
             canonical_focal=CANONICAL_FOCAL if metric else None,
             # Random weights are nobody's: only the licence of this code is left.
             license=architecture.license if weights is not None and init != "none" else "Apache-2.0",

@@ -53,6 +53,7 @@ class MoGe(Teacher):
             native=SizePolicy(None, "lower_bound", PATCH, "bilinear", antialias=True),
             range=(0.0, None),
             takes_camera=True,
+            exportable="no",  # the solve for focal length and shift is no part of a graph
             # Random weights are nobody's: only the licence of this code is left.
             license="MIT" if weights is not None else "Apache-2.0",
         )
