@@ -14,12 +14,23 @@ from torch import Tensor
 
 from dadkit.data.sample import SampleError
 
-__all__ = ["SUFFIXES", "Encoding", "read_depth", "usable"]
+__all__ = ["SUFFIXES", "Encoding", "own_space", "read_depth", "usable"]
 
-Encoding = Literal["png16", "npy", "npz", "pfm"]
-"""How a depth map is stored: 16-bit greyscale PNG, NumPy array, NumPy archive, portable float map."""
+OWN_LOW, OWN_HIGH = "dadkit:low", "dadkit:high"
+"""Text by which ``dadkit predict`` stores the range of a 16-bit PNG in the file."""
 
-SUFFIXES: dict[str, str] = {"png16": ".png", "npy": ".npy", "npz": ".npz", "pfm": ".pfm"}
+Encoding = Literal["png16", "png8", "carla24", "npy", "npz", "pfm"]
+"""How a depth map is stored: greyscale PNG of 16 or 8 bits, CARLA's 24 bits in the colours of a PNG, NumPy array, NumPy
+archive, portable float map."""
+
+SUFFIXES: dict[str, str] = {
+    "png16": ".png",
+    "png8": ".png",
+    "carla24": ".png",
+    "npy": ".npy",
+    "npz": ".npz",
+    "pfm": ".pfm",
+}
 """File name extension of each encoding."""
 
 
@@ -28,7 +39,9 @@ def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None
 
     Args:
         path: the file.
-        encoding: ``png16``: one channel of 16 bits; ``npy``: one array (H, W), (H, W, 1) or (1, H, W) of any real dtype;
+        encoding: ``png16``: one channel of 16 bits; a PNG that dadkit wrote gives the values of its own range, NaN where
+            invalid; ``png8``: one channel of 8 bits; ``carla24``: (R + 256 G + 65536 B) / (2^24 - 1), so that ``scale`` is the
+            far plane, 1000 m in CARLA; ``npy``: one array (H, W), (H, W, 1) or (1, H, W) of any real dtype;
             ``npz``: the same inside an archive; ``pfm``: one channel ("Pf"); rows are turned top-down, the header's scale gives
             the byte order only.
         array: the array's name in an ``npz``; None takes the only one.
@@ -41,6 +54,8 @@ def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None
     """
     readers: dict[str, Callable[[Path], np.ndarray]] = {
         "png16": _read_png16,
+        "png8": _read_png8,
+        "carla24": _read_carla24,
         "npy": _read_npy,
         "npz": lambda p: _read_npz(p, array),
         "pfm": _read_pfm,
@@ -67,7 +82,35 @@ def _read_png16(path: Path) -> np.ndarray:
         if image.format != "PNG" or not image.mode.startswith("I"):
             raise SampleError(f"declared as png16, but it is {image.format} with pixels of mode {image.mode!r}")
         image.load()
+        stored = np.asarray(image)
+        if OWN_LOW not in image.info:
+            return stored
+        low, high = float(image.info[OWN_LOW]), float(image.info[OWN_HIGH])
+        return np.where(stored > 0, low + (stored.astype(np.float64) - 1) / 65534 * (high - low), np.nan)
+
+
+def _read_png8(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.format != "PNG" or image.mode != "L":
+            raise SampleError(f"declared as png8, but it is {image.format} with pixels of mode {image.mode!r}")
         return np.asarray(image)
+
+
+def _read_carla24(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.format != "PNG" or image.mode not in ("RGB", "RGBA"):
+            raise SampleError(f"declared as carla24, but it is {image.format} with pixels of mode {image.mode!r}")
+        red, green, blue = np.moveaxis(np.asarray(image)[..., :3].astype(np.float64), -1, 0)
+        return (red + 256 * green + 65536 * blue) / (2**24 - 1)
+
+
+def own_space(path: str | Path) -> str | None:
+    """The space that a 16-bit PNG of dadkit's own says it is in; None for any other file."""
+    try:
+        with Image.open(path) as image:
+            return str(image.info["dadkit:space"]) if OWN_LOW in image.info else None
+    except (OSError, ValueError, SyntaxError):
+        return None
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -111,10 +154,11 @@ def usable(
     max_depth: float | None = None,
     invalid: Sequence[float] = (),
     sky: float | None = None,
+    zero: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Turn stored numbers into depth and say where it is known. The one place where validity is decided.
 
-    valid = finite and > 0 and min_depth <= depth <= max_depth and not marked ``invalid``, or sky.
+    valid = finite and > 0 (>= 0 with ``zero``) and min_depth <= depth <= max_depth and not marked ``invalid``, or sky.
 
     Args:
         stored: (H, W), the numbers in the file.
@@ -122,13 +166,14 @@ def usable(
         min_depth, max_depth: closed limits in units of ``depth``; None = none. Sky is exempt.
         invalid: stored numbers that mean "unknown"; 0, negative numbers, NaN and infinity do so anyway.
         sky: the stored number that means "infinitely far" (``inf`` may be given); it becomes infinity and is valid.
+        zero: 0 is a value, the farthest of a disparity, and not "unknown".
 
     Returns:
         ``(depth, valid)``, (1, H, W) float32 and bool; depth is 0 where invalid.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         depth = (stored * scale).astype(np.float32)
-    valid = np.isfinite(depth) & (depth > 0)
+    valid = np.isfinite(depth) & ((depth >= 0) if zero else (depth > 0))
     if min_depth is not None:
         valid &= depth >= min_depth
     if max_depth is not None:

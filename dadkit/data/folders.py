@@ -102,7 +102,8 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
     """The entries of a list file with their line numbers, one by one.
 
     One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
-    without a tab, by a comma, so that paths may hold spaces. Back-slashes, as Windows writes them, are taken for slashes unless
+    without a tab, by a comma, so that paths may hold spaces; in lines without either, by blanks. A number behind them (the
+    focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes unless
     a file of that very name exists.
 
     Raises:
@@ -115,9 +116,9 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
                 line = line.strip()
                 if not line or line.startswith("#"):
                     continue
-                parts = (line,) if columns == 1 else tuple(p.strip() for p in line.split("\t" if "\t" in line else ","))
+                parts = (line,) if columns == 1 else _columns(line, columns)
                 if len(parts) != columns or not all(parts):
-                    what = f"expected {columns} paths separated by a tab or a comma, got {len(parts)}: {line!r}"
+                    what = f"expected {columns} paths separated by a tab, a comma or blanks, got {len(parts)}: {line!r}"
                     raise DataError(f"{path}, line {number}: {what}")
                 empty = False
                 yield number, tuple(_with_slashes(path.parent, part) for part in parts)
@@ -127,6 +128,20 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
         raise DataError(f"the list {path} is not UTF-8 text: {error}") from error
     if empty:
         raise DataError(f"the list {path} names no file")
+
+
+def _columns(line: str, columns: int) -> tuple[str, ...]:
+    separator = next((mark for mark in ("\t", ",") if mark in line), None)
+    parts = tuple(part.strip() for part in line.split(separator))
+    return parts[:columns] if len(parts) == columns + 1 and _is_number(parts[-1]) else parts
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_slashes(base: Path, name: str) -> str:

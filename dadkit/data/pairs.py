@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from dadkit.data.cameras import Cameras
-from dadkit.data.depth_files import SUFFIXES, Encoding, read_depth, usable
+from dadkit.data.depth_files import SUFFIXES, Encoding, own_space, read_depth, usable
 from dadkit.data.folders import normalise_extensions, read_list, scan, stem
 from dadkit.data.images import MAX_PIXELS, decode
 from dadkit.data.packed import PackedStrings
@@ -23,22 +28,30 @@ class DepthPairs:
 
     Two layouts. **Mirrored folders**: ``root/images/a/b.jpg`` has its depth in ``root/depth/a/b.png`` (or ``.npy``, …); keys
     are the images' paths below ``images``, without extension. **A list file**: each line names an image and its depth, between
-    them a tab or a comma, relative to the list's folder; keys are the images' paths, without extension.
+        them a tab or a comma, or blanks, relative to the list's folder; keys are the images' paths, without extension. A third
+    column, such as KITTI's focal length, is not read. Lines whose depth is ``None`` are left out and counted.
 
     Common datasets: KITTI ``encoding="png16", scale=1/256``; ScanNet, NYU ``scale=0.001``; Virtual KITTI 2 ``scale=0.01,
     sky=65535``; DIODE ``images=".", depths=".", encoding="npy", depth_suffix="_depth"``.
 
     Args:
         root: the folder, or the list file (``.txt``, ``.tsv``, ``.csv``).
-        encoding: how depth is stored: ``png16``, ``npy``, ``npz``, ``pfm`` (see :func:`dadkit.data.depth_files.read_depth`).
+        encoding: how depth is stored: ``png16``, ``png8``, ``carla24``, ``npy``, ``npz``, ``pfm``, see
+            :func:`dadkit.data.depth_files.read_depth`. 16-bit PNGs that dadkit wrote carry their range and their space.
         space: what the numbers are: ``metric`` (metres along the optical axis), ``depth`` or ``disparity`` (up to scale and
             shift, but stored as positive numbers).
         images, depths: the two folders, below ``root``. May be the same if ``depth_suffix`` tells the files apart.
         depth_suffix: what a depth's file name has between the image's stem and the extension.
-        scale: depth = stored number * scale. Required for ``png16`` in metres.
+        scale: depth = stored number * scale. Required in metres for ``png16``, ``png8`` and ``carla24``, and where the first
+            depth file holds whole numbers.
         min_depth, max_depth: closed limits of valid depth, after the scale; None = none.
         invalid: stored number, or several, that mean "unknown". 0, negative numbers, NaN and infinity always do.
         sky: the stored number that means "infinitely far"; becomes infinity, valid. Not for ``disparity``.
+        zero: ``unknown``, or ``far``: 0 is a value, the farthest, as in disparities that were stored from 0 to the maximum. Not
+            in metres.
+        resize: ``refuse`` depth of another size than its image, or ``nearest``: each stored pixel goes to the image pixel at
+            its centre once, and the rest is invalid, as LiDAR of phones and ScanNet's depth need it.
+        missing: ``refuse`` images without depth, or ``skip`` them with a warning that counts them.
         array: name of the array in an ``npz``.
         intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.cameras.Cameras`).
         extensions: file name extensions that count as images.
@@ -63,6 +76,9 @@ class DepthPairs:
         max_depth: float | None = None,
         invalid: float | list[float] | None = None,
         sky: float | None = None,
+        zero: Literal["unknown", "far"] = "unknown",
+        resize: Literal["refuse", "nearest"] = "refuse",
+        missing: Literal["refuse", "skip"] = "refuse",
         array: str | None = None,
         intrinsics: str | None = None,
         extensions: list[str] | None = None,
@@ -71,23 +87,26 @@ class DepthPairs:
         upright: bool = True,
     ) -> None:
         self.space = Space(space)
-        self._check_options(encoding, scale, sky)
-        self.encoding, self._array = encoding, array
+        self._check_options(encoding, scale, sky, zero)
+        self.encoding, self._array, self._resize = encoding, array, resize
         self._meaning: dict[str, Any] = {
             "scale": 1.0 if scale is None else scale,
             "min_depth": min_depth,
             "max_depth": max_depth,
             "invalid": _as_tuple(invalid),
             "sky": sky,
+            "zero": zero == "far",
         }
         self._decoding: dict[str, Any] = {"min_size": min_size, "max_pixels": max_pixels, "upright": upright}
         path = Path(root).expanduser()
         if path.is_dir():
             self._base = path
-            names, pairs = _mirrored(path, images, depths, SUFFIXES[encoding], depth_suffix, normalise_extensions(extensions))
+            names, pairs = _mirrored(
+                path, images, depths, SUFFIXES[encoding], depth_suffix, normalise_extensions(extensions), missing
+            )
         elif path.is_file():
             self._base = path.parent
-            pairs = _listed(path)
+            pairs = _listed(path, missing)
             names = [inside(image) for image, _ in pairs]
         else:
             raise DataError(f"no image/depth pairs: {root} does not exist (looked for {path.absolute()})")
@@ -96,14 +115,46 @@ class DepthPairs:
         self._images = PackedStrings(image for image, _ in pairs)
         self._depths = PackedStrings(depth for _, depth in pairs)
         self._cameras = None if intrinsics is None else Cameras(self._base / intrinsics, self._keys)
+        self._check_first(scale)
 
-    def _check_options(self, encoding: str, scale: float | None, sky: float | None) -> None:
+    def _check_first(self, scale: float | None) -> None:
+        """Look at the first depth file: units and spaces that cannot be right are refused or questioned before any work."""
+        file = self._base / self._depths[0]
+        stated = own_space(file) if self.encoding == "png16" else None
+        if stated is not None:
+            if stated != self.space:
+                raise DataError(f"{file} is a result of dadkit in space '{stated}', but space: {self.space} is declared")
+            if scale is not None:
+                raise DataError(f"{file} is a result of dadkit and carries its own range; leave scale out")
+            return
+        if self.space is not Space.METRIC:
+            return
+        if scale is None and self.encoding in ("png16", "png8", "carla24"):
+            raise DataError(
+                f"{self.encoding} depth in metres needs a scale, metres per stored unit: 0.001 for millimetres, 0.00390625 for "
+                "KITTI, 1000 for CARLA"
+            )
+        try:
+            stored = read_depth(file, self.encoding, array=self._array)
+            depth, valid = usable(stored, **self._meaning)
+        except SampleError:
+            return  # skipped and named when it is read
+        whole = stored[np.isfinite(stored)]
+        if scale is None and whole.size and bool((whole % 1 == 0).all()) and float(whole.max()) > 1:
+            raise DataError(
+                f"{file} holds whole numbers up to {whole.max():.0f}, so their unit is unknown; give scale, metres per stored "
+                "unit: 0.001 for millimetres, 1 if they are metres"
+            )
+        known = depth[valid & depth.isfinite()]
+        median = float(known.median()) if known.numel() else 1.0
+        if not 0.02 <= median <= 300:
+            warnings.warn(f"{file}: the median depth is {median:.4g} m: is scale missing, or wrong?", stacklevel=4)
+
+    def _check_options(self, encoding: str, scale: float | None, sky: float | None, zero: str) -> None:
         if encoding not in SUFFIXES:
             raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
-        if scale is None and encoding == "png16" and self.space is Space.METRIC:
-            raise DataError(
-                "png16 depth in metres needs a scale, metres per stored unit: 0.001 for millimetres, 0.00390625 for KITTI"
-            )
+        if zero == "far" and self.space is Space.METRIC:
+            raise DataError("zero: far is for maps of unknown scale; 0 metres is no depth")
         if scale is not None and not 0 < scale < float("inf"):
             raise DataError(f"scale must be a positive number, got {scale}")
         if sky is not None and self.space is Space.DISPARITY:
@@ -127,10 +178,18 @@ class DepthPairs:
             depth, valid = usable(read_depth(depth_file, self.encoding, array=self._array), **self._meaning)
         except SampleError as error:
             raise SampleError(f"{depth_file}: {error}") from error
+        if self.encoding == "png16" and own_space(depth_file) not in (None, str(self.space)):
+            raise SampleError(f"{depth_file} is a result of dadkit in space '{own_space(depth_file)}', not '{self.space}'")
         height, width = image.shape[-2:]
+        if depth.shape[-2:] != (height, width) and self._resize == "nearest":
+            depth, valid = _placed(depth, valid, (height, width))
         if depth.shape[-2:] != (height, width):
             turned = depth.shape[-2:] == (width, height) and self._decoding["upright"]
-            hint = "; if depth belongs to the image before its EXIF rotation, set upright: false" if turned else ""
+            hint = (
+                "; if depth belongs to the image before its EXIF rotation, set upright: false"
+                if turned
+                else "; resize: nearest places each stored pixel once"
+            )
             raise SampleError(
                 f"sizes differ: {image_file} is {width} x {height}, {depth_file} is {depth.shape[2]} x {depth.shape[1]}{hint}"
             )
@@ -147,7 +206,7 @@ def _as_tuple(invalid: float | list[float] | None) -> tuple[float, ...]:
 
 
 def _mirrored(
-    root: Path, images: str, depths: str, suffix: str, depth_suffix: str, extensions: tuple[str, ...]
+    root: Path, images: str, depths: str, suffix: str, depth_suffix: str, extensions: tuple[str, ...], policy: str
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """The images' paths below ``images``, and (image, depth) paths below ``root``."""
     for folder in (images, depths):
@@ -163,21 +222,43 @@ def _mirrored(
     if not names:
         raise DataError(f"no images in {(root / images).absolute()}: looked for {', '.join(extensions)}, in all subfolders")
     missing = [n for n in names if stem(n) + depth_suffix not in by_stem]
-    if missing:
+    if missing and policy == "skip" and len(missing) < len(names):
+        warnings.warn(f"{root / images}: {len(missing)} of {len(names)} images have no depth and are left out", stacklevel=4)
+        names = [n for n in names if stem(n) + depth_suffix in by_stem]
+    elif missing:
         raise DataError(
             f"{len(missing)} of the {len(names)} images in {root / images} have no depth, first {missing[0]} "
-            f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffix)})"
+            f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffix)}; "
+            "missing: skip leaves them out)"
         )
     return names, [(f"{images}/{n}", f"{depths}/{by_stem[stem(n) + depth_suffix]}") for n in names]
 
 
-def _listed(path: Path) -> list[tuple[str, str]]:
-    entries = list(read_list(path, 2))
-    missing = [(number, name) for number, columns in entries for name in columns if not (path.parent / name).is_file()]
-    if missing:
-        number, name = missing[0]
+def _listed(path: Path, policy: str) -> list[tuple[str, str]]:
+    entries = [(number, image, depth) for number, (image, depth) in read_list(path, 2)]
+    paired = [entry for entry in entries if entry[2] != "None"]
+    absent = [(number, name) for number, *names in paired for name in map(str, names) if not (path.parent / name).is_file()]
+    lines = {number for number, _ in absent}
+    whole = [(image, depth) for number, image, depth in paired if number not in lines]
+    if not whole or (absent and policy == "refuse"):
+        number, name = absent[0] if absent else (0, "None")
         raise DataError(
-            f"{len(missing)} of the {2 * len(entries)} files that {path} names do not exist, first line {number}: {name!r} "
-            f"(looked for {(path.parent / name).absolute()}; paths are relative to the list's folder)"
+            f"{len(lines)} of the {len(paired)} pairs that {path} names lack a file, first line {number}: {name!r} "
+            f"(looked for {(path.parent / name).absolute()}; paths are relative to the list's folder; missing: skip leaves "
+            "them out)"
         )
-    return [(image, depth) for _, (image, depth) in entries]
+    if len(whole) < len(entries):
+        warnings.warn(f"{path}: {len(entries) - len(whole)} lines without depth are left out", stacklevel=4)
+    return whole
+
+
+def _placed(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Each valid pixel at the pixel of the other size that holds its centre; of several the nearest is kept."""
+    row, column = valid[0].nonzero().unbind(1)
+    down = ((row + 0.5) * (size[0] / depth.shape[1])).long().clamp(max=size[0] - 1)
+    right = ((column + 0.5) * (size[1] / depth.shape[2])).long().clamp(max=size[1] - 1)
+    flat = torch.full((size[0] * size[1],), torch.inf, dtype=depth.dtype)
+    flat.scatter_reduce_(0, down * size[1] + right, depth[0][row, column], "amin")
+    known = torch.zeros(size[0] * size[1], dtype=torch.bool)
+    known[down * size[1] + right] = True
+    return torch.where(known, flat, 0).view(1, *size), known.view(1, *size)

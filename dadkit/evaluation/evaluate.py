@@ -144,7 +144,8 @@ def collect(name: str, protocol: Protocol, rows: Iterable[Row]) -> Evaluation:
         )
     if not images:
         raise DataError(
-            f"evaluation of '{name}' under '{protocol.name}': none of {len(skipped)} images has a valid pixel of true depth"
+            f"evaluation of '{name}' under '{protocol.name}': none of {len(skipped)} images has a valid pixel of true depth "
+            f"within the protocol's limits; skipped: {'; '.join(skipped[:3])}"
         )
     return Evaluation(name, protocol.name, images, skipped, failed, protocol.crop_text, protocol.floor_text)
 
