@@ -35,7 +35,7 @@ class Encoder(NeedsWeights, WeightsOptions):
 
 def test_they_and_those_of_the_builtin_plugins_load_without_torch():
     plugins = [path.parent.name for path in Path(__file__).parents[1].glob("plugins/*/dadkit_*/options.py")]
-    assert len(plugins) == 7
+    assert len(plugins) > 7
     code = f"import sys, dadkit.options, {', '.join(f'{name}.options' for name in plugins)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

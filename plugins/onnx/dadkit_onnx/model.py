@@ -35,7 +35,7 @@ class OnnxDepth(Teacher):
         self,
         file: str | Path,
         *,
-        space: Literal["disparity", "depth", "metric"],
+        space: Literal["disparity", "scale", "depth", "metric"],
         input_max: float = 1.0,
         mean: tuple[float, float, float] = (0.0, 0.0, 0.0),
         std: tuple[float, float, float] = (1.0, 1.0, 1.0),

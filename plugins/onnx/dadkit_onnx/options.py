@@ -19,7 +19,7 @@ class Options(Base):
 
     file: str | Path
     """The .onnx file, or hf://ORG/NAME/FILE."""
-    space: Literal["disparity", "depth", "metric"]
+    space: Literal["disparity", "scale", "depth", "metric"]
     """What the numbers of its answers mean: ``disparity`` (larger is nearer) or ``depth`` (larger is farther), both up to scale
     and shift, or ``metric`` (metres)."""
     input_max: Annotated[float, Field(gt=0)] = 1.0

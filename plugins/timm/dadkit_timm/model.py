@@ -24,7 +24,7 @@ __all__ = ["EncoderError", "TimmStudent"]
 
 STRIDE = 32
 # A random head starts well above zero, in the units to which training brings a map (its mean absolute deviation is about 1).
-_START = {Space.DISPARITY: 3.0, Space.DEPTH: 1.0, Space.METRIC: 1.0}
+_START = {Space.DISPARITY: 3.0, Space.DEPTH: 1.0, Space.SCALE: 1.0, Space.METRIC: 1.0}
 _LOG_RANGE = (-4.6, 5.7)  # 1 cm to 300 m
 _DETAIL = 16
 
@@ -63,7 +63,7 @@ class TimmStudent(Student):
         decoder: Literal["fusion", "light"] = "fusion",
         channels: int = 32,
         levels: int | None = None,
-        space: Literal["disparity", "depth", "metric"] = "disparity",
+        space: Literal["disparity", "scale", "depth", "metric"] = "disparity",
         native_size: int = 256,
     ) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ class StudentOptions(InitOptions):
     """Channels of the decoder at strides 2 and 4; coarser levels have up to three times as many."""
     levels: Annotated[int, Field(ge=2, le=5)] | None = None
     """How many of the encoder's maps are used, from the finest; later layers are cut off. null: all."""
-    space: Literal["disparity", "depth", "metric"] = "disparity"
+    space: Literal["disparity", "scale", "depth", "metric"] = "disparity"
     """What the numbers of the answers mean."""
     native_size: Annotated[int, Field(ge=32)] = 256
     """Length of the shorter side, in pixels, that ``predict`` aims at, rounded to a multiple of 32."""
