@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,23 @@ from dadkit.interfaces import Exporter, ExportRequest
 
 if TYPE_CHECKING:
     import numpy as np
+    import openvino
 
 __all__ = ["OpenVinoExporter"]
 
 _KEY = "metadata"
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """The runtime, one for the life of the process.
+
+    Its CPU plugin puts the thread's signal handlers on a stack of its own, and frees that stack with the last core: the next
+    signal that Python handles, such as Ctrl-C or the end of a loader's process, would then end the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class OpenVinoExporter(Exporter):
@@ -36,7 +50,7 @@ class OpenVinoExporter(Exporter):
 
         draft = path.with_suffix(".onnx")
         OnnxExporter().write(network, draft, request)
-        model = openvino.Core().read_model(draft)  # convert_model would store the draft's path
+        model = _core().read_model(draft)  # convert_model would store the draft's path
         openvino.save_model(model, path, compress_to_fp16=request.precision == "fp16")
         draft.unlink()
 
@@ -52,7 +66,7 @@ class OpenVinoExporter(Exporter):
         """In the model's runtime information, as one text."""
         import openvino
 
-        model = openvino.Core().read_model(path)
+        model = _core().read_model(path)
         model.set_rt_info(json.dumps({**self.metadata(path), **metadata}), [_KEY])
         renamed = path.with_name(f"annotated-{path.name}")  # the weights are mapped while the model lives
         openvino.save_model(model, renamed, compress_to_fp16=False)
@@ -62,9 +76,7 @@ class OpenVinoExporter(Exporter):
 
     def metadata(self, path: Path) -> Mapping[str, str]:
         """What :meth:`annotate` stored."""
-        import openvino
-
-        model = openvino.Core().read_model(path)
+        model = _core().read_model(path)
         if not model.has_rt_info([_KEY]):
             return {}
         found: Mapping[str, str] = json.loads(model.get_rt_info([_KEY]).astype(str))
@@ -72,8 +84,6 @@ class OpenVinoExporter(Exporter):
 
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
         """Compiled for the processor, in float32."""
-        import openvino
-
         config = {"INFERENCE_PRECISION_HINT": "f32", **({"INFERENCE_NUM_THREADS": threads} if threads else {})}
-        compiled = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", config)
+        compiled = _core().compile_model(_core().read_model(path), "CPU", config)
         return lambda image: compiled(image)[0].copy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,6 +56,22 @@ def test_commands_take_it(file, picture, tmp_path, dadkit):
     assert np.allclose(np.load(tmp_path / "out" / "photo.npy"), wanted, atol=1e-5)
     answer = dadkit("evaluate", "--model", file, "-o", tmp_path / "evaluation", "split=test", "count=2", "size=64")
     assert answer.code == 0, answer.err
+
+
+def test_signals_are_handled_after_it_was_used(file, picture):
+    code = (
+        "import faulthandler, os, signal, sys\n"
+        "faulthandler.enable()  # gives signal handlers a stack of their own, as pytest does\n"
+        "import dadkit\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled', flush=True))\n"
+        "first, second = (dadkit.load_model(sys.argv[1]) for _ in range(2))\n"
+        "for model in (first, second):\n"
+        "    model.predict(sys.argv[2])\n"
+        "del model, first, second  # in this order, each puts back the stack that it found\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file, picture], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_a_file_of_one_size_and_of_bytes_sees_every_picture_at_it(tmp_path, picture):
