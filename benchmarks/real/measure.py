@@ -24,7 +24,7 @@ import dadkit
 from dadkit.data import DepthPairs
 from dadkit.data.sample import Sample
 from dadkit.evaluation import Evaluation, evaluate, load_protocol
-from dadkit.evaluation.baselines import MeanMap, VerticalRamp
+from dadkit.evaluation.run import MeanMap, VerticalRamp
 from dadkit.interfaces import DepthModel
 from dadkit.spaces import Space
 

@@ -9,11 +9,9 @@ from dadkit._lazy import lazy_names
 if TYPE_CHECKING:
     from dadkit_procedural.dataset import ProceduralScenes
 
-    from dadkit.data.build import Streams, build_streams
-    from dadkit.data.loader import Stream
     from dadkit.data.pairs import DepthPairs
-    from dadkit.data.reading import Member
     from dadkit.data.sample import Batch, Dataset, Sample, SampleError
+    from dadkit.data.stream import Member, Stream, Streams, build_streams
     from dadkit.data.unlabelled import Images
 
 __all__ = [
@@ -34,12 +32,10 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "dadkit.data.build": ("Streams", "build_streams"),
-        "dadkit.data.loader": ("Stream",),
         "dadkit.data.pairs": ("DepthPairs",),
         "dadkit_procedural.dataset": ("ProceduralScenes",),  # a plugin since; the name here stays for its users
-        "dadkit.data.reading": ("Member",),
         "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),
+        "dadkit.data.stream": ("Member", "Stream", "Streams", "build_streams"),
         "dadkit.data.unlabelled": ("Images",),
     },
 )

@@ -74,7 +74,7 @@ class Batch:
         frames: (B, 3, 3) float32: from places in the whole image (its centre 0, its longer side from -1 to 1) to pixels of the
             view, so that a field of view assumed of images means the same in every crop; None if nobody knows them.
         pasted: (B, 4) int64: the rectangle x0, y0, x1, y1 of ``student_images`` that is another image's (see
-            :mod:`dadkit.data.cutmix`), without area where there is none; None if the batch is not mixed.
+            :mod:`dadkit.data.perturbations`), without area where there is none; None if the batch is not mixed.
     """
 
     keys: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The files a prediction becomes: raw float, 16-bit PNG with its range, colours, side by side, points."""
+"""What a prediction becomes: raw float, 16-bit PNG with its range, colours, side by side, a ControlNet's condition, points."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from dadkit import pictures
 from dadkit.files import atomic_path
-from dadkit.interfaces import Prediction
+from dadkit.interfaces import Prediction, nearest_multiple
 from dadkit.prediction.camera import Lens, metres, unproject
-from dadkit.prediction.cloud import write_glb, write_ply
-from dadkit.prediction.controlnet import condition
-from dadkit.prediction.float_files import write_exr, write_npz, write_pfm
-from dadkit.prediction.png import write_png
+from dadkit.prediction.formats import write_exr, write_glb, write_npz, write_pfm, write_ply, write_png
 from dadkit.spaces import Space
 
-__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "MOVING", "read_png16", "write_one", "write_prediction"]
+__all__ = ["CLOUDS", "DEFAULT", "FORMATS", "MOVING", "condition", "read_png16", "write_one", "write_prediction"]
 
 FORMATS = {
     "npy": ".npy",
@@ -202,3 +201,37 @@ def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, 
 def _mark(space: Space, model: str, **more: str) -> dict[str, str]:
     """The text by which a PNG is known as a result of dadkit: it is not taken for a photograph."""
     return {f"dadkit:{key}": str(value) for key, value in {"space": space, "model": model, **more}.items()}
+
+
+_MULTIPLE = 16
+"""Stable Diffusion takes sides that are multiples of 8, Flux of 16."""
+_GREY = 128
+
+
+def condition(depth: Tensor, *, space: Space, valid: Tensor | None = None) -> NDArray[np.uint8]:
+    """The condition of one map.
+
+    Metres become their inverse; of affine-invariant depth, whose inverse is not known, the sign is turned. Pixels that are not
+    valid, not finite, or not in front of the camera, are as far as the farthest.
+
+    Args:
+        depth: (1, H, W) in ``space``.
+        space: what the numbers mean.
+        valid: (1, H, W) bool, True = valid; None: all.
+
+    Returns:
+        (h, w, 3) uint8; h and w are the multiples of 16 nearest to H and W. A constant map is mid grey.
+    """
+    near = {Space.METRIC: lambda x: 1 / x, Space.DEPTH: lambda x: -x, Space.DISPARITY: lambda x: x}[space](depth.double())
+    usable = near.isfinite() if valid is None else near.isfinite() & valid
+    if space is Space.METRIC:
+        usable = usable & (depth > 0)
+    height, width = (nearest_multiple(side, _MULTIPLE) for side in depth.shape[-2:])
+    if not usable.any() or near[usable].max() == near[usable].min():
+        return np.full((height, width, 3), _GREY, dtype=np.uint8)
+    low, high = near[usable].min(), near[usable].max()
+    part = ((near - low) / (high - low)).where(usable, 0)
+    resized = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0, 0]
+    resized = (resized - resized.min()) / (resized.max() - resized.min())  # averaging has taken the ends in
+    grey = (resized * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Predict depth for images on disk, in batches, skipping what cannot be read.
+"""Predict depth for images on disk, in batches or in tiles, skipping what cannot be read.
 
 Threads read images ahead of the model and write results behind it; the model runs in the calling thread.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from dadkit.data.images import decode, few_levels
@@ -24,10 +25,9 @@ from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 from dadkit.prediction.sparse import Sparse
-from dadkit.prediction.tiles import predict_tiled
 from dadkit.spaces import Space
 
-__all__ = ["Failure", "Note", "carry_out", "predict_files"]
+__all__ = ["Failure", "Note", "carry_out", "predict_files", "predict_tiled"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def carry_out(
     Args:
         sparse: makes metres of each map by the points that come with its picture.
         bits: what 16-bit greyscale holds, see :func:`dadkit.data.images.decode`.
-        tile: side of square tiles in pixels, see :func:`dadkit.prediction.tiles.predict_tiled`; None = the picture as a whole.
+        tile: side of square tiles in pixels, see :func:`predict_tiled`; None = the picture as a whole.
         notes: gets what a person should know of single images: nearly constant ones, a focal length taken from EXIF, pixels
             that are not in the cloud.
         progress: called with the number of images that were finished, read or not, since the last call.
@@ -228,3 +228,69 @@ def _batches(images: Iterable[tuple[Work[Job], Tensor]], size: int) -> Iterator[
         batch.append((work, image))
     if batch:
         yield batch
+
+
+_OVERLAP = 0.25
+
+
+def predict_tiled(model: DepthModel, image: Tensor, tile: int, *, batch_size: int = 1) -> Prediction:
+    """Predict one picture in square tiles.
+
+    The whole picture is predicted once, as always. Each tile is predicted alone, brought to the whole map by the scale and
+    shift of least squares, and blended with its neighbours over a quarter of its side. A tile that has no scale > 0 to the
+    whole map, as one of plain sky, is taken from the whole map. Memory is that of one batch of tiles, besides the map itself.
+
+    Args:
+        model: its own resizing policy is applied to the picture and to each tile.
+        image: (3, H, W) uint8.
+        tile: side in the picture's pixels. A picture whose sides are at most this is predicted whole.
+        batch_size: tiles per forward pass.
+
+    Returns:
+        Prediction with ``depth`` (1, 1, H, W) in the model's space.
+    """
+    height, width = image.shape[-2:]
+    whole = model.predict(image)
+    whole = replace(whole, depth=whole.depth.cpu())
+    if max(height, width) <= tile:
+        return whole
+    total, weight = torch.zeros_like(whole.depth[0, 0]), torch.zeros_like(whole.depth[0, 0])
+    boxes = [(y, x) for y in _starts(height, tile) for x in _starts(width, tile)]
+    window = _window(min(tile, height), min(tile, width))
+    for start in range(0, len(boxes), batch_size):
+        chosen = boxes[start : start + batch_size]
+        maps = model.predict([image[:, y : y + tile, x : x + tile] for y, x in chosen], batch_size=batch_size).depth.cpu()
+        for (y, x), own in zip(chosen, maps[:, 0], strict=True):
+            place = slice(y, y + tile), slice(x, x + tile)
+            total[place] += window * _fitted(own, whole.depth[0, 0][place])
+            weight[place] += window
+    depth = (total / weight)[None, None]
+    low, high = model.spec.range
+    return replace(whole, depth=depth if low is None and high is None else depth.clamp(low, high), features={})
+
+
+def _starts(length: int, tile: int) -> Iterator[int]:
+    """Tiles from edge to edge, evenly, with at least the wanted overlap."""
+    if length <= tile:
+        yield 0
+        return
+    count = 1 + -(-(length - tile) // max(1, int(tile * (1 - _OVERLAP))))
+    yield from (round(index * (length - tile) / (count - 1)) for index in range(count))
+
+
+def _window(height: int, width: int) -> Tensor:
+    """Weights that fall to the borders over the overlap, never to 0."""
+
+    def ramp(length: int) -> Tensor:
+        distance = torch.minimum(torch.arange(length), torch.arange(length).flip(0)) + 1.0
+        return (distance / max(1.0, length * _OVERLAP)).clamp(max=1)
+
+    return ramp(height)[:, None] * ramp(width)
+
+
+def _fitted(own: Tensor, whole: Tensor) -> Tensor:
+    x, y = own.double(), whole.double()
+    spread = x - x.mean()
+    scale = (spread * (y - y.mean())).mean() / (spread**2).mean().clamp(min=1e-30)
+    usable = bool(torch.isfinite(scale)) and float(scale) > 0
+    return (scale * spread + y.mean()).to(whole.dtype) if usable else whole

@@ -23,8 +23,7 @@ from dadkit.config.schema import (
     TeacherConfig,
 )
 from dadkit.data import Images, Member, SampleError, Streams, build_streams
-from dadkit.data.cutmix import CutMix
-from dadkit.data.perturbations import ColorJitter, GaussianBlur, Strong
+from dadkit.data.perturbations import ColorJitter, CutMix, GaussianBlur, Strong
 from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
 from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.spaces import Space
@@ -95,9 +94,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         teachers = [
             _cached(teacher, source, config, ranks.count) for teacher, source in zip(teachers, config.teachers, strict=True)
         ]
-    data = StageData(
-        _streams(run, config, contexts, student.spec.space, device), workers=config.data.workers, share=ranks.share
-    )
+    data = StageData(_streams(run, config, contexts, student.spec.space, device, ranks.share))
     for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
         if isinstance(model, ShardedTeacher | ShardedEncoder):
             continue  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
@@ -203,9 +200,9 @@ def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
 
 
 def _streams(
-    run: RunConfig, config: StageConfig, contexts: ContextSampler, space: Space, device: torch.device
-) -> Callable[[int, tuple[int, int]], Streams]:
-    """What opens the stage's streams; the datasets themselves are built once."""
+    run: RunConfig, config: StageConfig, contexts: ContextSampler, space: Space, device: torch.device, share: tuple[int, int]
+) -> Streams:
+    """Returns the stage's streams, of whose batches this process reads a share."""
     unlabelled = _members(config.data.unlabelled)
     root: Any = config.data.root
     if root is not None:
@@ -215,27 +212,23 @@ def _streams(
         _check_labels(member, space)
 
     perturb, cutmix = _perturbations(config.perturb)
-
-    def open_streams(workers: int, share: tuple[int, int]) -> Streams:
-        return build_streams(
-            contexts,
-            stage=config.name,
-            seed=run.seed,
-            batch_size=config.batch_size,
-            unlabelled=unlabelled,
-            labelled=labelled,
-            labelled_fraction=config.data.labelled_fraction,
-            workers=workers,
-            share=share,
-            flip=config.flip,
-            max_error_rate=config.data.max_error_rate,
-            space=space,
-            perturb=perturb,
-            cutmix=cutmix,
-            pin_memory=device.type == "cuda" and workers > 0,
-        )
-
-    return open_streams
+    return build_streams(
+        contexts,
+        stage=config.name,
+        seed=run.seed,
+        batch_size=config.batch_size,
+        unlabelled=unlabelled,
+        labelled=labelled,
+        labelled_fraction=config.data.labelled_fraction,
+        workers=config.data.workers,
+        share=share,
+        flip=config.flip,
+        max_error_rate=config.data.max_error_rate,
+        space=space,
+        perturb=perturb,
+        cutmix=cutmix,
+        pin_memory=device.type == "cuda",
+    )
 
 
 def _perturbations(config: PerturbConfig | None) -> tuple[Strong | None, CutMix | None]:

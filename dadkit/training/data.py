@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dadkit.data import Stream, Streams
@@ -23,17 +23,11 @@ class StageData:
     """Iterations from the streams of a stage.
 
     Args:
-        open_streams: opens the streams with so many worker processes (0 reads in this process), for a share of each batch.
-        workers: how many training uses.
-        share: (rank, count): which part of each iteration this process reads.
+        streams: the streams, or this process's share of them.
     """
 
-    def __init__(
-        self, open_streams: Callable[[int, tuple[int, int]], Streams], *, workers: int, share: tuple[int, int] = (0, 1)
-    ) -> None:
-        self._open = open_streams
-        self._workers = workers
-        self._streams = open_streams(workers, share)
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
 
     @property
     def steps_per_epoch(self) -> float:
@@ -51,17 +45,17 @@ class StageData:
         for stream in streams:
             stream.seek(start * stream.batch_size)
         counts = (_size(streams.unlabelled), _size(streams.labelled))
-        first = 0 if streams.unlabelled is None else streams.unlabelled.share.start
+        first = 0 if streams.unlabelled is None else streams.unlabelled.places.start
         while True:
             yield Iteration(_read(streams.unlabelled), _read(streams.labelled), counts, first)
 
     def preview(self) -> Iteration:
         """The first iteration, all of it, read in this process and beside the others."""
-        return next(StageData(self._open, workers=0).iterations(0))
+        return next(StageData(self._streams.anew(workers=0)).iterations(0))
 
     def whole(self) -> StageData:
         """The same data, all of each iteration, whatever this process's share is."""
-        return StageData(self._open, workers=self._workers)
+        return StageData(self._streams.anew())
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint: positions, and what could not be read."""
@@ -114,7 +108,7 @@ def _size(stream: Stream | None) -> int:
 def _read(stream: Stream | None) -> Batch | None:
     if stream is None:
         return None
-    if not stream.share:  # other processes have the few images of this kind
+    if not stream.places:  # other processes have the few images of this kind
         stream.seek(stream.position + stream.batch_size)
         return None
     return next(stream)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dadkit.data.cutmix import part_bounds
+from dadkit.data.perturbations import part_bounds
 from dadkit.data.sample import Batch
 
 __all__ = ["Iteration", "micro_batches"]

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dadkit.data.cutmix import paste
+from dadkit.data.perturbations import paste
 from dadkit.interfaces import Student
 from dadkit.training.labels import labelled_target
 from dadkit.training.log.samples import sample_grid

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from dadkit.data.cutmix import inside, partners, paste
+from dadkit.data.perturbations import inside, partners, paste
 from dadkit.data.sample import Batch
 from dadkit.interfaces import FeatureEncoder, FeaturePair, MapPair, Need, PatchPair, Prediction, StepInputs, Teacher, Term
 from dadkit.losses import median_mad

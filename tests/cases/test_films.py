@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dadkit.prediction.steady import Steady
+from dadkit.prediction.video import Steady
 from dadkit.spaces import Space
 
 from .conftest import MODEL, picture

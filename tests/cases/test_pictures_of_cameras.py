@@ -13,7 +13,7 @@ from dadkit.data.images import decode
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, ModelSpec, SizePolicy
 from dadkit.prediction.camera import exif_focal
-from dadkit.prediction.tiles import predict_tiled
+from dadkit.prediction.predict import predict_tiled
 from dadkit.spaces import Space
 
 from .conftest import MODEL, picture

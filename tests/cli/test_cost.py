@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dadkit.cli import app
-from dadkit.cli.cost import Cost, measure, short
+from dadkit.cli.components import Cost, measure, short
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
 from dadkit.plugin import Component
 from dadkit.spaces import Space

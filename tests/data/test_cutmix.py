@@ -9,8 +9,7 @@ import torch
 
 from dadkit.contexts import Shared
 from dadkit.data import Member, ProceduralScenes, Stream
-from dadkit.data.cutmix import CutMix, inside, mix, part_bounds, partners, paste
-from dadkit.data.perturbations import Strong
+from dadkit.data.perturbations import CutMix, Strong, inside, mix, part_bounds, partners, paste
 from dadkit.data.sample import Batch
 
 

@@ -83,7 +83,7 @@ def test_probabilities_and_repeatability():
 
 def test_the_published_strengths_are_the_defaults():
     from dadkit.config.schema import PerturbConfig
-    from dadkit.data.cutmix import CutMix
+    from dadkit.data.perturbations import CutMix
 
     config = PerturbConfig()
     assert ColorJitter(**config.color.model_dump()) == ColorJitter() == ColorJitter(0.8, 0.5, 0.5, 0.5, 0.25)

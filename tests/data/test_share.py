@@ -12,7 +12,7 @@ import torch
 
 from dadkit.contexts import LocalGlobal
 from dadkit.data import Member, ProceduralScenes, Stream
-from dadkit.data.cutmix import CutMix
+from dadkit.data.perturbations import CutMix
 from dadkit.data.sample import Sample
 
 
@@ -38,7 +38,7 @@ def stream(share=(0, 1), *, batch_size=7, cutmix=None, workers=0):
 def test_shares_make_up_the_batch(count, cutmix):
     whole = stream(cutmix=cutmix)
     shares = [stream((index, count), cutmix=cutmix) for index in range(count)]
-    assert [place for share in shares for place in share.share] == list(range(7))
+    assert [place for share in shares for place in share.places] == list(range(7))
     for _ in range(3):
         batch, parts = next(whole), [next(share) for share in shares]
         assert sum((part.keys for part in parts), ()) == batch.keys
@@ -49,7 +49,7 @@ def test_shares_make_up_the_batch(count, cutmix):
 
 def test_a_share_may_be_empty():
     empty = stream((0, 2), batch_size=1)
-    assert not empty.share
+    assert not empty.places
     with pytest.raises(StopIteration):
         next(empty)
     assert next(stream((1, 2), batch_size=1)).keys == next(stream(batch_size=1)).keys

@@ -10,8 +10,7 @@ from dadkit.data import ProceduralScenes
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation import EvaluationPlan, evaluate, load_protocol, write_results
-from dadkit.evaluation.baselines import MeanMap, VerticalRamp
-from dadkit.evaluation.run import evaluate_run
+from dadkit.evaluation.run import MeanMap, VerticalRamp, evaluate_run
 from dadkit.evaluation.strips import MIN_SIDE, strip, write_strips
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.spaces import Space

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dadkit.prediction.controlnet import condition
+from dadkit.prediction.outputs import condition
 from dadkit.spaces import Space
 
 METRES = torch.linspace(1, 8, 33).expand(1, 47, 33)  # near at the left

@@ -16,8 +16,7 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.prediction import CloudError, Lens, predict_files, predict_video, write_prediction
 from dadkit.prediction.camera import metres, unproject
-from dadkit.prediction.cloud import triangles, write_glb, write_ply
-from dadkit.prediction.float_files import write_exr
+from dadkit.prediction.formats import triangles, write_exr, write_glb, write_ply
 from dadkit.spaces import Space
 
 

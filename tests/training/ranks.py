@@ -23,7 +23,7 @@ from dadkit.cli import app
 from dadkit.config import parse_run
 from dadkit.contexts import LocalGlobal
 from dadkit.data import Member, build_streams
-from dadkit.data.cutmix import CutMix
+from dadkit.data.perturbations import CutMix
 from dadkit.data.sample import Sample
 from dadkit.errors import DadkitError, DataError
 from dadkit.files import write_text
@@ -129,19 +129,18 @@ def make_stage(
     sample, features, batch statistics, dropout, an average of weights.
     """
 
-    def streams(workers: int, share: tuple[int, int]):
-        return build_streams(
-            LocalGlobal(view_size=16, crop_min=18, patch_size=16, overlap=4, n=2),
-            stage="main",
-            seed=3,
-            batch_size=unlabelled + 4,
-            unlabelled=[Member("pictures", Pictures(20, before))],
-            labelled=[Member("depth", Pictures(7))],
-            labelled_fraction=4 / (unlabelled + 4),
-            space=Space.DISPARITY,
-            cutmix=CutMix(),
-            share=share,
-        )
+    data = build_streams(
+        LocalGlobal(view_size=16, crop_min=18, patch_size=16, overlap=4, n=2),
+        stage="main",
+        seed=3,
+        batch_size=unlabelled + 4,
+        unlabelled=[Member("pictures", Pictures(20, before))],
+        labelled=[Member("depth", Pictures(7))],
+        labelled_fraction=4 / (unlabelled + 4),
+        space=Space.DISPARITY,
+        cutmix=CutMix(),
+        share=ranks.share,
+    )
 
     terms = combine(
         shared=Maps(1.0, Hybrid()),
@@ -155,7 +154,7 @@ def make_stage(
         terms,
         student=Student64(),
         teachers=(Labeller("a", toys.ToyTeacher(), 7.0), Labeller("b", toys.ToyTeacher(scale=0.5, shift=2.0), 3.0)),
-        data=StageData(streams, workers=0, share=ranks.share),
+        data=StageData(data),
         iterations=ITERATIONS,
         optim={"accumulate": accumulate, "lr": 1e-2, "clip_norm": 0.5},
         batch_size=4 * accumulate,

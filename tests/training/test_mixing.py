@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dadkit.data.cutmix import paste
+from dadkit.data.perturbations import paste
 from dadkit.interfaces import MapPair
 from dadkit.losses import (
     MSELoss,

@@ -116,7 +116,7 @@ def test_labels_are_dropped_required_or_converted(numbers: Any, stream: Make) ->
     assert metric.valid.all()
     mixed = next(stream(labelled, numbers(20, space=Space.DISPARITY), labelled=True, space=Space.DISPARITY))
     assert mixed.space is Space.DISPARITY
-    with pytest.raises(DataError, match=r"dataset 'd0' stands under labelled data, but '.*' has no depth"):
+    with pytest.raises(DataError, match=r"dataset 'd0' is listed as labelled data, but '.*' has no depth"):
         next(stream(numbers(20), labelled=True))
     with pytest.raises(SpaceError):
         next(stream(numbers(20, space=Space.DEPTH), labelled=True, space=Space.DISPARITY))
@@ -144,7 +144,7 @@ def test_senseless_streams_are_refused(numbers: Any, stream: Make) -> None:
 
 
 def test_pinning_keeps_shared_views_shared(numbers: Any, stream: Make, same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dadkit.data.reading import Reading
+    from dadkit.data.stream import Reading
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self.clone())
     batch = next(stream(numbers(8)))
