@@ -15,11 +15,11 @@ takes.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["InitOptions", "NeedsWeights", "Options", "WeightsOptions"]
+__all__ = ["CanonicalOptions", "InitOptions", "NeedsWeights", "Options", "SpaceOptions", "WeightsOptions"]
 
 
 class Options(BaseModel):
@@ -54,6 +54,37 @@ class InitOptions(WeightsOptions):
         if self.weights is not None and self.init == "none":
             raise ValueError("init: none takes nothing from the weights given; leave out one of the two")
         return self
+
+
+class CanonicalOptions(Options):
+    """Options of a student that learns metres for any camera, by the canonical camera transform.
+
+    Source: Yin et al., Metric3D: Towards Zero-shot Metric 3D Prediction from A Single Image (ICCV 2023).
+    """
+
+    canonical_focal: Annotated[float, Field(gt=0)] | None = None
+    """In space ``metric``: the network answers as if every picture had this focal length, in pixels of its own input, and the
+    picture's own focal length turns that into metres. Pictures of several cameras then train one student, and it needs cameras
+    to answer. null: it learns metres for cameras like those that it is trained with."""
+    fov: Annotated[float, Field(gt=0, lt=180)] | None = None
+    """With ``canonical_focal``: horizontal field of view, in degrees, to assume for pictures whose camera is unknown. null:
+    they have no metres."""
+
+    @model_validator(mode="after")
+    def _only_metres_need_cameras(self) -> CanonicalOptions:
+        space = getattr(self, "space", "metric")
+        if self.canonical_focal is not None and space != "metric":
+            raise ValueError(f"canonical_focal turns answers into metres, so it needs space: metric, not {space}")
+        if self.fov is not None and self.canonical_focal is None:
+            raise ValueError("fov is assumed where a camera is needed, so it needs canonical_focal")
+        return self
+
+
+class SpaceOptions(CanonicalOptions):
+    """Options of a student that learns to answer in any space."""
+
+    space: Literal["disparity", "scale", "depth", "metric"] = "disparity"
+    """What the numbers of the answers mean: disparity, never negative; depth up to one factor; affine depth; or metres."""
 
 
 def _say_that_weights_are_required(schema: dict[str, Any]) -> None:

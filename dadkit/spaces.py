@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Space", "SpaceError", "check_conversion", "convert"]
+__all__ = ["Space", "SpaceError", "check_conversion", "convert", "depth_of"]
 
 
 class Space(StrEnum):
@@ -32,6 +32,7 @@ class SpaceError(ValueError):
     """Two components speak of different quantities and no exact conversion exists."""
 
 
+_LOG_DEPTH = (-5.0, 6.0)
 _WHY = {
     (Space.DEPTH, Space.DISPARITY): "affine depth has an unknown shift, so 1/depth is not its disparity",
     (Space.DISPARITY, Space.DEPTH): "affine disparity has an unknown shift, so 1/disparity is not its depth",
@@ -41,6 +42,20 @@ _WHY = {
     (Space.DEPTH, Space.SCALE): "affine depth has an unknown shift besides its factor",
     (Space.SCALE, Space.METRIC): "depth up to one factor has an unknown scale, so it holds no metres",
 }
+
+
+def depth_of(logarithm: Tensor) -> Tensor:
+    """Depth from a network's number: its exponential in float32, kept between 7 mm and 400 m.
+
+    Args:
+        logarithm: any shape, any floating dtype.
+
+    Example:
+        >>> import torch
+        >>> depth_of(torch.tensor([-100.0, 0.0, 100.0]))
+        tensor([6.7379e-03, 1.0000e+00, 4.0343e+02])
+    """
+    return logarithm.float().clamp(*_LOG_DEPTH).exp()
 
 
 def check_conversion(source: Space | str, target: Space | str, *, what: str = "the map") -> None:

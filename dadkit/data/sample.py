@@ -92,6 +92,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def cameras(self) -> Tensor:
+        """(B, 3, 3): the cameras in pixels of the view; NaN where none is known."""
+        return self.boxes.new_full((len(self), 3, 3), torch.nan) if self.intrinsics is None else self.intrinsics
+
     def patch_cameras(self) -> Tensor | None:
         """(B, N, 3, 3): the cameras in pixels of the patches; None if there are no patches, or no cameras."""
         if self.intrinsics is None or self.patches.shape[1] == 0:

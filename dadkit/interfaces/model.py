@@ -6,14 +6,14 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
-from dadkit.interfaces.cameras import focal_length, known_cameras, resize_camera
+from dadkit.interfaces.cameras import camera_from_fov, focal_length, known_cameras, resize_camera
 from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.export import Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
@@ -56,7 +56,9 @@ class DepthModel(ImageNetwork):
     """
 
     spec: ModelSpec
-    layouts: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    fov: float | None = None
+    """Horizontal field of view in degrees that a model assumes where it takes a camera and does not know it."""
+    layouts: Mapping[str, str] = MappingProxyType({})
     """Layouts that :meth:`export` can write -> what reads them, for `dadkit convert`; none by default."""
 
     @abstractmethod
@@ -194,6 +196,9 @@ class DepthModel(ImageNetwork):
 
     def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
         """Normalise, estimate, and bring the answer to ``answer_size``, the size of the pictures that ``cameras`` are of."""
+        if self.spec.takes_camera and self.fov is not None:
+            assumed = camera_from_fov(self.fov, answer_size).to(legal.device).expand(len(legal), 3, 3)
+            cameras = assumed if cameras is None else cameras.where(known_cameras(cameras)[:, None, None], assumed)
         answer = self.estimate(self.normalized(legal))
         if not isinstance(answer, Estimate):
             answer = Estimate(*answer)

@@ -55,6 +55,7 @@ class ModelSpec(NetworkSpec):
         takes_camera: True if ``forward`` and ``predict`` do better, or answer metres at all, with ``cameras``.
         canonical_focal: focal length in pixels of the network's input for which its numbers are metres. In space ``metric``
             the base class then multiplies by (focal length) / (canonical one) and needs ``cameras``; in ``scale`` it does not.
+            A metric model with one takes cameras, and no file of its network alone would hold metres: both follow from it.
         upsampling: the interpolation that does it: ``"bilinear"``, or ``"bicubic"`` (MiDaS); ``range`` cuts its overshoot.
         exportable: what files for other runtimes can be of it: ``"any size"``, ``"one size"``, or ``"no"``.
     """
@@ -67,3 +68,9 @@ class ModelSpec(NetworkSpec):
     canonical_focal: float | None = None
     upsampling: Literal["bilinear", "bicubic"] = "bilinear"
     exportable: Literal["any size", "one size", "no"] = "any size"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.canonical_focal is not None and self.space is Space.METRIC:
+            object.__setattr__(self, "takes_camera", True)
+            object.__setattr__(self, "exportable", "no")

@@ -106,6 +106,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         space=student.spec.space,
         teachers=teachers,
         reference=reference,
+        cameras=student.spec.takes_camera,
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
     )
     return Stage(

@@ -37,7 +37,7 @@ from dadkit.training.terms import StageTerm
 
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 
-StudentForward = Callable[[Tensor], Prediction]
+StudentForward = Callable[..., Prediction]
 
 
 @dataclass
@@ -72,6 +72,7 @@ class DistillationStep(nn.Module):
         space: the student's space, to which every target is brought.
         teachers: who labels; the first is the primary one.
         reference: whose features are followed; None = the primary teacher's.
+        cameras: whether the student takes cameras.
         scales: typical magnitude of each source of targets.
         autocast: dtype of both models' forward passes; None = float32.
     """
@@ -83,6 +84,7 @@ class DistillationStep(nn.Module):
         space: Space,
         teachers: Sequence[Labeller] = (),
         reference: FeatureEncoder | Teacher | None = None,
+        cameras: bool = False,
         scales: SourceScales | None = None,
         autocast: torch.dtype | None = None,
     ) -> None:
@@ -92,7 +94,7 @@ class DistillationStep(nn.Module):
         self.needs: frozenset[Need] = frozenset().union(*(term.needs for _, _, term, _ in self.terms))
         self.weights = {name: weight for name, weight, _, _ in self.terms}
         self.scales = scales or SourceScales()
-        self.teachers = tuple(teachers)
+        self.teachers, self.cameras = tuple(teachers), cameras
         # In a tuple too, so that no frozen model's weights become a part of this module.
         self._reference = (reference,)
 
@@ -150,36 +152,42 @@ class DistillationStep(nn.Module):
         if seen.patches is not None and seen.patch_mask is not None:
             depth, boxes = (x[unmixed] if mixed else x for x in (student.depth, batch.boxes))
             some = scale[unmixed] if isinstance(scale, Tensor) else scale
-            patches = PatchPair(depth, seen.patches, seen.patch_mask, boxes, some)
-        everyone = self._everyone(student.depth, batch, teacher, seen, mixed) if "teachers" in self.needs else {}
-        maps = self._regions(student.depth, batch, seen, scale, mixed)
+            answered = True if student.valid is None else student.valid.flatten(1).any(1)[unmixed, None, None, None]
+            patches = PatchPair(depth, seen.patches, seen.patch_mask & answered, boxes, some)
+        everyone = self._everyone(student, batch, teacher, seen, mixed) if "teachers" in self.needs else {}
+        maps = self._regions(student, batch, seen, scale, mixed)
         return StepInputs(self.space, len(batch), False, maps, patches, features, everyone)
 
     def _labelled(self, student: Prediction, batch: Batch) -> StepInputs:
         """What terms look at of labelled images."""
         target, mask = labelled_target(batch, self.space)
+        mask = mask if student.valid is None else mask & student.valid
         cameras = (batch.intrinsics, batch.frames) if "cameras" in self.needs else (None, None)
         pair = MapPair(student.depth, target, mask, len(batch), self.scales.factor(LABELS), None, *cameras)
         return StepInputs(self.space, len(batch), True, pair)
 
     def _regions(
-        self, pred: Tensor, batch: Batch, seen: PseudoLabels, scale: float | Tensor, mixed: Sequence[int]
+        self, student: Prediction, batch: Batch, seen: PseudoLabels, scale: float | Tensor, mixed: Sequence[int]
     ) -> MapPair | None:
-        """Student beside teacher on the same regions; a row for each region of an image that CutMix mixed."""
+        """Student beside teacher on the same regions; a row for each region of an image that CutMix mixed.
+
+        Where the student has no answer, such as metres without a camera, nothing is compared.
+        """
         if seen.region is None or seen.region_mask is None:
             return None
         cameras = (batch.intrinsics, batch.frames) if "cameras" in self.needs else (None, None)
-        pair = MapPair(pred, seen.region, seen.region_mask, len(batch), scale, None, *cameras)
+        mask = seen.region_mask if student.valid is None else seen.region_mask & student.valid
+        pair = MapPair(student.depth, seen.region, mask, len(batch), scale, None, *cameras)
         return by_region(pair, batch.pasted, mixed) if mixed and batch.pasted is not None else pair
 
     def _everyone(
-        self, pred: Tensor, batch: Batch, drawn: Drawn, seen: PseudoLabels, mixed: Sequence[int]
+        self, student: Prediction, batch: Batch, drawn: Drawn, seen: PseudoLabels, mixed: Sequence[int]
     ) -> dict[str, MapPair]:
         """Student beside every teacher. The drawn one is not asked again."""
         pairs = {}
         for index, teacher in enumerate(self.teachers):
             own = seen if drawn == index else self.label(batch, index, regions=True, patches=False)
-            pair = self._regions(pred, batch, own, self.scales.factor(teacher.name), mixed)
+            pair = self._regions(student, batch, own, self.scales.factor(teacher.name), mixed)
             assert pair is not None
             pairs[teacher.name] = pair
         return pairs
@@ -206,8 +214,9 @@ class DistillationStep(nn.Module):
     def predict(self, student: StudentForward, batches: list[Batch]) -> list[Prediction]:
         """The student on all images in one forward pass, so that batch statistics see them together; split by kind again."""
         views = torch.cat([batch.student_images for batch in batches])
+        cameras = (torch.cat([batch.cameras() for batch in batches]),) if self.cameras else ()
         with self._autocast(views.device):
-            prediction = student(to_float(views))
+            prediction = student(to_float(views), *cameras)
         return split_prediction(prediction, [len(batch) for batch in batches])
 
     def label(

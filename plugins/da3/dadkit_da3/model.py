@@ -15,8 +15,6 @@ from dadkit.interfaces import (
     Prediction,
     SizePolicy,
     Student,
-    camera_from_fov,
-    known_cameras,
     nearest_multiple,
     resize,
 )
@@ -84,9 +82,6 @@ class DepthAnything3(Student):
             features={"tokens": architecture.tapped_width},
             # The head itself ends with aligned corners; official answers stay at the network's size.
             align_corners=True,
-            takes_camera=metric and space == "metric",
-            # The focal length is applied behind the network, so a file of the network alone would not hold metres.
-            exportable="no" if metric and space == "metric" else "any size",
             canonical_focal=CANONICAL_FOCAL if metric else None,
             # Random weights are nobody's: only the licence of this code is left.
             license=architecture.license if weights is not None and init != "none" else "Apache-2.0",
@@ -116,12 +111,6 @@ class DepthAnything3(Student):
         for size in (first, tuple(nearest_multiple(side, PATCH) for side in first)):
             images = (resize(images, size, self.spec.native).clamp(0, 1) * 255).round() / 255
         return self._run(images, (height, width), cameras)
-
-    def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
-        if self.spec.takes_camera and self.fov is not None:
-            assumed = camera_from_fov(self.fov, answer_size).to(legal.device).expand(len(legal), 3, 3)
-            cameras = assumed if cameras is None else cameras.where(known_cameras(cameras)[:, None, None], assumed)
-        return super()._run(legal, answer_size, cameras)
 
     def _load(self, name: str, weights: str | Path, init: str) -> None:
         def hint(fit: Fit) -> str:

@@ -28,11 +28,12 @@ def register_teachers(register: Register) -> None:
 @dadkit.hookimpl
 def register_students(register: Register) -> None:
     """Name the sizes as students, relative and metric."""
-    _register(register, "")
+    _register(register, "Student")
 
 
 def _register(register: Register, role: str) -> None:
     for metric in (False, True):
+        options = "dadkit_dav2.options:" + ("Metric" if metric else "")
         for name, (terms, summary) in _SIZES.items():
             if metric and name == "giant":
                 continue  # nobody has trained one
@@ -44,6 +45,6 @@ def _register(register: Register, role: str) -> None:
                 space="metric" if metric else "disparity",
                 size_multiple=14,
                 license=terms,
-                config=f"dadkit_dav2.options:{'Metric' if metric else ''}{'' if name == 'tiny' else role}Options",
+                config=f"{options}{'' if (name, role) == ('tiny', 'Teacher') else role}Options",
                 arguments={"size": name},
             )

@@ -10,7 +10,7 @@ from dadkit_dav2.sizes import PATCH, Size
 __all__ = ["DPTHead"]
 
 _HIDDEN = 32
-# Where a randomly initialised head starts: see DPTHead.start_positive.
+# Where a randomly initialised head starts: see DPTHead.start_at.
 _START = 3.0
 
 
@@ -76,11 +76,14 @@ class DPTHead(nn.Module):
 
     Args:
         size: the architecture.
-        max_depth: None: relative disparity, non-negative by a ReLU. A number: metres in (0, ``max_depth``), by a sigmoid. The
-            parameters are the same.
+        max_depth: None: relative. A number: metres in (0, ``max_depth``), by a sigmoid. The parameters are the same.
+        last: what relative answers pass through at last: officially a ReLU, for disparity.
+        start: where the relative answers of random weights start.
     """
 
-    def __init__(self, size: Size, max_depth: float | None = None) -> None:
+    def __init__(
+        self, size: Size, max_depth: float | None = None, *, last: type[nn.Module] = nn.ReLU, start: float = _START
+    ) -> None:
         super().__init__()
         self.scale = 1.0 if max_depth is None else max_depth
         fine, medium, _, coarse = size.channels
@@ -93,11 +96,11 @@ class DPTHead(nn.Module):
                 nn.Conv2d(coarse, coarse, 3, stride=2, padding=1),
             ]
         )
-        self.scratch = Scratch(size.channels, size.features, nn.ReLU() if max_depth is None else nn.Sigmoid())
+        self.scratch = Scratch(size.channels, size.features, last() if max_depth is None else nn.Sigmoid())
         if max_depth is None:
-            self.start_positive()
+            self.start_at(start)
 
-    def start_positive(self) -> None:
+    def start_at(self, start: float) -> None:
         """Let a random head start well above zero.
 
         With torch's default bias of about 0 a whole random map may fall under the last ReLU, for every image; it then gets no
@@ -108,7 +111,7 @@ class DPTHead(nn.Module):
         last = self.scratch.output_conv2[2]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        nn.init.constant_(last.bias, _START)
+        nn.init.constant_(last.bias, start)
 
     def forward(self, tokens: list[Tensor], rows: int, columns: int) -> Tensor:
         """Four tensors (B, rows columns, C), early to late, -> (B, 1, 14 rows, 14 columns)."""

@@ -9,10 +9,10 @@ from typing import Literal
 from dadkit_dinov2.keys import looks_like as looks_like_dinov2
 from dadkit_dinov2.keys import to_encoder
 from dadkit_dinov2.network import Encoder
-from torch import Tensor
+from torch import Tensor, nn
 
 from dadkit.interfaces import Export, ModelSpec, SizePolicy, Student
-from dadkit.spaces import Space
+from dadkit.spaces import Space, depth_of
 from dadkit.weights import Fit, load_family
 from dadkit_dav2.export import LAYOUTS, encoder, hugging_face, official
 from dadkit_dav2.head import DPTHead
@@ -26,6 +26,8 @@ __all__ = ["DepthAnything"]
 class DepthAnything(Student):
     """Depth Anything V1 or V2: relative disparity, never negative, larger = nearer; or metres, larger = farther.
 
+    As a student it may also answer with affine depth (unbounded) or with depth up to a factor (the exponential of the head).
+
     Modules and parameters bear the official names, so that a trained student's state dict is an official one but for DINOv2's
     unused mask token (and giant's MLP, where the names are timm's).
     ``refinenet4.resConfUnit1`` is in every released file but takes no part in the function; it is kept, and not trained.
@@ -38,7 +40,9 @@ class DepthAnything(Student):
         version: ``"v1"`` or ``"v2"``.
         pos_embed: ``"official"`` or ``"hf"``.
         native_size: shorter side at which ``predict`` runs; None = the size's own.
-        max_depth: None: relative disparity. A number: metres up to this.
+        max_depth: None: relative. A number: metres up to this.
+        space: of a relative student: ``"disparity"``, ``"scale"`` or ``"depth"``.
+        canonical_focal, fov: of metres for any camera; see :class:`dadkit.options.CanonicalOptions`.
 
     Raises:
         WeightsError: the file cannot be read, or is not this model's; the message says which model it looks like.
@@ -59,24 +63,32 @@ class DepthAnything(Student):
         pos_embed: Literal["official", "hf"] = "official",
         native_size: int | None = None,
         max_depth: float | None = None,
+        space: Literal["disparity", "scale", "depth"] = "disparity",
+        canonical_focal: float | None = None,
+        fov: float | None = None,
     ) -> None:
         super().__init__()
-        self.variant = Variant(size, version, pos_embed, max_depth)
+        self.fov = fov
+        self.variant = Variant(size, version, pos_embed, max_depth, space)
         architecture = self.variant.architecture
         self.spec = ModelSpec(
             name=f"depth-anything-{version}-{size}" + ("" if max_depth is None else "-metric"),
-            space=Space.DISPARITY if max_depth is None else Space.METRIC,
+            space=Space(space) if max_depth is None else Space.METRIC,
             size_multiple=PATCH,
             native=SizePolicy(native_size or architecture.native, "lower_bound", PATCH, "bicubic"),
-            range=(0.0, max_depth),
+            range=(None, None) if space == "depth" else (0.0, None if canonical_focal else max_depth),
+            canonical_focal=canonical_focal,
             features={"tokens": architecture.width},
             # V2's infer_image upsamples with aligned corners, V1's without.
             align_corners=version == "v2",
             # Random weights are nobody's: only the licence of this code is left. DINOv2's own weights have the same.
             license=architecture.license if weights is not None and init in ("all", "encoder") else "Apache-2.0",
         )
+        if space != "disparity" or canonical_focal is not None:  # no other code applies these
+            self.layouts = {"encoder": LAYOUTS["encoder"]}
         self.pretrained = Encoder(architecture.encoder, taps=architecture.tapped(version), pos_embed=pos_embed)
-        self.depth_head = DPTHead(architecture, max_depth)
+        official = {"last": nn.Identity, "start": 1.0 if space == "scale" else 3.0} if space != "disparity" else {}
+        self.depth_head = DPTHead(architecture, max_depth, **official)
         if weights is not None and init == "dinov2":
             self._load_dinov2(weights)
         elif weights is not None and init != "none":
@@ -86,7 +98,7 @@ class DepthAnything(Student):
         """(B, 3, 14 h, 14 w) -> map (B, 1, 14 h, 14 w); ``tokens`` (B, h w, C) of the last tapped block, normalised."""
         tokens = self.pretrained(x)
         depth = self.depth_head(tokens, x.shape[-2] // PATCH, x.shape[-1] // PATCH)
-        return depth, {"tokens": tokens[-1]}
+        return depth_of(depth) if self.spec.space is Space.SCALE else depth, {"tokens": tokens[-1]}
 
     def export(self, layout: str) -> Export:
         """The model in the official layout (``dav2``) or in transformers' (``hf``), or its ``encoder`` for timm."""

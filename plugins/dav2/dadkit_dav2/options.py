@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dadkit.options import InitOptions, NeedsWeights
+from dadkit.options import CanonicalOptions, InitOptions, NeedsWeights
 
-__all__ = ["MetricOptions", "MetricTeacherOptions", "Options", "TeacherOptions"]
+__all__ = ["MetricOptions", "MetricStudentOptions", "MetricTeacherOptions", "Options", "StudentOptions", "TeacherOptions"]
 
 
 class Options(InitOptions):
@@ -29,6 +29,14 @@ class Options(InitOptions):
     """Shorter side, in pixels, at which ``predict`` runs, rounded to a multiple of 14; null: 518, and 126 for tiny."""
 
 
+class StudentOptions(Options):
+    """Options of a relative model as a student."""
+
+    space: Literal["disparity", "scale", "depth"] = "disparity"
+    """What the numbers of the answers mean: disparity, never negative, as published; depth up to one factor; or affine depth,
+    unbounded. Metres are ``dav2/*-metric``'s."""
+
+
 class TeacherOptions(Options, NeedsWeights):
     """Options of a released model as a teacher."""
 
@@ -39,6 +47,10 @@ class MetricOptions(Options):
     max_depth: Annotated[float, Field(gt=0)]
     """Metres at which the answers end, in every file's making but in no file: 20 for the indoor models (Hypersim), 80 for the
     outdoor ones (Virtual KITTI)."""
+
+
+class MetricStudentOptions(MetricOptions, CanonicalOptions):
+    """Options of a metric model as a student. With ``canonical_focal``, ``max_depth`` bounds what the network answers."""
 
 
 class MetricTeacherOptions(MetricOptions, NeedsWeights):

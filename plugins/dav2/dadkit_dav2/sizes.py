@@ -67,13 +67,15 @@ class Variant:
         size: a key of :data:`SIZES`.
         version: ``"v1"`` or ``"v2"``.
         pos_embed: ``"official"`` or ``"hf"``.
-        max_depth: metres at which the answers end; None for relative disparity.
+        max_depth: metres at which the answers end; None for a relative model.
+        space: of a relative model: ``"disparity"``, as published, ``"scale"`` or ``"depth"``.
     """
 
     size: str
     version: str = "v2"
     pos_embed: str = "official"
     max_depth: float | None = None
+    space: str = "disparity"
 
     @property
     def architecture(self) -> Size:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
-from dadkit.spaces import Space
+from dadkit.spaces import Space, depth_of
 from dadkit.weights import load_strict, read_weights
 from dadkit_timm.decoder import Decoder, widths
 from dadkit_timm.pretrained import find, load
@@ -25,7 +25,6 @@ __all__ = ["EncoderError", "TimmStudent"]
 STRIDE = 32
 # A random head starts well above zero, in the units to which training brings a map (its mean absolute deviation is about 1).
 _START = {Space.DISPARITY: 3.0, Space.DEPTH: 1.0, Space.SCALE: 1.0, Space.METRIC: 1.0}
-_LOG_RANGE = (-4.6, 5.7)  # 1 cm to 300 m
 _DETAIL = 16
 
 
@@ -64,9 +63,12 @@ class TimmStudent(Student):
         channels: int = 32,
         levels: int | None = None,
         space: Literal["disparity", "scale", "depth", "metric"] = "disparity",
+        canonical_focal: float | None = None,
+        fov: float | None = None,
         native_size: int = 256,
     ) -> None:
         super().__init__()
+        self.fov = fov
         config = timm.models.get_pretrained_cfg(encoder) if timm.is_model(encoder) else None
         if config is None:
             close = timm.list_models(f"*{encoder.split('.')[0][:12]}*")[:5]
@@ -89,6 +91,7 @@ class TimmStudent(Student):
             mean=tuple(config.mean),
             std=tuple(config.std),
             range=(0.0, None),
+            canonical_focal=canonical_focal,
             features={"tokens": given[-1]},
             # Random weights are nobody's: only the licence of this code is left.
             license=(config.license or "unknown") if pretrained else "Apache-2.0" if weights is None else "unknown",
@@ -107,7 +110,7 @@ class TimmStudent(Student):
         raw = self.decoder(maps)
         if self.spec.space is Space.DISPARITY:
             return F.softplus(raw), {"tokens": last}
-        return raw.clamp(*_LOG_RANGE).exp(), {"tokens": last}
+        return depth_of(raw), {"tokens": last}
 
     def fuse(self) -> TimmStudent:
         """A copy for deployment: the same function in eval mode, what the encoder can re-parameterise re-parameterised.

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from dadkit.options import InitOptions
+from dadkit.options import InitOptions, SpaceOptions
 
 __all__ = ["AutoOptions", "StudentOptions"]
 
 
-class StudentOptions(InitOptions):
+class StudentOptions(SpaceOptions, InitOptions):
     """Options of a student whose encoder is named by the component."""
 
     pretrained: bool | str | Path = False
@@ -24,8 +24,6 @@ class StudentOptions(InitOptions):
     """Channels of the decoder at strides 2 and 4; coarser levels have up to three times as many."""
     levels: Annotated[int, Field(ge=2, le=5)] | None = None
     """How many of the encoder's maps are used, from the finest; later layers are cut off. null: all."""
-    space: Literal["disparity", "scale", "depth", "metric"] = "disparity"
-    """What the numbers of the answers mean."""
     native_size: Annotated[int, Field(ge=32)] = 256
     """Length of the shorter side, in pixels, that ``predict`` aims at, rounded to a multiple of 32."""
 

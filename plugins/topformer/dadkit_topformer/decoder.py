@@ -13,9 +13,6 @@ from torch.nn import functional as F
 
 __all__ = ["Decoder"]
 
-# Where the answer of random weights starts; see Decoder.
-_START = 3.0
-
 
 class Refine(nn.Module):
     """A 3x3 convolution to ``outputs`` channels, then a two-convolution residual, then ReLU."""
@@ -54,16 +51,17 @@ class Fuse(nn.Module):
 class Decoder(nn.Module):
     """Four levels to one map at half the input's size.
 
-    Its last bias starts at 3: the student's magnitude is anchored at a mean absolute deviation of about 1, and the farthest
-    pixels of usual scenes lie two to three of these below the median. The map then starts positive and in the softplus'
-    nearly linear part, and no part of it has to be squeezed towards zero to be told apart.
+    Its last bias starts at 3 for relative maps: the student's magnitude is anchored at a mean absolute deviation of about 1,
+    and the farthest pixels of usual scenes lie two to three of these below the median. The map then starts positive and in
+    the softplus' nearly linear part, and no part of it has to be squeezed towards zero to be told apart.
 
     Args:
         inputs: channels of the levels, fine to coarse.
         widths: the decoder's channels at these levels; most of the cost lies in the first.
+        start: where the answer of random weights starts.
     """
 
-    def __init__(self, inputs: tuple[int, ...], widths: tuple[int, ...]) -> None:
+    def __init__(self, inputs: tuple[int, ...], widths: tuple[int, ...], start: float = 3.0) -> None:
         super().__init__()
         self.coarsest = Refine(inputs[-1], widths[-1])
         self.join = nn.Conv2d(widths[-1], widths[-2], 3, padding=1)
@@ -79,7 +77,7 @@ class Decoder(nn.Module):
         last = self.output[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        nn.init.constant_(last.bias, _START)
+        nn.init.constant_(last.bias, start)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Maps at strides 4, 8, 16, 32 -> (B, 1, H/2, W/2), unbounded."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit.interfaces import Deployable, ModelSpec, SizePolicy, Student
-from dadkit.spaces import Space
+from dadkit.spaces import Space, depth_of
 from dadkit.weights import Fit, load_family
 from dadkit_topformer.decoder import Decoder
 from dadkit_topformer.encoder import TopFormer
@@ -35,8 +35,9 @@ class TopFormerDepth(Student):
         size: a key of :data:`dadkit_topformer.sizes.SIZES`.
         weights: file, None for random weights; see :class:`dadkit_topformer.options.Options` for this and the rest.
         init: ``"all"``, ``"encoder"`` (all but the decoder) or ``"none"`` of the weights.
-        space: ``"disparity"`` (non-negative by a softplus, which unlike ReLU never loses its gradient) or ``"depth"``
-            (unbounded).
+        space: ``"disparity"`` (non-negative by a softplus, which unlike ReLU never loses its gradient), ``"depth"``
+            (unbounded), ``"scale"`` or ``"metric"`` (exponential).
+        canonical_focal, fov: of metres for any camera; see :class:`dadkit.options.SpaceOptions`.
         injection: ``"all"``, ``"official"`` or ``"none"``.
         widths: channels of the decoder at strides 4, 8, 16, 32; None = the size's own.
         drop_path: probability of skipping the last transformer block in training.
@@ -55,7 +56,9 @@ class TopFormerDepth(Student):
         *,
         weights: str | Path | None = None,
         init: Literal["all", "encoder", "none"] = "all",
-        space: Literal["disparity", "depth"] = "disparity",
+        space: Literal["disparity", "scale", "depth", "metric"] = "disparity",
+        canonical_focal: float | None = None,
+        fov: float | None = None,
         injection: Literal["all", "official", "none"] = "all",
         widths: tuple[int, int, int, int] | None = None,
         drop_path: float = 0.0,
@@ -63,17 +66,20 @@ class TopFormerDepth(Student):
     ) -> None:
         super().__init__()
         architecture = SIZES[size]
+        self.fov = fov
         self.backbone = TopFormer(architecture, injection=injection, drop_path=drop_path)
         self.spec = ModelSpec(
             name=f"topformer-{size}",
             space=Space(space),
             size_multiple=_STRIDE,
             native=SizePolicy(native_size, "lower_bound", _STRIDE, "bicubic"),
-            range=(0.0, None) if space == "disparity" else (None, None),
+            range=(None, None) if space == "depth" else (0.0, None),
+            canonical_focal=canonical_focal,
             features=dict(zip(_LEVELS, self.backbone.outputs, strict=True)) | {"tokens": architecture.width},
             license="Apache-2.0",
         )
-        self.decoder = Decoder(self.backbone.outputs, widths or architecture.widths)
+        start = 1.0 if space in ("scale", "metric") else 3.0
+        self.decoder = Decoder(self.backbone.outputs, widths or architecture.widths, start)
         if weights is not None and init != "none":
             self._load(size, weights, init, injection)
 
@@ -85,8 +91,11 @@ class TopFormerDepth(Student):
         """
         levels, overall = self.backbone(x)
         depth = self.decoder(levels)
-        if self.spec.space is Space.DISPARITY:
-            depth = F.softplus(depth)
+        match self.spec.space:
+            case Space.DISPARITY:
+                depth = F.softplus(depth)
+            case Space.SCALE | Space.METRIC:
+                depth = depth_of(depth)
         return depth, dict(zip(_LEVELS, levels, strict=True)) | {"tokens": overall.flatten(2).transpose(1, 2)}
 
     def fuse(self) -> TopFormerDepth:

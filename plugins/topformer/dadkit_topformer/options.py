@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dadkit.options import InitOptions
+from dadkit.options import InitOptions, SpaceOptions
 
 __all__ = ["FixedOptions", "Options"]
 
 Width = Annotated[int, Field(ge=1)]
 
 
-class FixedOptions(InitOptions):
+class FixedOptions(SpaceOptions, InitOptions):
     """Options of ``topformer/poster``, whose architecture is fixed; what every TopFormer student has."""
 
     weights: str | Path | None = None
@@ -23,8 +23,6 @@ class FixedOptions(InitOptions):
     init: Literal["all", "encoder", "none"] = "all"
     """What is taken from ``weights``: all that is there; everything but the decoder, which starts from random weights
     (``encoder``); or nothing."""
-    space: Literal["disparity", "depth"] = "disparity"
-    """What the answers mean. Disparity is never negative; affine depth is unbounded."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability that an image skips a part of the last transformer block in training; lower for earlier ones
     (published: 0.1)."""

@@ -31,7 +31,7 @@ def test_lists_from_yaml_become_tuples():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"space": "metric"}, "'disparity' or 'depth'"),
+        ({"space": "metres"}, "'disparity', 'scale', 'depth' or 'metric'"),
         ({"widths": [8, 8, 16]}, "widths"),
         ({"widths": [8, 8, 16, 0]}, "greater than or equal to 1"),
         ({"drop_path": 1.0}, "less than 1"),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
-from dadkit.spaces import Space
+from dadkit.spaces import Space, depth_of
 from dadkit.weights import Fit, load_family
 from dadkit_zipdepth.keys import DECODER, looks_like, to_model
 from dadkit_zipdepth.network import SIZES, Decoder, Encoder, fuse
@@ -20,22 +20,21 @@ __all__ = ["ZipDepth"]
 
 _STRIDE = 32
 _LEVELS = ("stride2", "stride4", "stride8", "stride16", "stride32")
-# e^-5 to e^6: from 7 mm to 400 m. What a random head answers must not overflow.
-_LOG_METRES = (-5.0, 6.0)
 
 
 class ZipDepth(Student):
     """ZipDepth: relative disparity, never negative, larger = nearer.
 
-    As a student it may also answer with affine depth (unbounded, larger = farther) or with metres (the exponential of what the
-    network answers, between 7 mm and 400 m).
+    As a student it may also answer with affine depth (unbounded, larger = farther), with depth up to a factor or with metres
+    (the exponential of what the network answers, between 7 mm and 400 m).
 
     Args:
         size: a key of :data:`dadkit_zipdepth.network.SIZES`.
         weights: file, None for random weights; see :class:`dadkit_zipdepth.options.Options` for this and the rest.
         init: ``"all"``, ``"encoder"`` or ``"none"`` of the weights.
         upsampling: ``"convex"`` or ``"blend"``.
-        space: ``"disparity"``, ``"depth"`` or ``"metric"``.
+        space: ``"disparity"``, ``"depth"``, ``"scale"`` or ``"metric"``.
+        canonical_focal, fov: of metres for any camera; see :class:`dadkit.options.SpaceOptions`.
         native_size: shorter side at which ``predict`` runs.
 
     Raises:
@@ -51,17 +50,21 @@ class ZipDepth(Student):
         weights: str | Path | None = None,
         init: Literal["all", "encoder", "none"] = "all",
         upsampling: Literal["convex", "blend"] = "convex",
-        space: Literal["disparity", "depth", "metric"] = "disparity",
+        space: Literal["disparity", "scale", "depth", "metric"] = "disparity",
+        canonical_focal: float | None = None,
+        fov: float | None = None,
         native_size: int = 384,
     ) -> None:
         super().__init__()
         architecture = SIZES[size]
+        self.fov = fov
         self.spec = ModelSpec(
             name=f"zipdepth-{size}",
             space=Space(space),
             size_multiple=_STRIDE,
             native=SizePolicy(native_size, "lower_bound", _STRIDE, "bilinear"),
             range=(None, None) if space == "depth" else (0.0, None),
+            canonical_focal=canonical_focal,
             features=dict(zip(_LEVELS, (architecture.widths[0] // 2, *architecture.widths), strict=True)),
             align_corners=True,
             # Random weights are nobody's: only the licence of this code is left.
@@ -90,8 +93,8 @@ class ZipDepth(Student):
         match self.spec.space:
             case Space.DISPARITY:
                 depth = F.relu(depth)
-            case Space.METRIC:
-                depth = depth.float().clamp(*_LOG_METRES).exp()
+            case Space.SCALE | Space.METRIC:
+                depth = depth_of(depth)
         return depth, dict(zip(_LEVELS, maps, strict=True))
 
     def fuse(self) -> ZipDepth:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dadkit.options import InitOptions, NeedsWeights, WeightsOptions
+from dadkit.options import InitOptions, NeedsWeights, SpaceOptions, WeightsOptions
 
 __all__ = ["Options", "TeacherOptions"]
 
@@ -24,13 +24,11 @@ class _Model(WeightsOptions):
     """Shorter side, in pixels, at which ``predict`` runs, rounded to a multiple of 32."""
 
 
-class Options(_Model, InitOptions):
+class Options(_Model, SpaceOptions, InitOptions):
     """Options of a ZipDepth student."""
 
     init: Literal["all", "encoder", "none"] = "all"
     """What is taken from ``weights``: everything; the encoder alone (the decoder starts from random weights); or nothing."""
-    space: Literal["disparity", "depth", "metric"] = "disparity"
-    """What the answers mean: disparity, never negative, as published; affine depth, unbounded; or metres."""
 
 
 class TeacherOptions(_Model, NeedsWeights):
