@@ -52,6 +52,9 @@ COMMANDS: Mapping[str, Entry] = {
     "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _WORK),
     "export": Entry("dadkit.cli.export:export", "Write a model for another runtime, checked against the model.", _WORK),
     "bench": Entry("dadkit.cli.bench:bench", "How fast models are, by several runtimes.", _WORK),
+    "calibrate": Entry(
+        "dadkit.cli.calibrate:calibrate", "Metres for a relative model, from known distances or a labelled set.", _WORK
+    ),
     "demo": Entry("dadkit.cli.demo:demo", "One page that runs a model in the visitor's browser.", _WORK),
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),

@@ -11,6 +11,7 @@ Two ways of calling a depth model, never to be confused:
 * ``model.predict(image)`` applies **the model's own resizing policy** in inference mode. Evaluation and users use it.
 """
 
+from dadkit.interfaces.calibrated import CalibratedModel, Metres
 from dadkit.interfaces.cameras import (
     camera_from_fov,
     crop_camera,
@@ -39,6 +40,7 @@ from dadkit.spaces import Space, SpaceError, check_conversion, convert
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "CalibratedModel",
     "CameraError",
     "Completer",
     "CompleterSpec",
@@ -58,6 +60,7 @@ __all__ = [
     "Hints",
     "ImageNetwork",
     "MapPair",
+    "Metres",
     "ModelSpec",
     "Need",
     "NetworkSpec",

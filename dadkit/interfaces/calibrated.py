@@ -1,0 +1,113 @@
+"""A relative model with a fixed pair of numbers that makes its maps metric."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from dadkit.interfaces.model import DepthModel, Teacher
+from dadkit.interfaces.prediction import Estimate, Prediction
+from dadkit.spaces import Space
+
+if TYPE_CHECKING:
+    from dadkit.interfaces.deployable import Deployable
+
+__all__ = ["CalibratedModel", "Metres"]
+
+
+@dataclass(frozen=True)
+class Metres:
+    """How values of a map become metres.
+
+    Attributes:
+        space: of the values.
+        scale, shift: metres are 1 / (scale * value + shift) for disparity, scale * value + shift for the other spaces.
+        nearest, farthest: metres are held within these; what would be beyond is not valid.
+
+    Example:
+        >>> import torch
+        >>> metres = Metres(Space.DISPARITY, 0.5, 0.0, 0.5, 10.0)
+        >>> metres(torch.tensor([4.0, 1.0, 0.0])).tolist(), metres.inside(torch.tensor([4.0, 1.0, 0.0])).tolist()
+        ([0.5, 2.0, 10.0], [True, True, False])
+    """
+
+    space: Space
+    scale: float
+    shift: float
+    nearest: float
+    farthest: float
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Metres of the same shape, finite and positive."""
+        fitted = values * self.scale + self.shift
+        if self.space is Space.DISPARITY:
+            return fitted.clamp(1 / self.farthest, 1 / self.nearest).reciprocal()
+        return fitted.clamp(self.nearest, self.farthest)
+
+    def inside(self, values: Tensor) -> Tensor:
+        """True where the metres were not held back."""
+        fitted = values * self.scale + self.shift
+        low, high = self.nearest, self.farthest
+        if self.space is Space.DISPARITY:
+            low, high = 1 / high, 1 / low
+        return (fitted >= low * (1 - 1e-6)) & (fitted <= high * (1 + 1e-6))
+
+
+class CalibratedModel(Teacher):
+    """A depth model that answers in metres, by a pair that was fitted to known distances.
+
+    Args:
+        model: the relative model.
+        metres: the pair.
+
+    What lies beyond the pair's limits is held there and marked as not valid. The exported graph answers metres too.
+    """
+
+    def __init__(self, model: DepthModel, metres: Metres) -> None:
+        super().__init__()
+        self.model, self.metres = model, metres
+        self.spec = replace(
+            model.spec,
+            space=Space.METRIC,
+            range=(metres.nearest, metres.farthest),
+            canonical_focal=None,
+        )
+        self.freeze()
+
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
+        """The relative model's answer; :meth:`brought_to` makes metres of it at the final size."""
+        return self.model.estimate(x)
+
+    def to_legal_size(self, images: Tensor) -> Tensor:
+        """As the relative model does."""
+        return self.model.to_legal_size(images)
+
+    def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
+        """The relative model's answer, by its own policy, in metres."""
+        given = {"cameras": cameras} if self.model.spec.takes_camera else {}
+        return self._metric(self.model.predict_batch(images, **given))
+
+    def brought_to(self, depth: Tensor, size: tuple[int, int]) -> Tensor:
+        """Metres at ``size``."""
+        return self.metres(self.model.brought_to(depth, size))
+
+    def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
+        """The relative model's own, with the pair in the graph."""
+        network = self.model.deployable(size)
+        outer = copy.copy(self)
+        outer._modules = {"model": network.model}
+        network.model = outer
+        return network
+
+    def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
+        given = {"cameras": cameras} if self.model.spec.takes_camera else {}
+        return self._metric(self.model._run(legal, answer_size, **given))
+
+    def _metric(self, prediction: Prediction) -> Prediction:
+        inside = self.metres.inside(prediction.depth)
+        valid = inside if prediction.valid is None else prediction.valid & inside
+        return replace(prediction, depth=self.metres(prediction.depth), space=Space.METRIC, valid=valid)
