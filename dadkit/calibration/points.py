@@ -219,7 +219,7 @@ def _along_axis(point: KnownPoint, values: Tensor, lens: Lens | None, notes: lis
     error = 1 - usual / math.hypot(usual, aside)
     if error > 0.02:
         notes.append(
-            f"a tape measures to the lens, a map along the axis: at {point.x:g},{point.y:g} that is up to {error:.0%} for a view "
-            f"of {_USUAL_FOV:g} degrees; give --fov or --focal, or --along-axis if you measured so"
+            f"a tape measures to the lens, a map along the axis: at {point.x:g},{point.y:g} that is up to {error:.0%} for a "
+            f"view of {_USUAL_FOV:g} degrees; give --fov or --focal, or --along-axis if you measured so"
         )
     return point.metres

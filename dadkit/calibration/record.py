@@ -116,9 +116,27 @@ def read_calibration(file: Path, model: str, space: Space) -> Metres:
     return Metres(Space(found["space"]), *(float(found[key]) for key in ("scale", "shift", "nearest", "farthest")))
 
 
-def calibrated(model: DepthModel, file: Path, name: str) -> CalibratedModel:
-    """``model``, which was named so, in metres by the calibration in ``file``. Raises as :func:`read_calibration`."""
-    return CalibratedModel(model, read_calibration(file, name, model.spec.space)).eval()
+def calibrated(model: DepthModel, name: str, file: str | Path | None = None) -> tuple[DepthModel, Path | None]:
+    """A model with its calibration.
+
+    Args:
+        model: the loaded model.
+        name: as it was named.
+        file: the calibration; None: the one that is stored beside the weights, if there is one; ``"none"``: no calibration.
+
+    Returns:
+        The model, in metres if there is a calibration, and the calibration's file.
+
+    Raises:
+        CalibrationError: as :func:`read_calibration`.
+    """
+    if file is None:
+        stored = beside(name)
+        file = stored if stored is not None and stored.is_file() else "none"
+    if file == "none":
+        return model, None
+    path = Path(file).expanduser()
+    return CalibratedModel(model, read_calibration(path, name, model.spec.space)).eval(), path
 
 
 def _read(file: Path) -> dict[str, Any]:

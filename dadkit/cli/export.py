@@ -30,6 +30,13 @@ def export(
         float | None, typer.Option(min=0, help="Largest difference, in parts of the map's range. Default: 1e-4.")
     ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Run the file against the model.")] = True,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="A file of `dadkit calibrate`: the graph answers metres. Default: the one stored beside the weights.",
+        ),
+    ] = None,
     plugin: PluginFile = None,
 ) -> None:
     """Write a model for another runtime, and check the file against the model on photographs at three sizes.
@@ -40,21 +47,26 @@ def export(
 
     Example: dadkit export runs/mine --to onnx -o mine.onnx
     """
+    from dataclasses import asdict
+
+    from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
     from dadkit.export import LIMIT, export_model
     from dadkit.export.metadata import origin
+    from dadkit.interfaces import CalibratedModel
     from dadkit.loading import load_model
 
     name, options = split_model(model)
     exporter, exporter_options = split_model(to)
+    loaded, _ = calibrated(load_model(name, **options), model, align)
     result = export_model(
-        load_model(name, **options),
+        loaded,
         output,
         to=exporter,
         options=exporter_options,
         size=_size(size),
         input="uint8" if uint8 else "float",
-        source=origin(name),
+        source=origin(name) | ({"metres": asdict(loaded.metres)} if isinstance(loaded, CalibratedModel) else {}),
         precision=precision,
         pictures=images or (),
         check=check,

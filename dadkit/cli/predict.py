@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from dadkit.interfaces import DepthModel
-    from dadkit.prediction import Failure, Lens
+    from dadkit.prediction import Failure
     from dadkit.prediction.inputs import Inputs
     from dadkit.prediction.plan import Plan
     from dadkit.prediction.sparse import Sparse
@@ -52,7 +52,9 @@ def predict(
     align: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B", help="Makes an affine model metric: metres = 1/(A*value + B) for disparity, A*value + B for depth."
+            metavar="A,B|FILE|none",
+            help="Metres of an affine model: 1/(A*value + B) for disparity, A*value + B for depth (for clouds only); or a file "
+            "of `dadkit calibrate`; none: not even the one stored beside the weights.",
         ),
     ] = None,
     sparse: Annotated[
@@ -102,10 +104,12 @@ def predict(
     """
     from rich.console import Console
 
+    from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
     from dadkit.errors import DadkitError, DataError
+    from dadkit.interfaces import CalibratedModel
     from dadkit.loading import load_model, pick_device, set_precision
-    from dadkit.prediction import DEFAULT, FORMATS, check_targets, find_inputs, identity, make_plan
+    from dadkit.prediction import DEFAULT, FORMATS, Lens, check_targets, find_inputs, identity, make_plan
     from dadkit.spaces import Space
     from dadkit.weights.used import noted_files
 
@@ -113,7 +117,8 @@ def predict(
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
         raise DadkitError(f"unknown format {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}")
-    lens, depth_of_grey = _lens(focal, fov, align), _bits(bits)
+    pair, calibration = _pair(align)
+    lens, depth_of_grey = Lens(focal, fov, pair), _bits(bits)
     console = Console(stderr=True)
     inputs = find_inputs(paths)
     metres = None if sparse is None else _sparse(sparse, inputs, completer, sparse_scale, see_through)
@@ -122,7 +127,17 @@ def predict(
     name, options = split_model(model)
     with noted_files() as weights:
         loaded = set_precision(load_model(name, **options), precision).to(pick_device(device))
-    settings = {"lens": lens, "bits": bits, "tile": tile, "precision": precision, "steady": steady}
+    loaded, calibrated_by = calibrated(loaded, model, "none" if sparse or pair else calibration)
+    settings = {
+        "lens": lens,
+        "bits": bits,
+        "tile": tile,
+        "precision": precision,
+        "steady": steady,
+    }
+    if isinstance(loaded, CalibratedModel):
+        settings["metres"] = loaded.metres
+        console.print(f"metres by {calibrated_by} (--align none: without)", highlight=False, markup=False, soft_wrap=True)
     if metres is not None:
         settings |= metres.settings() | {"completer": completer}
     plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume)
@@ -240,16 +255,19 @@ def _bits(text: str) -> int | Literal["percentile"]:
     raise DadkitError(f"--bits is a number from 8 to 16, or percentile, got '{text}'")
 
 
-def _lens(focal: float | None, fov: float | None, align: str | None) -> Lens:
-    from dadkit.prediction import CloudError, Lens
+def _pair(align: str | None) -> tuple[tuple[float, float] | None, str | None]:
+    """What --align gives: two numbers, or a calibration's file."""
+    from dadkit.prediction import CloudError
 
-    if align is None:
-        return Lens(focal, fov)
+    if align is None or align == "none" or Path(align).expanduser().is_file():
+        return None, align
     try:
         scale, shift = (float(word) for word in align.split(","))
     except ValueError as error:
-        raise CloudError(f"--align needs two numbers with a comma between, got {align!r}") from error
-    return Lens(focal, fov, (scale, shift))
+        raise CloudError(
+            f"--align needs two numbers with a comma between, or the file of a calibration; got {align!r}"
+        ) from error
+    return (scale, shift), None
 
 
 def _meaning(space: str) -> str:
