@@ -9,7 +9,7 @@ import typer
 
 from dadkit.cli.arguments import PluginFile
 
-WRITTEN = ("cache", "evaluation.json", "evaluation.csv", "evaluation.jpg", "evaluation.html")
+WRITTEN = ("cache", "films.json", "evaluation.json", "evaluation.csv", "evaluation.jpg", "evaluation.html")
 """What an evaluation leaves in its folder."""
 
 if TYPE_CHECKING:
@@ -52,6 +52,13 @@ def evaluate(
     figure: Annotated[
         list[str] | None,
         typer.Option("--figure", help="A figure for the report: alignment, crops, normalisation; may be repeated."),
+    ] = None,
+    films: Annotated[
+        bool, typer.Option("--films", help="Measure how steady models are over the frames of each folder, in order.")
+    ] = False,
+    poses: Annotated[
+        str | None,
+        typer.Option(help="With --films: files of 4 x 4 poses, camera to world, below the root, for instance {key}_pose.txt."),
     ] = None,
     qualitative: Annotated[
         Path | None, typer.Option(help="A folder of images; the report shows every model's map of each (no truth needed).")
@@ -98,9 +105,14 @@ def evaluate(
     named = {name + end: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
     models = {name: set_precision(load_model(path, **own), precision).to(target) for name, (path, own) in named.items()}
     summary = output / "evaluation.json"
+    if poses is not None and not films:
+        raise DadkitError("--poses is for --films")
     claim(output, WRITTEN, known=summary.is_file() and "protocol_in_words" in summary.read_text(encoding="utf-8"))
     if fresh:
         _forget(output / "cache")
+    if films:
+        _films(plan, models, output, poses, Path(given["root"]) if "root" in given else None, batch_size, limit)
+        return
     workers = None if processes == 1 else (processes, str(target), precision, plugin)
     evaluations = _measure(plan, output, models, named, workers)
     print_table(*_rows(evaluations, chosen))
@@ -110,6 +122,43 @@ def evaluate(
         note(f"the protocol '{chosen.name}' has values of its own for {known}; for '{dataset}' its general ones were used")
     if report:
         note(f"report: {write_evaluation_report(output, plan, models, figures=figures, qualitative=qualitative)}")
+
+
+def _films(
+    plan: EvaluationPlan,
+    models: Mapping[str, Any],
+    output: Path,
+    poses: str | None,
+    root: Path | None,
+    batch_size: int,
+    limit: int | None,
+) -> None:
+    import json
+
+    from dadkit.cli.output import note, print_table
+    from dadkit.errors import DadkitError
+    from dadkit.evaluation.films import FILM_METRICS, evaluate_films, read_pose
+    from dadkit.files import write_text
+
+    if poses is not None and (root is None or "{key}" not in poses):
+        raise DadkitError("--poses needs {key} in its name, and root=… below which the files are")
+    folder = Path() if root is None else root if root.is_dir() else root.parent
+    dataset, rows, results = plan.open(), [], {}
+    for name, model in models.items():
+        scores = evaluate_films(
+            model,
+            dataset,
+            poses=(lambda key: None) if poses is None else lambda key: read_pose(folder / poses.replace("{key}", key)),
+            batch_size=batch_size,
+            limit=limit,
+        )
+        results[name] = [{"film": s.film, "frames": s.frames, **s.metrics} for s in scores]
+        measured = {m: [s.metrics[m] for s in scores if m in s.metrics] for m in FILM_METRICS}
+        cells = [f"{sum(values) / len(values):.4f}" if values else "-" for values in measured.values()]
+        rows.append([name, *cells, str(len(scores)), str(sum(s.frames for s in scores))])
+    write_text(output / "films.json", json.dumps({"metrics": FILM_METRICS, "models": results}, indent=2) + "\n")
+    print_table(["model", *FILM_METRICS, "films", "frames"], rows)
+    note("each film is aligned once, all frames together; means over films. tae and opw need cameras and poses")
 
 
 def _measure(

@@ -21,7 +21,17 @@ from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
 from dadkit.spaces import Space
 
-__all__ = ["Evaluation", "ImageScore", "collect", "evaluate", "known_cameras_of", "predict_under", "read_samples", "score_rows"]
+__all__ = [
+    "Evaluation",
+    "ImageScore",
+    "answer_at",
+    "collect",
+    "evaluate",
+    "known_cameras_of",
+    "predict_under",
+    "read_samples",
+    "score_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -264,11 +274,11 @@ def predict_under(
     seen = [_at_most(image, protocol.resize) for image in images]
     if cameras is not None:
         cameras = resize_camera(cameras, (height, width), seen[0].shape[-2:])
-    prediction = _answer_at(model.predict(seen, cameras=cameras, batch_size=batch_size), (height, width))
+    prediction = answer_at(model.predict(seen, cameras=cameras, batch_size=batch_size), (height, width))
     if protocol.flip:
         turned = [image.flip(-1) for image in seen]
         moved = None if cameras is None else flip_camera(cameras, seen[0].shape[-1])
-        mirrored = _answer_at(model.predict(turned, cameras=moved, batch_size=batch_size), (height, width))
+        mirrored = answer_at(model.predict(turned, cameras=moved, batch_size=batch_size), (height, width))
         both = prediction.valid
         if both is not None and mirrored.valid is not None:
             both = both & mirrored.valid.flip(-1)
@@ -285,7 +295,8 @@ def _at_most(image: Tensor, longer: int | None) -> Tensor:
     return F.interpolate(image[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
-def _answer_at(prediction: Prediction, size: tuple[int, int]) -> Prediction:
+def answer_at(prediction: Prediction, size: tuple[int, int]) -> Prediction:
+    """The prediction at another size, bilinear; as it is where the size is its own."""
     if tuple(prediction.depth.shape[-2:]) == size:
         return prediction
     depth = F.interpolate(prediction.depth, size, mode="bilinear", align_corners=False)
