@@ -129,18 +129,20 @@ def read_pose(path: Path) -> Tensor | None:
 
 def _predict(model: DepthModel, dataset: Dataset, indices: Sequence[int], batch_size: int, file: IO[bytes]) -> Iterator[int]:
     """Writes the answers one behind the other, float32 at the frames' size; yields numbers of frames."""
-    size: tuple[int, ...] | None = None
+    size: tuple[int, int] | None = None
     for start in range(0, len(indices), batch_size):
         samples = [dataset[i] for i in indices[start : start + batch_size]]
         for sample in samples:
             if sample.depth is None or sample.space is not Space.METRIC:
                 raise DataError(f"films need true metric depth; sample '{sample.key}' has none")
-            size = size or tuple(sample.depth.shape)
-            if tuple(sample.depth.shape) != size:
+            own = (sample.depth.shape[-2], sample.depth.shape[-1])
+            size = size or own
+            if own != size:
                 raise DataError(f"the frames of a film have one size; '{sample.key}' has another than the first")
         cameras = known_cameras_of(samples) if model.spec.takes_camera else None
         answer = model.predict([s.image.float() / 255 for s in samples], cameras=cameras, batch_size=batch_size)
-        depth = answer_at(answer, (size[-2], size[-1])).depth
+        assert size is not None
+        depth = answer_at(answer, size).depth
         file.write(depth.float().cpu().numpy().tobytes())
         yield len(samples)
 
@@ -202,9 +204,9 @@ def _measure(frames: Iterator[_Frame]) -> dict[str, float]:
 def _pair(last: _Frame, frame: _Frame) -> Iterator[tuple[str, float]]:
     both = last.valid & frame.valid
     if bool(both.any()):
-        change = [(a - b).abs().where(both, 0.0) for a, b in ((last.depth, frame.depth), (last.truth, frame.truth))]
+        said, true = (last.depth - frame.depth).abs(), (last.truth - frame.truth).abs()
         peak = float(torch.maximum(last.truth[both].max(), frame.truth[both].max()))
-        yield "tcc", float(_ssim(*change, peak)[both].mean())
+        yield "tcc", float(_ssim(said.where(both, 0.0), true.where(both, 0.0), peak)[both].mean())
     if last.camera is None or frame.camera is None or last.pose is None or frame.pose is None:
         return
     errors = [error for error in (_tae(last, frame), _tae(frame, last)) if error is not None]
