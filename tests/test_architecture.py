@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "plugin": GROUND,
     "config": GROUND | {"plugin"},
     "data": GROUND | {"interfaces"},
-    "completion": GROUND | {"alignment", "interfaces"},
+    "completion": GROUND | {"alignment", "interfaces", "weights"},
     "loading": GROUND | {"interfaces", "weights", "plugin", "config"},
     "conversion": GROUND | {"interfaces", "loading"},
     "export": GROUND | {"interfaces", "data", "config", "loading"},

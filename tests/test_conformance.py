@@ -65,6 +65,7 @@ ROWS = [
     Row("completer", "align"),
     Row("completer", "align", {"local": "poisson"}),
     Row("completer", "align", {"local": "knn", "keep": "exact"}),
+    Row("completer", "refine"),
     Row("exporter", "onnx"),
     Row("exporter", "openvino"),
     Row("teacher", "dav2/tiny"),

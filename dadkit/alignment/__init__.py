@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from dadkit.alignment.sparse import HintsError, Keep, Local, SparseFit, align_to_points
+from dadkit.alignment.sparse import KEEPS_SHIFT, HintsError, Keep, Local, SparseFit, align_to_points
+from dadkit.alignment.spread import nearest_lines
 
-__all__ = ["HintsError", "Keep", "Local", "SparseFit", "align_to_points"]
+__all__ = ["KEEPS_SHIFT", "HintsError", "Keep", "Local", "SparseFit", "align_to_points", "nearest_lines"]

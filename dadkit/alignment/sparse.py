@@ -9,8 +9,9 @@ points         global step
 10 and more    scale and shift, then once more without points with a residual beyond three deviations
 =============  ======================================================================================================
 
-A metric map keeps its shift, so one factor is fitted whatever the number. A scale <= 0 is refused in favour of one factor. From
-five points on, the logarithms of what is left at the points are spread over the map (``local``).
+A metric map, and one known up to a factor, keep their shift, so one factor is fitted whatever the number. A scale <= 0 is
+refused in favour of one factor. From five points on, the logarithms of what is left at the points are spread over the map
+(``local``).
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ LEAST_JUMP = 0.4
 PER_CELL = 2
 """Points a cell of the field that outliers are compared with. Of 1, 2, 4 and 8 on real pairs, 2 kept most sound points."""
 
+KEEPS_SHIFT = (Space.METRIC, Space.SCALE)
+"""Spaces of maps that have no shift to find."""
+
 Local = Literal["fill", "poisson", "knn", "none"]
 Keep = Literal["soft", "exact"]
 
@@ -54,6 +58,7 @@ class SparseFit:
 
     Attributes:
         depth: (B, 1, H, W) float32 metres, positive and finite where the relative map was finite.
+        fitted: (B, 1, H, W) float32 metres of the global step alone.
         used: (B, 1, H, W) bool: the points that were kept.
         support: (B, 1, H, W) float32 distance to the nearest kept point, in pixels.
         scale, shift: (B,) float64 of the global step, in the map's own space.
@@ -61,6 +66,7 @@ class SparseFit:
     """
 
     depth: Tensor
+    fitted: Tensor
     used: Tensor
     support: Tensor
     scale: Tensor
@@ -84,7 +90,7 @@ def align_to_points(
 
     Args:
         relative: (B, 1, H, W) map of a depth model.
-        space: the map's space. ``disparity`` is fitted to inverse metres, ``depth`` and ``metric`` to metres.
+        space: the map's space. ``disparity`` is fitted to inverse metres, all others to metres.
         depth: (B, 1, H, W) metres of the points. Values outside ``valid`` are never read.
         valid: (B, 1, H, W) bool, True at the points.
         sigma: (B, 1, H, W) relative standard deviation of the points; None = all alike.
@@ -108,12 +114,12 @@ def align_to_points(
             )
         except HintsError as error:
             raise HintsError(f"image {index}: {error}" if len(relative) > 1 else str(error)) from None
-    maps = [torch.stack([part[k] for part in parts])[:, None] for k in range(3)]  # type: ignore[misc]
-    numbers = torch.tensor([part[3] for part in parts], dtype=torch.float64, device=relative.device)
-    return SparseFit(maps[0].float(), maps[1], maps[2], numbers[:, 0], numbers[:, 1], numbers[:, 2:])
+    maps = [torch.stack([part[k] for part in parts])[:, None] for k in range(4)]  # type: ignore[misc]
+    numbers = torch.tensor([part[4] for part in parts], dtype=torch.float64, device=relative.device)
+    return SparseFit(maps[0].float(), maps[1].float(), maps[2], maps[3], numbers[:, 0], numbers[:, 1], numbers[:, 2:])
 
 
-_Part = tuple[Tensor, Tensor, Tensor, tuple[float, float, float, float]]
+_Part = tuple[Tensor, Tensor, Tensor, Tensor, tuple[float, float, float, float]]
 
 
 def _align(
@@ -151,14 +157,15 @@ def _align(
     residual = z.log() - metres(x, scale, shift).log()
     if len(z) >= MANY:
         kept = (residual - residual.median()).abs() <= 3 * _deviation(residual)
-        if space is not Space.METRIC and int(kept.sum()) >= MANY:
+        if space not in KEEPS_SHIFT and int(kept.sum()) >= MANY:
             scale, shift = _global(x[kept], y[kept], space)
             residual = z.log() - metres(x, scale, shift).log()
     weight = _without_outliers(residual, at, weight, size) if len(z) >= MANY else weight
-    if local == "knn" and len(z) >= FEW and space is not Space.METRIC:
+    fitted = metres(relative, scale, shift)
+    if local == "knn" and len(z) >= FEW and space not in KEEPS_SHIFT:
         answer = metres(relative, *nearest_lines(x, y, at, weight, size, prior=(scale, shift)))
     else:
-        answer = metres(relative, scale, shift)
+        answer = fitted
         if local != "none" and len(z) >= FEW:
             spread = membrane if local == "poisson" else fill
             answer = answer * spread(residual, at, weight / weight.max(), size).exp()
@@ -166,11 +173,11 @@ def _align(
     used[at[:, 0], at[:, 1]] = weight > 0
     if keep == "exact":
         answer = torch.where(used, depth.double(), answer)
-    return answer, used, distance_to_points(at[weight > 0], size), (scale, shift, near, far)
+    return answer, fitted, used, distance_to_points(at[weight > 0], size), (scale, shift, near, far)
 
 
 def _global(x: Tensor, y: Tensor, space: Space) -> tuple[float, float]:
-    if space is not Space.METRIC and len(x) >= FEW:
+    if space not in KEEPS_SHIFT and len(x) >= FEW:
         scale, shift = line(x, y) if len(x) >= MANY else _ridge(x, y)
         if scale > 0:
             return scale, shift

@@ -103,10 +103,11 @@ def nearest_lines(
     prior: tuple[float, float],
     neighbours: int = 5,
     ridge: float = 0.01,
+    cell: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift of each pixel by weighted least squares over its nearest points, weighted by inverse distance.
 
-    The cost follows pixels x points / 16, unlike the other functions here.
+    The cost follows pixels x points / cell^2, unlike the other functions here.
 
     Args:
         x, y: (n,) float64 values of the map and the wanted ones.
@@ -114,11 +115,11 @@ def nearest_lines(
         prior: scale and shift of the whole map. Neighbours that leave the slope free take it from here.
         neighbours: points of each fit.
         ridge: pull of the prior, relative to the whole map's variance of ``x``.
+        cell: fits are made in cells of this many pixels and interpolated.
 
     Returns:
         scale and shift, each (H, W) float64.
     """
-    cell = 4
     known = weight > 0
     x, y, at, weight = x[known], y[known] - prior[0] * x[known] - prior[1], at[known].double(), weight[known]
     rows, columns = ((torch.arange(math.ceil(side / cell), device=at.device) + 0.5) * cell - 0.5 for side in size)

@@ -74,6 +74,44 @@ class Hints:
         return hints if see_through is None else hints._without_seen_through(see_through)
 
     @classmethod
+    def from_cloud(
+        cls,
+        points: Tensor,
+        intrinsics: Tensor,
+        size: tuple[int, int],
+        *,
+        pose: Tensor | None = None,
+        see_through: float | None = None,
+    ) -> Hints:
+        """Hints from points in space, as LiDAR and structure from motion give them. Of several in a pixel the nearest is kept.
+
+        Args:
+            points: (n, 3) metres. In the camera's frame x points right, y down and z forward.
+            intrinsics: (3, 3) camera in pixels of the picture, with pixel centres at half integers (cx = W/2 is the middle).
+            size: (H, W) of the picture.
+            pose: (4, 4) or (3, 4) that brings the points into the camera's frame (world to camera); None = they are in it.
+            see_through: see :meth:`from_points`.
+
+        Returns:
+            Hints of batch size 1. Points behind the camera or outside the picture are left out.
+
+        Example:
+            >>> camera = torch.tensor([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]])
+            >>> hints = Hints.from_cloud(torch.tensor([[0.0, 0, 4], [0, 0, 2]]), camera, (48, 64))
+            >>> float(hints.depth[0, 0, 24, 32])                            # the nearer of two points on one ray
+            2.0
+        """
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise ValueError(f"points must be (n, 3): x, y, z in metres; got {tuple(points.shape)}")
+        points = points.double()
+        if pose is not None:
+            points = points @ pose[:3, :3].double().T + pose[:3, 3].double()
+        points = points[points.isfinite().all(1) & (points[:, 2] > 0)]
+        pixels = points @ intrinsics.double().T
+        listed = torch.cat((pixels[:, :2] / pixels[:, 2:] - 0.5, points[:, 2:]), 1)
+        return cls.from_points(listed, size, see_through=see_through)
+
+    @classmethod
     def from_low_resolution(
         cls, depth: Tensor, valid: Tensor, size: tuple[int, int], *, see_through: float | None = None
     ) -> Hints:

@@ -71,7 +71,10 @@ def register_datasets(register: Register) -> None:
 @hookimpl
 def register_completers(register: Register) -> None:
     """What makes dense metres of sparse ones."""
-    register("align", "dadkit.completion:Align", api=1, summary="closed form over the map of any depth model")
+    register("align", "dadkit.completion.align:Align", api=1, summary="closed form over the map of any depth model")
+    register(
+        "refine", "dadkit.completion.refine:Refine", api=1, summary="the closed form, corrected by a small trained network"
+    )
 
 
 @hookimpl

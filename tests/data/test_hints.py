@@ -1,5 +1,6 @@
 """Sparse metres from files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,30 @@ def test_files_are_found_by_the_pictures_names(tmp_path):
         find_hints(tmp_path, stems)
     with pytest.raises(DataError, match="one file, but there are 2 pictures"):
         find_hints(tmp_path / "one.csv", stems)
+
+
+def test_points_in_space_are_seen_through_the_camera_of_the_json_beside_them(tmp_path):
+    points = np.array([[0.0, 0, 4], [0, 0, 2], [0.3, -0.1, 2], [0, 0, -1]])
+    away = np.array([1.0, 2, 3])  # where the camera is in the world of the second file
+    body = points.tolist()
+    head = "ply\nformat {}\nelement vertex 4\nproperty {t} x\nproperty {t} y\nproperty {t} z\nproperty uchar red\nend_header\n"
+    (tmp_path / "a.ply").write_text(
+        head.format("ascii 1.0", t="float") + "\n".join(" ".join(map(str, [*row, 7])) for row in body) + "\n"
+    )
+    kinds = np.dtype([("x", ">f8"), ("y", ">f8"), ("z", ">f8"), ("red", "u1")])
+    stored = np.array([(*row, 7) for row in points + away], kinds)
+    (tmp_path / "b.ply").write_bytes(head.format("binary_big_endian 1.0", t="double").encode() + stored.tobytes())
+    camera = {"fx": 100, "fy": 100, "cx": 32, "cy": 24}
+    pose = np.eye(4)
+    pose[:3, 3] = -away
+    with pytest.raises(DataError, match="need the camera"):
+        read_hints(tmp_path / "a.ply", (48, 64))
+    (tmp_path / "a.json").write_text(json.dumps(camera))
+    (tmp_path / "b.json").write_text(json.dumps({**camera, "pose": pose.tolist()}))
+    for name in ("a", "b"):
+        hints = read_hints(tmp_path / f"{name}.ply", (48, 64))
+        assert hints.valid[0, 0].nonzero().tolist() == [[18, 46], [24, 32]]  # 0.3 m right and 0.1 m up at 2 m; the middle
+        assert hints.depth[0, 0, 24, 32] == 2  # the nearer one
+    (tmp_path / "b.ply").write_bytes((tmp_path / "b.ply").read_bytes()[:-20])
+    with pytest.raises(DataError, match="cut short"):
+        read_hints(tmp_path / "b.ply", (48, 64))

@@ -1,0 +1,213 @@
+"""The learned completer: what a small network adds to the closed form. See `docs/completion.md`.
+
+    answer = align * exp(r + w * (log knn - log align))
+
+``r`` and ``w`` are two maps of a U-Net on a grid of fixed size. All of its inputs are ratios, so ten times the points' depth
+gives ten times the answer; its last layer begins at zero, so that an untrained network answers with the closed form. The change
+fades out where points are so dense that the grid is too coarse to help: between 5 and 2 cells from point to point.
+
+The three modules are those of Robust Lightweight Depth Estimation's completion (a relative map, an alignment, a network that is
+guided by the picture). Its network is not published, and neither is Yin et al.'s, which it builds on: this one is our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dadkit.alignment import KEEPS_SHIFT, Keep, SparseFit, align_to_points, nearest_lines
+from dadkit.interfaces import Completer, CompleterSpec, Hints, Prediction
+from dadkit.spaces import Space
+from dadkit.weights import load_strict, read_weights
+
+__all__ = ["Refine"]
+
+CHANNELS = 11
+"""Colours, log answer / median, log answer / global fit, log knn / answer, residual and presence of points, log distance to
+them, log of their number, row."""
+MOST_NEIGHBOURS = 1000
+"""Points that the fit to nearest neighbours looks at; with more of them the closed form needs no help."""
+DENSE, SPARSE = 2.0, 5.0
+"""Cells from point to point at which the network's change is gone, and at which it is whole."""
+MOST = 1.5
+"""Largest logarithm that the network adds."""
+
+
+class Refine(Completer):
+    """``align``, and a small network that corrects it between the points.
+
+    Args:
+        weights: a ``model.safetensors`` of a stage that trained it, or None for a network that adds nothing.
+        width: channels of the first level.
+        grid: cells of the longer side on which the network works, whatever the picture's size.
+        keep: ``soft`` or ``exact``, as for ``align``.
+        max_depth: farthest depth in metres, as for ``align``.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path | None = None,
+        width: int = 32,
+        grid: int = 160,
+        keep: Keep = "soft",
+        max_depth: float | None = None,
+    ) -> None:
+        super().__init__()
+        if keep not in ("soft", "exact"):
+            raise ValueError(f"keep must be soft or exact, got {keep!r}")
+        if max_depth is not None and not max_depth > 0:
+            raise ValueError(f"max_depth must be above 0 metres, got {max_depth}")
+        if grid < 32 or width < 8:
+            raise ValueError(f"grid must be at least 32 and width at least 8, got {grid} and {width}")
+        self.spec = CompleterSpec(name="refine")
+        self.grid, self.keep, self.max_depth = grid, keep, max_depth
+        self.network = _UNet(CHANNELS, (width, width * 3 // 2, width * 2, width * 3))
+        if weights is not None:
+            load_strict(self, read_weights(weights), source=weights)
+            self.eval()
+
+    def complete(
+        self, images: Tensor, hints: Hints, relative: Prediction | None = None, intrinsics: Tensor | None = None
+    ) -> Prediction:
+        """See :meth:`dadkit.interfaces.Completer.complete`. ``intrinsics`` are not looked at."""
+        if relative is None:
+            raise ValueError("refine needs the map of a depth model (relative=…)")
+        fit = align_to_points(
+            relative.depth, relative.space, hints.depth, hints.valid, sigma=hints.sigma, max_depth=self.max_depth
+        )
+        size = (fit.depth.shape[-2], fit.depth.shape[-1])
+        inputs, apart = self.inputs(images, hints, relative, fit)
+        added, share = self.network(inputs).float().split(1, 1)
+        change = MOST * torch.tanh((added + share * apart) / MOST)
+        spacing = (change.shape[-2:].numel() / fit.used.sum((1, 2, 3)).clamp(min=1)).sqrt()
+        change = change * ((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1).view(-1, 1, 1, 1)
+        change = F.interpolate(change, size, mode="bilinear", align_corners=False)
+        far = fit.limits[:, 1].to(change.dtype).view(-1, 1, 1, 1)
+        depth = fit.depth * change.exp()
+        depth = torch.minimum(depth, torch.maximum(far, fit.depth))
+        if self.keep == "exact":
+            depth = torch.where(fit.used, hints.depth, depth)
+        features = {"support": fit.support, "used": fit.used}
+        return replace(relative, depth=depth, space=Space.METRIC, features=features)
+
+    @torch.no_grad()
+    def inputs(self, images: Tensor, hints: Hints, relative: Prediction, fit: SparseFit) -> tuple[Tensor, Tensor]:
+        """What the network sees, (B, CHANNELS, h, w), and log(knn / align), (B, 1, h, w)."""
+        height, width = fit.depth.shape[-2:]
+        long = max(height, width)
+        grid = (max(8, round(self.grid * height / long)), max(8, round(self.grid * width / long)))
+        maps = torch.cat((fit.depth.log(), fit.fitted.log(), fit.support.clamp(max=long) + 0.5), 1).nan_to_num()
+        own, fitted, distance = _shrink(maps, grid).split(1, 1)
+        rows = [
+            _of_points(hints.depth[i, 0], fit.used[i, 0], fit.depth[i, 0], relative.depth[i, 0], relative.space, fit, i, grid)
+            for i in range(len(images))
+        ]
+        middle, count, residual, there, lines = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        inverse = relative.space is Space.DISPARITY
+        values = _shrink(relative.depth.float().nan_to_num(), grid).double() * lines[:, :1] + lines[:, 1:]
+        low, high = (side.view(-1, 1, 1, 1) for side in fit.limits.unbind(1))
+        knn = (1 / values.clamp(min=1e-12) if inverse else values).maximum(low).minimum(high).float().log()
+        apart = (knn - own).clamp(-1, 1) * (count >= 10).view(-1, 1, 1, 1)
+        row = torch.linspace(-1, 1, grid[0], device=images.device).view(1, 1, -1, 1).expand_as(own)
+        inputs = torch.cat(
+            (
+                (_shrink(images.float(), grid) - 0.45) / 0.25,
+                own - middle.view(-1, 1, 1, 1),
+                own - fitted,
+                apart,
+                residual,
+                there,
+                (distance / long).log(),
+                (count.log() / 8).view(-1, 1, 1, 1).expand_as(own),
+                row,
+            ),
+            1,
+        )
+        return inputs, apart
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Every parameter, as what an optimiser calls the decoder."""
+        return [{"name": "decoder", "params": list(self.parameters())}]
+
+
+def _of_points(
+    z: Tensor,
+    used: Tensor,
+    own: Tensor,
+    relative: Tensor,
+    space: Space,
+    fit: SparseFit,
+    index: int,
+    grid: tuple[int, int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of one picture: log of the points' median, their number, residual and presence (1, h, w), lines of ``knn`` (2, h, w)."""
+    at, z, own, x = used.nonzero(), z[used].double(), own[used].double(), relative[used].double()
+    scale = torch.tensor([grid[0] / used.shape[0], grid[1] / used.shape[1]], device=at.device)
+    cell = ((at + 0.5) * scale).long()
+    place = cell[:, 0] * grid[1] + cell[:, 1]
+    sums = torch.zeros(2, grid[0] * grid[1], dtype=torch.float64, device=at.device)
+    sums.index_add_(1, place, torch.stack(((z / own).log().clamp(-1, 1), torch.ones_like(z))))
+    residual, there = (sums[0] / sums[1].clamp(min=1)).view(1, *grid), (sums[1] > 0).view(1, *grid)
+    step = max(1, len(z) // MOST_NEIGHBOURS)
+    prior = (float(fit.scale[index]), float(fit.shift[index]))
+    y = z.reciprocal() if space is Space.DISPARITY else z
+    if len(z) >= 10 and space not in KEEPS_SHIFT:
+        some = slice(None, None, step)
+        lines = torch.stack(nearest_lines(x[some], y[some], cell[some], torch.ones_like(z[some]), grid, prior=prior, cell=2))
+    else:
+        lines = z.new_tensor(prior).view(2, 1, 1).expand(2, *grid)
+    middle = (z.median() if len(z) else z.new_ones(())).log().float()
+    return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), lines
+
+
+def _shrink(maps: Tensor, grid: tuple[int, int]) -> Tensor:
+    return maps if tuple(maps.shape[-2:]) == grid else F.interpolate(maps, grid, mode="area")
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate"),
+            nn.GroupNorm(4, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, padding_mode="replicate"),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.body(x)
+        return y
+
+
+class _UNet(nn.Module):
+    """Four levels from half the grid on; two maps on the grid. The last layer begins at zero."""
+
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(inputs, widths[0], 4, 2, 1)
+        self.down = nn.ModuleList(_Block(width) for width in widths)
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths))
+        self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(_Block(width) for width in widths[:-1])
+        self.last = nn.Sequential(nn.SiLU(), nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate"))
+        for parameter in self.last[1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-2:]
+        levels: list[Tensor] = []
+        x = self.stem(x)
+        for index, block in enumerate(self.down):
+            x = block(self.shrink[index - 1](x) if index else x)
+            levels.append(x)
+        for index in range(len(self.up) - 1, -1, -1):
+            skip = levels[index]
+            coarse = F.interpolate(self.lateral[index](x), skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = self.up[index](skip + coarse)
+        return F.interpolate(self.last(x), size, mode="bilinear", align_corners=False)
