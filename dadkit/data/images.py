@@ -7,6 +7,7 @@ greyscale to white, drops alpha and shows whatever lies under it. Each of these 
 from __future__ import annotations
 
 import io
+import math
 import struct
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,7 @@ from dadkit.data.folders import HEIC
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 
-__all__ = ["MAX_PIXELS", "decode", "few_levels", "to_tensor"]
+__all__ = ["MAX_PIXELS", "decode", "exif_camera", "exif_focal", "few_levels", "to_tensor"]
 
 MAX_PIXELS = 89_478_485
 """Largest image decoded unless told otherwise: the size from which Pillow itself warns of decompression bombs."""
@@ -29,6 +30,8 @@ MAX_PIXELS = 89_478_485
 _FEW_LEVELS = 8
 _GREY = 128  # what shows through transparent pixels: neither a bright nor a dark hole
 
+_EXIF, _FOCAL_35 = 0x8769, 0xA405
+_DIAGONAL_35 = math.hypot(36, 24)  # mm
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -250,3 +253,27 @@ def _unit_range(image: Tensor) -> Tensor:
         hint = "it holds NaN" if low != low or high != high else f"its values are {low:g} to {high:g}; divide by its full scale"
         raise ValueError(f"a floating-point image must be in [0, 1], but {hint}")
     return image.float()
+
+
+def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
+    """The focal length in pixels of a photograph, from the 35-mm equivalent in its EXIF data; None if that says nothing.
+
+    The equivalent compares diagonals: that of 35-mm film is 43.27 mm.
+
+    Args:
+        file: a picture.
+        size: (height, width) of the picture in pixels.
+    """
+    try:
+        with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as picture:
+            found = picture.getexif().get_ifd(_EXIF).get(_FOCAL_35)
+        equivalent = float(found or 0)
+    except Exception:  # broken metadata raise whatever they like, and state no focal length
+        return None
+    return equivalent / _DIAGONAL_35 * math.hypot(*size) if 0 < equivalent < math.inf else None
+
+
+def exif_camera(file: Path | bytes, size: tuple[int, int]) -> Tensor | None:
+    """(3, 3): the camera of a photograph of ``size`` (height, width) by :func:`exif_focal`, its axis in the middle; or None."""
+    focal, (height, width) = exif_focal(file, size), size
+    return None if focal is None else torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dadkit.data.depth_files import SUFFIXES, Encoding, own_space, read_depth, usable
 from dadkit.data.folders import normalise_extensions, read_list, scan, stem
-from dadkit.data.images import MAX_PIXELS, decode
+from dadkit.data.images import MAX_PIXELS, decode, exif_camera
 from dadkit.data.packed import PackedStrings
 from dadkit.data.sample import Sample, SampleError
 from dadkit.data.sources import inside, keys_with_suffix
@@ -55,7 +55,8 @@ class DepthPairs:
             its centre once, and the rest is invalid, as LiDAR of phones and ScanNet's depth need it.
         missing: ``refuse`` images without depth, or ``skip`` them with a warning that counts them.
         array: name of the array in an ``npz``.
-        intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.pairs.Cameras`).
+        intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.pairs.Cameras`). Without one, a photograph's
+            EXIF data say its focal length, if anything does.
         extensions: file name extensions that count as images.
         min_size, max_pixels: as in :class:`dadkit.data.Images`.
         upright: apply the images' EXIF orientation. False if depth was made from the pixels as they are stored.
@@ -197,7 +198,7 @@ class DepthPairs:
             )
         if not valid.any():
             raise SampleError(f"{depth_file}: no pixel has a valid depth; stored numbers are read with {self._meaning}")
-        camera = None if self._cameras is None else self._cameras(key)
+        camera = exif_camera(image_file, (height, width)) if self._cameras is None else self._cameras(key)
         return Sample(image=image, key=key, depth=depth, valid=valid, space=self.space, intrinsics=camera)
 
 

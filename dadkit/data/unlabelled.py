@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dadkit.data.folders import normalise_extensions, stem
-from dadkit.data.images import MAX_PIXELS, decode
+from dadkit.data.images import MAX_PIXELS, decode, exif_camera
 from dadkit.data.packed import ComputedStrings
 from dadkit.data.sample import Sample, SampleError
 from dadkit.data.sources import Source, keys_with_suffix, open_root
@@ -22,7 +22,8 @@ class Images:
 
     Keys are relative paths without extension: below a folder, in a list as written there, in a tar shard after the shard's own
     path (``shards/0001/photo``). Where two would be equal, both keep their extension. With several roots each key begins with
-    its root's name. The order is that of the sorted paths, of the list's lines, of the shard's members.
+    its root's name. The order is that of the sorted paths, of the list's lines, of the shard's members. A photograph whose EXIF
+    data state a focal length has a camera (:func:`dadkit.data.images.exif_camera`).
 
     Args:
         root: a folder (recursive, symlinked folders followed, tar shards in it read too), a list file (``.txt``: one path a
@@ -80,10 +81,12 @@ class Images:
     def __getitem__(self, index: int) -> Sample:
         _, source, inside = self._find(index)
         try:
-            image = decode(source.read(inside), **self._decoding)
+            file = source.read(inside)
+            image = decode(file, **self._decoding)
         except SampleError as error:
             raise SampleError(f"{source.location(inside)}: {error}") from error
-        return Sample(image=image, key=self.key(index))
+        camera = exif_camera(file, (image.shape[-2], image.shape[-1]))
+        return Sample(image=image, key=self.key(index), intrinsics=camera)
 
     def _find(self, index: int) -> tuple[str, Source, int]:
         if not 0 <= index < len(self):

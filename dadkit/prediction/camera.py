@@ -5,22 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from dadkit.data.images import exif_focal
 from dadkit.errors import DadkitError
 from dadkit.spaces import Space
 
-__all__ = ["CloudError", "Lens", "check_cloud", "exif_focal", "given_cameras", "metres", "unproject"]
-
-_EXIF, _FOCAL_35 = 0x8769, 0xA405
-_DIAGONAL_35 = math.hypot(36, 24)  # mm
+__all__ = ["CloudError", "Lens", "check_cloud", "given_cameras", "metres", "unproject"]
 
 
 class CloudError(DadkitError):
@@ -63,24 +59,6 @@ class Lens:
         if self.fov is not None:
             return width / 2 / math.tan(math.radians(self.fov) / 2)
         return self.focal
-
-
-def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
-    """The focal length in pixels of a photograph, from the 35-mm equivalent in its EXIF data; None if that says nothing.
-
-    The equivalent compares diagonals: that of 35-mm film is 43.27 mm.
-
-    Args:
-        file: a picture.
-        size: (height, width) of the picture in pixels.
-    """
-    try:
-        with Image.open(file if isinstance(file, Path) else BytesIO(file)) as picture:
-            found = picture.getexif().get_ifd(_EXIF).get(_FOCAL_35)
-        equivalent = float(found or 0)
-    except Exception:  # broken metadata raise whatever they like, and state no focal length
-        return None
-    return equivalent / _DIAGONAL_35 * math.hypot(*size) if 0 < equivalent < math.inf else None
 
 
 def given_cameras(lens: Lens | None, size: tuple[int, int], files: Sequence[Path | bytes | None]) -> Tensor | None:

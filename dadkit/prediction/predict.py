@@ -16,11 +16,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dadkit.data.images import decode, few_levels
+from dadkit.data.images import decode, exif_focal, few_levels
 from dadkit.data.sample import SampleError
 from dadkit.errors import DadkitError
-from dadkit.interfaces import DepthModel, Prediction
-from dadkit.prediction.camera import CloudError, Lens, check_cloud, exif_focal, given_cameras
+from dadkit.interfaces import DepthModel, Prediction, crop_camera
+from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
@@ -127,11 +127,13 @@ def carry_out(
             note(
                 f"nearly constant: grey levels {levels[0]} to {levels[1]} of 255. If the camera has 10 to 14 bits, give --bits"
             )
-        if set(work.formats) & set(CLOUDS) and not lens.knows_focal:
+        if (set(work.formats) & set(CLOUDS) or model.spec.takes_camera) and not lens.knows_focal:
             focal = exif_focal(work.job.read(), (image.shape[-2], image.shape[-1]))
             if focal is not None:
                 own = replace(lens, focal=focal)
                 note(f"focal length {focal:.0f} pixels, from the EXIF data")
+            elif model.spec.takes_camera and model.fov is not None:
+                note(f"camera unknown: a horizontal field of view of {model.fov:g} degrees is assumed, the model's option fov")
         return write_one(place, image, prediction, index, formats=work.formats, model=name, lens=own, note=note)
 
     def settle(work: Work[Job], writing: Future[list[Path]]) -> None:
@@ -156,7 +158,7 @@ def carry_out(
                     size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
                     cameras = given_cameras(lens, size, [work.job.read() for work, _ in batch])
                 prediction = (
-                    predict_tiled(model, batch[0][1], tile, batch_size=batch_size)
+                    predict_tiled(model, batch[0][1], tile, cameras=cameras, batch_size=batch_size)
                     if tile
                     else model.predict([image for _, image in batch], cameras=cameras, batch_size=batch_size)
                 )
@@ -233,7 +235,9 @@ def _batches(images: Iterable[tuple[Work[Job], Tensor]], size: int) -> Iterator[
 _OVERLAP = 0.25
 
 
-def predict_tiled(model: DepthModel, image: Tensor, tile: int, *, batch_size: int = 1) -> Prediction:
+def predict_tiled(
+    model: DepthModel, image: Tensor, tile: int, *, cameras: Tensor | None = None, batch_size: int = 1
+) -> Prediction:
     """Predict one picture in square tiles.
 
     The whole picture is predicted once, as always. Each tile is predicted alone, brought to the whole map by the scale and
@@ -244,13 +248,14 @@ def predict_tiled(model: DepthModel, image: Tensor, tile: int, *, batch_size: in
         model: its own resizing policy is applied to the picture and to each tile.
         image: (3, H, W) uint8.
         tile: side in the picture's pixels. A picture whose sides are at most this is predicted whole.
+        cameras: (1, 3, 3) in pixels of the picture, for models that take cameras; each tile gets its own.
         batch_size: tiles per forward pass.
 
     Returns:
         Prediction with ``depth`` (1, 1, H, W) in the model's space.
     """
     height, width = image.shape[-2:]
-    whole = model.predict(image)
+    whole = model.predict(image, cameras=cameras)
     whole = replace(whole, depth=whole.depth.cpu())
     if max(height, width) <= tile:
         return whole
@@ -259,10 +264,12 @@ def predict_tiled(model: DepthModel, image: Tensor, tile: int, *, batch_size: in
     window = _window(min(tile, height), min(tile, width))
     for start in range(0, len(boxes), batch_size):
         chosen = boxes[start : start + batch_size]
-        maps = model.predict([image[:, y : y + tile, x : x + tile] for y, x in chosen], batch_size=batch_size).depth.cpu()
-        for (y, x), own in zip(chosen, maps[:, 0], strict=True):
+        parts = [image[:, y : y + tile, x : x + tile] for y, x in chosen]
+        own = None if cameras is None else torch.stack([crop_camera(cameras[0], (x, y)) for y, x in chosen])
+        maps = model.predict(parts, cameras=own, batch_size=batch_size).depth.cpu()
+        for (y, x), part in zip(chosen, maps[:, 0], strict=True):
             place = slice(y, y + tile), slice(x, x + tile)
-            total[place] += window * _fitted(own, whole.depth[0, 0][place])
+            total[place] += window * _fitted(part, whole.depth[0, 0][place])
             weight[place] += window
     depth = (total / weight)[None, None]
     low, high = model.spec.range

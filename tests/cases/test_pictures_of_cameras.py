@@ -9,10 +9,9 @@ from PIL import Image
 
 from dadkit.data import Images
 from dadkit.data.folders import AVIF, HEIC
-from dadkit.data.images import decode
+from dadkit.data.images import decode, exif_focal
 from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, ModelSpec, SizePolicy
-from dadkit.prediction.camera import exif_focal
 from dadkit.prediction.predict import predict_tiled
 from dadkit.spaces import Space
 

@@ -139,7 +139,8 @@ def test_cameras_of_patches_follow_their_boxes():
 def test_a_photographs_camera_comes_from_the_lens_or_its_exif_data(tmp_path):
     from PIL import Image
 
-    from dadkit.prediction.camera import Lens, exif_focal, given_cameras
+    from dadkit.data.images import exif_focal
+    from dadkit.prediction.camera import Lens, given_cameras
 
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA405] = 26
@@ -154,3 +155,32 @@ def test_a_photographs_camera_comes_from_the_lens_or_its_exif_data(tmp_path):
     assert not unknown.isfinite().all()
     assert given_cameras(Lens(focal=50), (30, 40), files)[:, 0, 0].tolist() == [50, 50]
     assert given_cameras(None, (30, 40), files[1:]) is None
+
+    # Training sees it too, in pixels of the picture; where nothing is known there is no camera.
+    from dadkit.data import Images
+
+    phone, plain = Images(tmp_path, min_size=1)[0], Images(tmp_path, min_size=1)[1]
+    assert torch.allclose(phone.intrinsics, known)
+    assert plain.intrinsics is None
+
+
+def test_every_tile_gets_the_camera_of_its_part():
+    from dadkit.prediction.predict import predict_tiled
+
+    seen = []
+
+    class Watches(Reads):
+        def predict_batch(self, images, cameras=None):
+            seen.append((tuple(images.shape[-2:]), cameras.clone()))
+            return super().predict_batch(images, cameras)
+
+    camera = camera_from_fov(70, (32, 64))
+    predict_tiled(Watches(), torch.randint(0, 255, (3, 32, 64), dtype=torch.uint8), 32, cameras=camera[None])
+    (size, whole), *parts = seen
+    assert size == (32, 64)
+    assert torch.equal(whole[0], camera)
+    assert len(parts) > 1
+    assert {tuple(shape) for shape, _ in parts} == {(32, 32)}
+    assert all(torch.equal(own[0, :2, :2], camera[:2, :2]) for _, own in parts)
+    assert float(parts[0][1][0, 0, 2]) == float(camera[0, 2])
+    assert float(parts[-1][1][0, 0, 2]) == float(camera[0, 2]) - 32
