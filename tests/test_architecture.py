@@ -50,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "prediction": GROUND | {"alignment", "interfaces", "data", "pictures", "loading"},
     "evaluation": GROUND | {"alignment", "interfaces", "data", "pictures", "plugin", "config", "loading"},
     "report": GROUND | {"alignment", "interfaces", "losses", "data", "pictures", "config", "evaluation"},
+    "publishing": GROUND | {"interfaces", "plugin", "loading", "conversion", "export"},
     "calibration": GROUND | {"alignment", "interfaces", "data", "loading", "prediction", "evaluation"},
 }
 _BELOW_TRAINING = set(ROOMS)

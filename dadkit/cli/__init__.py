@@ -56,6 +56,8 @@ COMMANDS: Mapping[str, Entry] = {
         "dadkit.cli.calibrate:calibrate", "Metres for a relative model, from known distances or a labelled set.", _WORK
     ),
     "demo": Entry("dadkit.cli.demo:demo", "One page that runs a model in the visitor's browser.", _WORK),
+    "card": Entry("dadkit.cli.push:card", "A model card, with the hub's metadata.", _WORK),
+    "push": Entry("dadkit.cli.push:push", "Upload a model to the Hugging Face hub.", _WORK),
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
     **{row.command: Entry(f"dadkit.cli.components:{row.command}", row.summary, _COMPONENTS) for row in KINDS.values()},

@@ -25,8 +25,8 @@ def convert(
 ) -> None:
     """Write a trained model in another program's layout, with a card that names the licences of all its weights.
 
-    Which layouts there are is up to the model: Depth Anything students have `dav2` and `hf`. Every student has `encoder`: the
-    weights of its encoder, for other tasks.
+    Which layouts there are is up to the model: Depth Anything students have `dav2` and `hf`, which need no dadkit. Every other
+    student has `hf` with dadkit's code, for transformers' pipeline, and `encoder`: its encoder's weights, for other tasks.
 
     Example: dadkit convert runs/mine depth-hf --to hf
     """

@@ -6,7 +6,7 @@ The layout is the model's own; the files and their card are written here.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dadkit._version import __version__
+from dadkit.conversion.remote_code import READER, remote_code
 from dadkit.errors import DadkitError
 from dadkit.files import atomic_path, write_text
 from dadkit.interfaces import DepthModel, Export, FrozenTeacher, Student
-from dadkit.loading import load_model, read_card, result_path
+from dadkit.loading import load_model, read_card, rebuild_options, result_path
 
 __all__ = ["ENCODER", "ConversionError", "Converted", "convert", "encoder_state"]
 
@@ -69,7 +70,7 @@ def convert(source: str | Path, destination: str | Path, layout: str, **options:
     """
     model, destination = load_model(source, **options), Path(destination).expanduser()
     model = getattr(model, "model", model)  # a frozen teacher holds the model that knows its layouts
-    export = _export(model, source, layout)
+    export = _export(model, source, layout, options)
     # Own and contiguous memory: files know no views, and no two names for one tensor.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in export.tensors.items()}
     licenses = _licenses(model, source)
@@ -81,14 +82,27 @@ def convert(source: str | Path, destination: str | Path, layout: str, **options:
     return Converted(files, licenses, list(export.notes))
 
 
-def _export(model: DepthModel, source: str | Path, layout: str) -> Export:
+def _export(model: DepthModel, source: str | Path, layout: str, options: Mapping[str, object]) -> Export:
     if layout in model.layouts:
         return model.export(layout)
     if layout == ENCODER:
         return _encoder_alone(model)
+    if layout == "hf" and isinstance(model, Student):
+        return remote_code(model, *_recipe(source, options))
     offered = {ENCODER: "its encoder alone, for other tasks", **model.layouts}
+    if isinstance(model, Student):
+        offered.setdefault("hf", READER)
     names = "; ".join(f"{name} ({reader})" for name, reader in offered.items())
     raise ConversionError(f"{source} is a {model.spec.name}, which has no layout '{layout}'; it offers {names}")
+
+
+def _recipe(source: str | Path, options: Mapping[str, object]) -> tuple[str, dict[str, object]]:
+    """Name and options that build the same student again, without its initial weights."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        return str(source), rebuild_options(options)
+    card = read_card(result_path(path))
+    return card.component, dict(card.options)
 
 
 def _licenses(model: DepthModel, source: str | Path) -> list[str]:
