@@ -151,8 +151,8 @@ def test_what_cannot_be_written(build, student, tmp_path):
     source = student(build("tiny"))
     with pytest.raises(ConversionError, match=r"has no layout 'onnx'; it offers .*dav2 \(one \.pth .*; hf \(a folder"):
         convert(source, tmp_path / "x", "onnx")
-    with pytest.raises(ConversionError, match=r"topformer-tiny, which has no layout 'hf'; it offers encoder"):
-        convert("topformer/tiny", tmp_path / "x", "hf")
+    with pytest.raises(ConversionError, match=r"topformer-tiny, which has no layout 'dav2'; it offers encoder"):
+        convert("topformer/tiny", tmp_path / "x", "dav2")
     with pytest.raises(ConversionError, match=r"must end in \.safetensors, \.pth, \.pt"):
         convert(source, tmp_path / "x", "dav2")
     with pytest.raises(ConversionError, match="this layout is a folder"):
