@@ -112,11 +112,17 @@ def colorize(
     return picture
 
 
-def error_map(prediction: Map, truth: Map, valid: Map, *, top: float = 0.3, colormap: str = "magma") -> Picture:
-    """Relative error ``|prediction - truth| / truth`` in metric depth on a fixed scale of 0 to ``top``; invalid is grey."""
+def error_map(
+    prediction: Map, truth: Map, valid: Map, *, spread: float | None = None, top: float = 0.3, colormap: str = "magma"
+) -> Picture:
+    """The error on a fixed scale of 0 to ``top``; invalid is grey.
+
+    It is ``|prediction - truth| / truth`` of metric depth, or ``|prediction - truth| / spread`` where ``spread`` is given, for
+    maps that are known up to scale and shift.
+    """
     predicted, true = _plane(prediction), _plane(truth)
-    keep = _plane(valid).astype(bool) & np.isfinite(true) & (true > 0)
-    relative = np.abs(predicted - true) / np.where(keep, true, 1.0)
+    keep = _plane(valid).astype(bool) & np.isfinite(true) & ((true > 0) | (spread is not None))
+    relative = np.abs(predicted - true) / (np.where(keep, true, 1.0) if spread is None else max(spread, 1e-12))
     unit = np.clip(np.nan_to_num(relative, nan=top, posinf=top) / top, 0, 1)
     picture = _lut(colormap)[np.round(unit * 255).astype(np.uint8)]
     picture[~keep] = INVALID

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from types import ModuleType
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,49 +15,59 @@ from PIL import Image
 from torch import Tensor
 
 from dadkit.data.sample import SampleError
+from dadkit.errors import DataError
 
-__all__ = ["SUFFIXES", "Encoding", "own_space", "read_depth", "usable"]
+__all__ = ["SUFFIXES", "Encoding", "optional_package", "own_space", "read_depth", "read_exr", "usable"]
 
 OWN_LOW, OWN_HIGH = "dadkit:low", "dadkit:high"
 """Text by which ``dadkit predict`` stores the range of a 16-bit PNG in the file."""
 
-Encoding = Literal["png16", "png8", "carla24", "npy", "npz", "pfm"]
-"""How a depth map is stored: greyscale PNG of 16 or 8 bits, CARLA's 24 bits in the colours of a PNG, NumPy array, NumPy
-archive, portable float map."""
+Encoding = Literal["png16", "png8", "carla24", "tiff", "exr", "npy", "npz", "pfm"]
+"""How a depth map is stored: greyscale PNG of 16 or 8 bits, CARLA's 24 bits in the colours of a PNG, TIFF, OpenEXR, NumPy
+array, NumPy archive, portable float map."""
 
-SUFFIXES: dict[str, str] = {
-    "png16": ".png",
-    "png8": ".png",
-    "carla24": ".png",
-    "npy": ".npy",
-    "npz": ".npz",
-    "pfm": ".pfm",
+SUFFIXES: dict[str, tuple[str, ...]] = {
+    "png16": (".png",),
+    "png8": (".png",),
+    "carla24": (".png",),
+    "tiff": (".tiff", ".tif"),
+    "exr": (".exr",),
+    "npy": (".npy",),
+    "npz": (".npz",),
+    "pfm": (".pfm",),
 }
-"""File name extension of each encoding."""
+"""File name extensions of each encoding."""
+
+_EXTRAS = {"h5py": "datasets", "scipy.io": "datasets", "OpenEXR": "exr"}
 
 
 def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None) -> np.ndarray:
-    """The stored numbers, before any scale.
+    """Returns the stored numbers, before any scale.
 
     Args:
         path: the file.
         encoding: ``png16``: one channel of 16 bits; a PNG that dadkit wrote gives the values of its own range, NaN where
             invalid; ``png8``: one channel of 8 bits; ``carla24``: (R + 256 G + 65536 B) / (2^24 - 1), so that ``scale`` is the
-            far plane, 1000 m in CARLA; ``npy``: one array (H, W), (H, W, 1) or (1, H, W) of any real dtype;
+            far plane, 1000 m in CARLA; ``tiff``: one page, one channel of 16 or 32 bits, integer or float; ``exr``: the only
+            channel, or ``Z``, ``Y`` or ``V`` of several, half or float, by the extra ``dadkit[exr]``; ``npy``: one array
+            (H, W), (H, W, 1) or (1, H, W) of any real dtype;
             ``npz``: the same inside an archive; ``pfm``: one channel ("Pf"); rows are turned top-down, the header's scale gives
             the byte order only.
-        array: the array's name in an ``npz``; None takes the only one.
+        array: the array's name in an ``npz``, or the channel's in an ``exr``; None takes the only one.
 
     Returns:
         (H, W) float64: exact for every stored integer and float32.
 
     Raises:
         SampleError: the file cannot be read or is not what was declared; the message does not name the file.
+        DataError: the encoding needs a package that is not installed.
     """
     readers: dict[str, Callable[[Path], np.ndarray]] = {
         "png16": _read_png16,
         "png8": _read_png8,
         "carla24": _read_carla24,
+        "tiff": _read_tiff,
+        "exr": lambda p: read_exr(p, array),
         "npy": _read_npy,
         "npz": lambda p: _read_npz(p, array),
         "pfm": _read_pfm,
@@ -64,7 +76,7 @@ def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None
         raise ValueError(f"unknown depth encoding {encoding!r}; known are {', '.join(get_args(Encoding))}")
     try:
         values = readers[encoding](Path(path))
-    except (SampleError, MemoryError):
+    except (SampleError, DataError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
@@ -104,8 +116,56 @@ def _read_carla24(path: Path) -> np.ndarray:
         return (red + 256 * green + 65536 * blue) / (2**24 - 1)
 
 
+def _read_tiff(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        if image.format != "TIFF" or image.mode not in ("I;16", "I;16L", "I;16B", "I", "F"):
+            raise SampleError(
+                f"declared as tiff of 16 or 32 bits in one channel, but it is {image.format} with pixels of mode {image.mode!r}"
+            )
+        if (pages := getattr(image, "n_frames", 1)) != 1:
+            raise SampleError(f"declared as tiff of one page, but it holds {pages}")
+        return np.asarray(image)
+
+
+def read_exr(path: Path, channel: str | None = None) -> np.ndarray:
+    """Returns one channel of an OpenEXR file, (H, W) float32.
+
+    Args:
+        path: the file.
+        channel: its name; None takes the only one, or the first of ``Z``, ``Y``, ``V`` and of the alphabet that is there.
+
+    Raises:
+        SampleError: the file cannot be read or has no such channel.
+        DataError: OpenEXR is not installed.
+    """
+    exr: Any = optional_package("OpenEXR", "reading EXR files")
+    if not path.is_file():
+        raise SampleError("the file does not exist")
+    try:
+        channels = exr.File(str(path), separate_channels=True).channels()
+    except Exception as error:  # the binding raises RuntimeError, ValueError and its own
+        raise SampleError(f"cannot be read as EXR: {error}") from error
+    wanted = [channel] if channel is not None else ["Z", "Y", "V", *sorted(channels)]
+    name = next((name for name in wanted if name in channels), None)
+    if name is None:
+        raise SampleError(f"the file has no channel {channel!r}, only {', '.join(sorted(channels))}")
+    return np.asarray(channels[name].pixels, dtype=np.float32)
+
+
+def optional_package(name: str, what: str) -> ModuleType:
+    """Returns a package that only some data need.
+
+    Raises:
+        DataError: it is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(f"{what} needs the package {name.partition('.')[0]}: pip install 'dadkit[{_EXTRAS[name]}]'") from error
+
+
 def own_space(path: str | Path) -> str | None:
-    """The space that a 16-bit PNG of dadkit's own says it is in; None for any other file."""
+    """Returns the space that a 16-bit PNG of dadkit's own says it is in; None for any other file."""
     try:
         with Image.open(path) as image:
             return str(image.info["dadkit:space"]) if OWN_LOW in image.info else None

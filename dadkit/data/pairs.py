@@ -30,7 +30,7 @@ class DepthPairs:
 
     Two layouts. **Mirrored folders**: ``root/images/a/b.jpg`` has its depth in ``root/depth/a/b.png`` (or ``.npy``, …); keys
     are the images' paths below ``images``, without extension. **A list file**: each line names an image and its depth, between
-        them a tab or a comma, or blanks, relative to the list's folder; keys are the images' paths, without extension. A third
+    them a tab or a comma, or blanks, relative to the list's folder; keys are the images' paths, without extension. A third
     column, such as KITTI's focal length, is not read. Lines whose depth is ``None`` are left out and counted.
 
     Common datasets: KITTI ``encoding="png16", scale=1/256``; ScanNet, NYU ``scale=0.001``; Virtual KITTI 2 ``scale=0.01,
@@ -38,7 +38,7 @@ class DepthPairs:
 
     Args:
         root: the folder, or the list file (``.txt``, ``.tsv``, ``.csv``).
-        encoding: how depth is stored: ``png16``, ``png8``, ``carla24``, ``npy``, ``npz``, ``pfm``, see
+        encoding: how depth is stored: ``png16``, ``png8``, ``carla24``, ``tiff``, ``exr``, ``npy``, ``npz``, ``pfm``, see
             :func:`dadkit.data.depth_files.read_depth`. 16-bit PNGs that dadkit wrote carry their range and their space.
         space: what the numbers are: ``metric`` (metres along the optical axis), ``depth`` or ``disparity`` (up to scale and
             shift, but stored as positive numbers).
@@ -54,7 +54,7 @@ class DepthPairs:
         resize: ``refuse`` depth of another size than its image, or ``nearest``: each stored pixel goes to the image pixel at
             its centre once, and the rest is invalid, as LiDAR of phones and ScanNet's depth need it.
         missing: ``refuse`` images without depth, or ``skip`` them with a warning that counts them.
-        array: name of the array in an ``npz``.
+        array: name of the array in an ``npz``, of the channel in an ``exr``.
         intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.pairs.Cameras`). Without one, a photograph's
             EXIF data say its focal length, if anything does.
         extensions: file name extensions that count as images.
@@ -209,19 +209,19 @@ def _as_tuple(invalid: float | list[float] | None) -> tuple[float, ...]:
 
 
 def _mirrored(
-    root: Path, images: str, depths: str, suffix: str, depth_suffix: str, extensions: tuple[str, ...], policy: str
+    root: Path, images: str, depths: str, suffixes: tuple[str, ...], depth_suffix: str, extensions: tuple[str, ...], policy: str
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """The images' paths below ``images``, and (image, depth) paths below ``root``."""
     for folder in (images, depths):
         if not (root / folder).is_dir():
             raise DataError(f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist")
     names, _ = scan(root / images, extensions)
-    found, _ = scan(root / depths, {suffix}, results=True)
+    found, _ = scan(root / depths, set(suffixes), results=True)
     by_stem = {stem(name): name for name in found}
     if (root / images).samefile(root / depths):
         if not depth_suffix:
             raise DataError(f"images and depths both lie in {root / images}: say by depth_suffix which files are depth")
-        names = [n for n in names if not (stem(n).endswith(depth_suffix) and n.lower().endswith(suffix))]
+        names = [n for n in names if not (stem(n).endswith(depth_suffix) and n.lower().endswith(suffixes))]
     if not names:
         raise DataError(f"no images in {(root / images).absolute()}: looked for {', '.join(extensions)}, in all subfolders")
     missing = [n for n in names if stem(n) + depth_suffix not in by_stem]
@@ -231,7 +231,7 @@ def _mirrored(
     elif missing:
         raise DataError(
             f"{len(missing)} of the {len(names)} images in {root / images} have no depth, first {missing[0]} "
-            f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffix)}; "
+            f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffixes[0])}; "
             "missing: skip leaves them out)"
         )
     return names, [(f"{images}/{n}", f"{depths}/{by_stem[stem(n) + depth_suffix]}") for n in names]

@@ -17,6 +17,9 @@ from dadkit.spaces import Space, convert
 
 __all__ = ["Perturb", "View", "cut", "stack"]
 
+_SPARSE = 0.5
+"""A map of which less than this share is valid in a region is sparse there."""
+
 Perturb = Callable[[Tensor, torch.Generator], Tensor]
 """Changes the colours of the student's view: (3, h, w) uint8 -> the same shape and dtype. Geometry must stay."""
 
@@ -50,7 +53,10 @@ def cut(
 
     Images are cropped first and then resized in 8 bits, bicubic with antialiasing (the low-pass grows as the factor shrinks); a
     box of exactly the wanted size is copied. Depth is never interpolated: each pixel of the view takes the pixel of the map in
-    which its centre falls, so that no value is invented at an edge and infinity stays infinity.
+    which its centre falls, so that no value is invented at an edge and infinity stays infinity. Where less than half of the
+    region has a valid depth (LiDAR, points), a smaller view would miss most of it: there each valid pixel falls into the pixel
+    of the view that covers it. Of several the one nearest to that pixel's centre stays, on a tie the smallest number; so every
+    pixel of the view that covers a label has one.
 
     Args:
         sample: image, perhaps with depth.
@@ -137,10 +143,40 @@ def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | N
     columns = _nearest(x0, x1, width)
     depth = sample.depth[:, rows, columns].float()
     valid = torch.ones_like(depth, dtype=torch.bool) if sample.valid is None else sample.valid[:, rows, columns]
+    if (y1 - y0 > height or x1 - x0 > width) and sample.valid is not None:
+        depth, valid = _densest(depth, valid, sample.depth.float(), sample.valid, (x0, y0, x1, y1))
     if space is not None:
         depth, converted = convert(depth, valid, sample.space, space)
         valid = valid if converted is None else converted
     return replace(view, depth=depth, valid=valid, space=space or sample.space)
+
+
+def _densest(depth: Tensor, valid: Tensor, stored: Tensor, known: Tensor, box: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Returns depth and validity of a view with every valid pixel of a sparse map in the pixel that covers it; see :func:`cut`.
+
+    Args:
+        depth, valid: (1, h, w), what lies at the pixels' centres; returned unchanged if the map is not sparse.
+        stored, known: (1, H, W), the map.
+        box: x0, y0, x1, y1 of the view in the map.
+    """
+    x0, y0, x1, y1 = box
+    height, width = depth.shape[-2:]
+    top, left = int(y0), int(x0)
+    inside = known[0, top : -int(-y1 // 1), left : -int(-x1 // 1)]
+    if inside.float().mean() >= _SPARSE:
+        return depth, valid
+    row, column = inside.nonzero(as_tuple=True)
+    row, column = row + top, column + left
+    down, across = (row + 0.5 - y0) * (height / (y1 - y0)), (column + 0.5 - x0) * (width / (x1 - x0))
+    keep = (down >= 0) & (down < height) & (across >= 0) & (across < width)
+    row, column, down, across = row[keep], column[keep], down[keep], across[keep]
+    off = (down - down.floor() - 0.5) ** 2 + (across - across.floor() - 0.5) ** 2
+    values = stored[0, row, column]
+    last = np.lexsort((-values.numpy(), -off.numpy()))  # the nearest comes last, and the last one written stays
+    cell = (down.floor().long() * width + across.floor().long()).numpy()[last]
+    flat, there = depth.flatten().numpy().copy(), valid.flatten().numpy().copy()
+    flat[cell], there[cell] = values.numpy()[last], True
+    return torch.from_numpy(flat).view_as(depth), torch.from_numpy(there).view_as(valid)
 
 
 def _frame(image: Tensor) -> Tensor:

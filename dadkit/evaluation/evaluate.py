@@ -19,7 +19,7 @@ from dadkit.evaluation.crops import cut_frame
 from dadkit.evaluation.ordinal import ordinal_metrics
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
-from dadkit.spaces import Space
+from dadkit.spaces import Space, convert
 
 __all__ = [
     "Evaluation",
@@ -93,7 +93,8 @@ def evaluate(
 
     Args:
         model: any depth model in a space that the protocol can use.
-        dataset: labelled samples in metric space, or :class:`~dadkit.data.ordinal.OrdinalSample` for ordinal protocols.
+        dataset: labelled samples in metric space (in any that converts, for protocols of relative labels), or
+            :class:`~dadkit.data.ordinal.OrdinalSample` for ordinal protocols.
         protocol: what is measured.
         name: the model's name in the table.
         batch_size: images per forward pass.
@@ -194,7 +195,7 @@ def _batches(items: Iterator[tuple[int, Sample] | Row], size: int) -> Iterator[l
 
 def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protocol, batch_size: int) -> list[Row]:
     samples = [sample for _, sample in items]
-    truth = [_truth(sample, protocol) for sample in samples]  # before the model runs, so that wrong data are an early error
+    truth = [truth_of(sample, protocol) for sample in samples]  # before the model runs, so that wrong data are an early error
     images = [sample.image.float() / 255 for sample in samples]
     cameras = known_cameras_of(samples) if model.spec.takes_camera else None
     prediction = predict_under(protocol, model, images, batch_size=batch_size, cameras=cameras)
@@ -234,8 +235,8 @@ def _score_pairs(prediction: Prediction, samples: list[Sample]) -> list[tuple[in
     return scored
 
 
-def _truth(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """Depth and validity, (1, H, W) each; empty tensors for ordinal protocols."""
+def truth_of(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Returns depth in the protocol's ``truth_space`` and validity, (1, H, W) each; empty tensors for ordinal protocols."""
     if protocol.task == "ordinal":
         if not isinstance(sample, OrdinalSample) or sample.points is None:
             raise DataError(
@@ -243,11 +244,16 @@ def _truth(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
                 "choose the dataset da-2k or diw, or a protocol for dense depth"
             )
         return torch.empty(0), torch.empty(0)
-    if sample.depth is None or sample.space is not Space.METRIC:
-        have = "no depth" if sample.depth is None else f"depth in space '{sample.space}'"
-        raise DataError(f"evaluation needs true metric depth; sample '{sample.key}' has {have}. Choose a labelled dataset.")
+    if sample.depth is None or sample.space is None:
+        raise DataError(f"evaluation needs true depth; sample '{sample.key}' has no depth. Choose a labelled dataset.")
+    if sample.space is not Space.METRIC and protocol.labels == "metric":
+        raise DataError(
+            f"the protocol '{protocol.name}' needs true metric depth; sample '{sample.key}' has depth in space "
+            f"'{sample.space}'. Choose a metric dataset, or the protocol relative-{sample.space}"
+        )
     valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
-    return sample.depth, valid
+    depth, converted = convert(sample.depth, valid, sample.space, protocol.truth_space)
+    return depth, valid if converted is None else converted
 
 
 def known_cameras_of(samples: Sequence[Sample]) -> Tensor | None:

@@ -17,7 +17,12 @@ rmse_norm       rmse and mae after both maps are divided by the truth's largest 
 mae_norm
 whdr            share of 5,000 seeded random pixel pairs in wrong order (nearer, farther, equal within 2 %)
 boundary_f1     agreement of depth edges (:func:`boundary_f1`)
+ssi_mae         mean |p - g| / mean |g - median(g)|: MiDaS's scale for maps known up to scale and shift; 1 for a constant map
+ssi_rmse        sqrt(mean (p - g)^2) / standard deviation of g; 1 for a constant map fitted by least squares
+correlation     Pearson's, of p and g; 0 where one of them is constant
 =============== ==========================================================================
+
+The last three (:data:`RELATIVE_METRICS`) need no metres and no sign: they measure maps that are known up to scale and shift.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ __all__ = [
     "DEPTH_METRICS",
     "HIGHER_IS_BETTER",
     "METRICS",
+    "RELATIVE_METRICS",
     "Metric",
     "Pair",
     "boundary_f1",
@@ -50,11 +56,15 @@ METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2",
 """What a protocol measures unless it says otherwise."""
 
 
+RELATIVE_METRICS = ("ssi_mae", "ssi_rmse", "correlation")
+"""What can be measured against labels that are known up to scale and shift."""
+
+
 class Pair:
     """Prediction and truth on the valid pixels of one image; what several metrics need is computed once.
 
     Args:
-        p: (n,) float64 prediction, n > 0, positive and finite.
+        p: (n,) float64 prediction, n > 0, finite, and positive unless the labels are relative.
         g: (n,) float64 truth, likewise.
         maps: gives prediction, truth and validity as (H, W) maps, to metrics that look at neighbours.
     """
@@ -110,6 +120,17 @@ class Metric:
     def heading(self) -> str:
         """The title with an arrow towards better."""
         return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+
+
+def _parts_of(spread: Tensor, error: Tensor) -> Tensor:
+    """The error in parts of the truth's spread; of a constant truth 0 where it is met and infinity elsewhere."""
+    return error / spread if spread > 0 else torch.where(error > 0, torch.inf, 0.0)
+
+
+def _correlation(pair: Pair) -> Tensor:
+    p, g = pair.p - pair.p.mean(), pair.g - pair.g.mean()
+    norm = torch.linalg.vector_norm(p) * torch.linalg.vector_norm(g)
+    return torch.dot(p, g) / norm if norm > 0 else torch.zeros((), dtype=torch.float64)
 
 
 def _root_mean_square(values: Tensor) -> Tensor:
@@ -184,6 +205,9 @@ def _metrics() -> dict[str, Metric]:
         Metric("mae_norm", "MAE (norm.)", lambda x: x.error.mean() / x.g.max()),
         Metric("whdr", "WHDR", lambda x: whdr_of_depth(x.p, x.g)),
         Metric("boundary_f1", "boundary F1", lambda x: boundary_f1(*x.maps()), higher_is_better=True),
+        Metric("ssi_mae", "SSI MAE", lambda x: _parts_of((x.g - x.g.median()).abs().mean(), x.error.mean())),
+        Metric("ssi_rmse", "SSI RMSE", lambda x: _parts_of(x.g.std(correction=0), _root_mean_square(x.error))),
+        Metric("correlation", "correlation", _correlation, higher_is_better=True),
         *(Metric(f"silog_{lam:g}", f"SILog λ={lam:g}", _silog(lam, 1)) for lam in (1, 0.85, 0.5)),
         Metric("silog_1_x100", "SILog λ=1 ×100", _silog(1, 100)),
     ]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dadkit.alignment.affine import FITS, Affine, fit_regions
 from dadkit.evaluation.crops import CROPS, FRAMES, keep_inside
-from dadkit.evaluation.metrics import METRICS, find_metric, measure
+from dadkit.evaluation.metrics import METRICS, RELATIVE_METRICS, find_metric, measure
 from dadkit.evaluation.ordinal import ORDINAL_METRICS
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
@@ -58,7 +58,10 @@ class Scores:
 
     @cached_property
     def depth(self) -> Tensor:
-        """(B, H, W) float64, the aligned prediction in metres as it was measured. Computed when it is first asked for."""
+        """(B, H, W) float64, the aligned prediction as it was measured: in metres, or in the space of relative labels.
+
+        Computed when it is first asked for.
+        """
         return self._maps()
 
 
@@ -81,6 +84,9 @@ class Protocol(BaseModel):
     """Whose code or paper it follows, and what is known about how well it reproduces their numbers."""
     task: Literal["depth", "ordinal"] = "depth"
     """``depth``: dense truth. ``ordinal``: annotated pairs of points; only ``resize`` and ``metrics`` matter then."""
+    labels: Literal["metric", "relative"] = "metric"
+    """``relative``: labels known up to scale and shift. Prediction and labels are compared in ``space``, where the prediction
+    is fitted to the labels; nothing is inverted, clipped or limited to a range. Metric labels are converted to ``space``."""
     dataset: str | None = None
     """The dataset that these values were resolved for; None: the protocol's general values."""
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -126,6 +132,11 @@ class Protocol(BaseModel):
             raise ValueError(f"unknown metric '{unknown[0]}' for the task '{self.task}'")
         if self.task == "depth" and self.space is Space.DISPARITY and self.floor == "cap" and self.max_depth == float("inf"):
             raise ValueError("floor: cap needs a finite max_depth; give the floor as a number, or floor: image")
+        if self.labels == "relative":
+            if self.task != "depth" or self.space is Space.METRIC or not self.alignment.startswith("scale-shift"):
+                raise ValueError("labels: relative needs space: disparity or depth, and an alignment by scale and shift")
+            if wrong := [name for name in self.metrics if name not in RELATIVE_METRICS]:
+                raise ValueError(f"metric '{wrong[0]}' needs metres; relative labels have {', '.join(RELATIVE_METRICS)}")
         assert self.crop in CROPS
         assert self.frame in FRAMES
         return self
@@ -135,7 +146,7 @@ class Protocol(BaseModel):
 
         Args:
             prediction: ``depth`` (B, 1, H, W) in any space that converts to ``self.space``, at the truth's size.
-            depth: (B, 1, H, W) true metric depth in metres; infinity is sky.
+            depth: (B, 1, H, W) true metric depth in metres, or relative labels in ``self.space``; infinity is sky.
             valid: (B, 1, H, W) bool, where truth is known.
 
         Raises:
@@ -198,16 +209,32 @@ class Protocol(BaseModel):
         low, high = self.limits
         return {
             "alignment": f"{_ALIGNED[self.alignment]}, in {self.space}" if self.alignment != "none" else _ALIGNED["none"],
-            "truth": f"{self.mask} range {self.min_depth:g} to {self.max_depth:g} m" if self.mask != "none" else "all valid",
+            "truth": self._truth_text,
             "crop": CROPS[self.crop].meaning + ("" if self.frame == "none" else f", of the frame {self.frame}"),
             "floor": self.floor_text,
-            "clip": f"{low:g} to {high:g} m",
+            "clip": f"{low:g} to {high:g} m" if self.labels == "metric" else "-",
             "fitted on": ("pixels with a positive prediction" if self.fit_positive else "the measured pixels")
             + (f", thinned to at most {self.fit_max_side} a side" if self.fit_max_side else ""),
             "input": (f"longer side {self.resize}" if self.resize else "the model's own size")
             + (", averaged with the mirrored image" if self.flip else ""),
             "means": "per image, then over images",
         }
+
+    @property
+    def truth_space(self) -> Space:
+        """The space in which prediction and truth are compared: metres, or that of relative labels."""
+        return self.space if self.labels == "relative" else Space.METRIC
+
+    @property
+    def _truth_text(self) -> str:
+        if self.labels == "relative":
+            return f"all valid labels, up to scale and shift, in {self.space}"
+        return f"{self.mask} range {self.min_depth:g} to {self.max_depth:g} m" if self.mask != "none" else "all valid"
+
+    @property
+    def _inverts(self) -> bool:
+        """True if the fit is in disparity and the metrics are in metres."""
+        return self.space is Space.DISPARITY and self.labels == "metric"
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -217,7 +244,7 @@ class Protocol(BaseModel):
     @property
     def floor_text(self) -> str:
         """The floor of aligned disparity in a few characters, ``-`` where there is none."""
-        if self.space is not Space.DISPARITY:
+        if not self._inverts:
             return "-"
         named = {"cap": f"1/{self.max_depth:g}", "image": "1/max(truth)"}
         return named[self.floor] if isinstance(self.floor, str) else f"{self.floor:g}"
@@ -229,6 +256,8 @@ class Protocol(BaseModel):
 
     def _in_range(self, truth: Tensor) -> Tensor:
         """In the truth's own precision. False for NaN, and for sky, which no finite metric can judge."""
+        if self.labels == "relative":
+            return torch.isfinite(truth)
         known = torch.isfinite(truth) & (truth > 0)
         if self.mask == "open":
             return known & (truth > self.min_depth) & (truth < self.max_depth)
@@ -240,13 +269,13 @@ class Protocol(BaseModel):
             step = -(-max(source.shape) // self.fit_max_side) if self.fit_max_side else 1
             source, truth, keep = (one[::step, ::step] for one in (source, truth, keep))
             x, g = _gathered(keep & (source > 0) if self.fit_positive else keep, source, truth)
-        return FITS[self.alignment](x, g.reciprocal() if self.space is Space.DISPARITY else g)
+        return FITS[self.alignment](x, g.reciprocal() if self._inverts else g)
 
     def _fit_regions(self, source: Tensor, truth: Tensor, keep: Tensor) -> Affine:
         target = torch.where(keep, truth.double(), 1.0)
         if self.fit_positive:
             keep = keep & (source > 0)
-        return fit_regions(source, 1 / target if self.space is Space.DISPARITY else target, keep)
+        return fit_regions(source, 1 / target if self._inverts else target, keep)
 
     def _floor(self, truth: Tensor) -> float:
         """Returns the smallest disparity of an image with n valid pixels, of which the truth is (n,)."""
@@ -255,7 +284,9 @@ class Protocol(BaseModel):
         return 1.0 / self.max_depth if isinstance(self.floor, str) else self.floor
 
     def _to_metres(self, aligned: Tensor, floor: float) -> Tensor:
-        if self.space is Space.DISPARITY:
+        if self.labels == "relative":
+            return aligned
+        if self._inverts:
             aligned = aligned.clamp_min(floor).reciprocal_()
         return aligned.clamp(*self.limits)
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from dadkit import pictures
 from dadkit.data.sample import Dataset, Sample
 from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.evaluate import Evaluation, known_cameras_of, predict_under, read_samples
+from dadkit.evaluation.evaluate import Evaluation, known_cameras_of, predict_under, read_samples, truth_of
 from dadkit.evaluation.protocol import Protocol
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel
@@ -61,17 +60,18 @@ def picks(evaluation: Evaluation, protocol: Protocol, count: int) -> list[str]:
 def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) -> list[pictures.Picture]:
     """Image, truth, and for each model its aligned depth and its error, as the protocol sees them."""
     sample = cut_frame(sample, protocol.frame)
-    assert sample.depth is not None
-    valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
-    limits = pictures.percentile_limits(pictures.nearness(sample.depth, Space.METRIC), valid)
-    row = [pictures.to_uint8(sample.image), pictures.colorize(sample.depth, space=Space.METRIC, valid=valid, limits=limits)]
+    depth, valid = truth_of(sample, protocol)
+    space = protocol.truth_space
+    limits = pictures.percentile_limits(pictures.nearness(depth, space), valid)
+    spread = None if space is Space.METRIC else limits[1] - limits[0]
+    row = [pictures.to_uint8(sample.image), pictures.colorize(depth, space=space, valid=valid, limits=limits)]
     for model in models.values():
         cameras = known_cameras_of([sample]) if model.spec.takes_camera else None
         prediction = predict_under(protocol, model, [sample.image.float() / 255], batch_size=1, cameras=cameras)
         device = prediction.depth.device
-        scores = protocol.score(prediction, sample.depth[None].to(device), valid[None].to(device))
-        row.append(pictures.colorize(scores.depth[0], space=Space.METRIC, limits=limits))
-        row.append(pictures.error_map(scores.depth[0], sample.depth, scores.valid[0]))
+        scores = protocol.score(prediction, depth[None].to(device), valid[None].to(device))
+        row.append(pictures.colorize(scores.depth[0], space=space, limits=limits))
+        row.append(pictures.error_map(scores.depth[0], depth, scores.valid[0], spread=spread))
     return _fitted(row)
 
 

@@ -42,6 +42,8 @@ def check_figures(names: Sequence[str], protocol: Protocol) -> None:
     """
     if names and protocol.task == "ordinal":
         raise DadkitError(f"the figures need dense depth, but '{protocol.name}' measures pairs of points; leave out --figure")
+    if names and protocol.labels == "relative":
+        raise DadkitError(f"the figures need metric depth, but '{protocol.name}' measures relative labels; leave out --figure")
     if "alignment" in names and protocol.alignment == "none":
         raise DadkitError(f"--figure alignment compares alignments, but '{protocol.name}' aligns nothing")
 

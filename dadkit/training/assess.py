@@ -12,26 +12,34 @@ from rich.console import Console
 from dadkit.config.components import build
 from dadkit.config.schema import RunConfig, StageConfig
 from dadkit.errors import DadkitError
-from dadkit.evaluation import Evaluation, EvaluationPlan, evaluate, evaluate_run
+from dadkit.evaluation import Evaluation, EvaluationPlan, Protocol, evaluate, evaluate_run
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_result
 from dadkit.spaces import Space, SpaceError, check_conversion
 from dadkit.training.build import build_student, build_teacher, teacher_names
 from dadkit.training.seeds import seed_everything
 
-__all__ = ["DECIDING_METRIC", "evaluate_at_end", "validator"]
+__all__ = ["deciding_metric", "evaluate_at_end", "validator"]
 
-DECIDING_METRIC = "abs_rel"
-"""What chooses the best checkpoint: the smaller, the better."""
+_DECIDING = ("abs_rel", "ssi_mae")
+
+
+def deciding_metric(protocol: Protocol) -> str | None:
+    """Returns the metric that chooses the best checkpoint, the smaller the better: ``abs_rel``, of relative labels ``ssi_mae``.
+
+    None if the protocol measures neither.
+    """
+    return next((name for name in _DECIDING if name in protocol.metrics), None)
 
 
 def validator(plan: EvaluationPlan) -> Callable[[DepthModel], float]:
-    """A function that measures a model's mean :data:`DECIDING_METRIC` as the run's evaluation will."""
-    dataset = plan.open()
+    """Returns a function that measures a model's mean :func:`deciding_metric` as the run's evaluation will."""
+    dataset, metric = plan.open(), deciding_metric(plan.protocol)
+    assert metric is not None
 
     def validate(model: DepthModel) -> float:
         found = evaluate(model, dataset, plan.protocol, name="student", batch_size=plan.batch_size, limit=plan.limit)
-        return found.mean[DECIDING_METRIC]
+        return found.mean[metric]
 
     return validate
 

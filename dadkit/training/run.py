@@ -24,7 +24,7 @@ from dadkit.ops.selfcheck import ensure
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.results import claim
-from dadkit.training.assess import DECIDING_METRIC, evaluate_at_end, validator
+from dadkit.training.assess import deciding_metric, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.distributed import Ranks, join, restart_hint
@@ -260,10 +260,10 @@ def _check(run: RunConfig, ranks: Ranks) -> EvaluationPlan | None:
     if run.evaluation is None:
         return None
     plan = EvaluationPlan.resolve(run.evaluation)
-    if any(stage.validate_every for stage in run.stages) and DECIDING_METRIC not in plan.protocol.metrics:
+    if any(stage.validate_every for stage in run.stages) and deciding_metric(plan.protocol) is None:
         raise StageError(
-            f"validate_every chooses the best checkpoint by {DECIDING_METRIC}, which protocol '{plan.protocol.name}' does not "
-            "measure; take another protocol, or leave validate_every out"
+            f"validate_every chooses the best checkpoint by abs_rel or ssi_mae, and protocol '{plan.protocol.name}' measures "
+            "neither; take another protocol, or leave validate_every out"
         )
     plan.open()
     return plan

@@ -1,13 +1,21 @@
 """Labels as people have them: units that cannot lie, sizes that differ, lists of the field."""
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dadkit.data import DepthPairs
+from dadkit.data import DepthPairs, Sample, SampleError
+from dadkit.data.views import cut
 from dadkit.errors import DataError
+from dadkit.evaluation import EvaluationPlan, Protocol, evaluate, evaluate_run, load_protocol
+from dadkit.evaluation.metrics import RELATIVE_METRICS
+from dadkit.interfaces import Contexts, DepthModel, ModelSpec, Prediction
 from dadkit.prediction import write_prediction
+from dadkit.report.evaluation import write_evaluation_report
 from dadkit.spaces import Space
 
 
@@ -43,6 +51,39 @@ def test_23_zero_may_be_the_farthest_of_a_disparity(pair):
     assert bool(far.valid.all())
     with pytest.raises(DataError, match="no depth"):
         DepthPairs(root, encoding="png8", space="metric", scale=0.1, zero="far")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_23_tiff_labels(pair, dtype):
+    stored = np.arange(2400).reshape(40, 60).astype(dtype) + dtype(1)
+    root = pair(lambda path: Image.fromarray(stored).save(path.with_suffix(".tif")))
+    assert DepthPairs(root, encoding="tiff", space="metric", scale=0.001)[0].depth[0].numpy() == pytest.approx(stored * 1e-3)
+    if dtype != np.float32:
+        with pytest.raises(DataError, match="whole numbers up to 2400"):
+            DepthPairs(root, encoding="tiff", space="metric")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(root / "depth" / "a.tif")
+    with pytest.raises(SampleError, match=r"a\.tif.*one channel, but it is TIFF with pixels of mode 'RGB'"):
+        DepthPairs(root, encoding="tiff", space="metric", scale=0.001)[0]
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_23_exr_labels(pair, kind):
+    exr = pytest.importorskip("OpenEXR")
+    stored = (np.arange(2400).reshape(40, 60) / 256 + 1).astype(kind)
+    channels = {"A": np.ones((40, 60), kind), "Z": stored}
+    root = pair(lambda path: exr.File({}, channels).write(str(path.with_suffix(".exr"))))
+    sample = DepthPairs(root, encoding="exr", space="metric")[0]
+    assert np.array_equal(sample.depth[0].numpy(), stored.astype(np.float32))
+    assert float(DepthPairs(root, encoding="exr", space="metric", array="A")[0].depth.max()) == 1
+    with pytest.raises(SampleError, match=r"a\.exr: the file has no channel 'D', only A, Z"):
+        DepthPairs(root, encoding="exr", space="metric", array="D")[0]
+
+
+def test_23_exr_without_its_package_says_which(pair, monkeypatch):
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    root = pair(lambda path: path.with_suffix(".exr").write_bytes(b"x"))
+    with pytest.raises(DataError, match=r"pip install 'dadkit\[exr\]'"):
+        DepthPairs(root, encoding="exr", space="metric")
 
 
 def test_24_a_result_of_dadkit_carries_its_range_and_space(pair):
@@ -96,3 +137,71 @@ def test_30_missing_depth_can_be_skipped_and_counted(pair):
         DepthPairs(root, encoding="npy", space="metric")
     with pytest.warns(UserWarning, match="1 of 2 images have no depth"):
         assert len(DepthPairs(root, encoding="npy", space="metric", missing="skip")) == 1
+
+
+@pytest.mark.parametrize("view", [64, 56, 20])
+def test_25_sparse_labels_survive_smaller_views(view):
+    height, width = 128, 256
+    known = torch.zeros(1, height, width, dtype=torch.bool)
+    known[:, ::9, ::7] = True
+    depth = torch.arange(1.0, 1 + height * width).view(1, height, width)
+    sample = Sample(torch.zeros(3, height, width, dtype=torch.uint8), "k", depth, known, Space.METRIC)
+    none = torch.zeros(0, 4, dtype=torch.float64)
+    cells = {}  # by a plain loop: the label nearest to the centre of each pixel of the view
+    for _, y, x in known.nonzero().tolist():
+        down, across = (y + 0.5) * view / height, (x + 0.5) * view / width
+        off = (down % 1 - 0.5) ** 2 + (across % 1 - 0.5) ** 2
+        key = int(down), int(across)
+        cells[key] = min(cells.get(key, (9.0, 0.0)), (off, float(depth[0, y, x])))
+    for flip in (False, True):
+        whole = Contexts(torch.tensor([0.0, 0, width, height], dtype=torch.float64), (view, view), none, (8, 8))
+        found = cut(sample, whole, flip=flip)
+        valid, values = (one.flip(-1) if flip else one for one in (found.valid, found.depth))
+        assert {(i, j) for _, i, j in valid.nonzero().tolist()} == set(cells)
+        assert all(values[0, i, j] == value for (i, j), (_, value) in cells.items())
+
+
+class Bright(DepthModel):
+    """Answers the first channel, so 1 - 2x or so of what a test writes as labels."""
+
+    spec = ModelSpec(name="bright", space=Space.DISPARITY, license="none")
+
+    def estimate(self, x):
+        return 3 - 2 * x[:, :1], {}
+
+
+@pytest.mark.parametrize("space", ["disparity", "depth"])
+def test_23_relative_labels_are_evaluated_up_to_scale_and_shift(pair, tmp_path, space):
+    ramp = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (40, 1))
+    root = pair(lambda path: Image.fromarray(255 - ramp).save(path.with_suffix(".png")))
+    Image.fromarray(np.stack([ramp] * 3, -1)).save(root / "images" / "a.png")
+    options = {"root": str(root), "encoding": "png8", "space": space, "zero": "far"}
+    plan = EvaluationPlan(load_protocol(f"relative-{space}"), "pairs", options, trivial=True)
+    model = Bright()
+    model.spec = replace(model.spec, space=Space(space))
+    row, *_ = evaluate_run(plan, tmp_path / "out", {"student": model}, training_data=plan.open())
+    assert row.mean["ssi_mae"] == pytest.approx(0, abs=1e-6)
+    assert row.mean["ssi_rmse"] == pytest.approx(0, abs=1e-6)
+    assert row.mean["correlation"] == pytest.approx(1)
+    page = write_evaluation_report(tmp_path / "out", plan, {"student": model})
+    assert "SSI MAE" in page.read_text()
+    with pytest.raises(DataError, match=f"needs true metric depth.*the protocol relative-{space}"):
+        evaluate(model, plan.open(), load_protocol(f"affine-{space}"), name="student")
+    with pytest.raises(ValueError, match="'abs_rel' needs metres"):
+        Protocol(name="x", summary="", labels="relative", alignment="scale-shift", metrics=("abs_rel",))
+
+
+def test_23_metrics_of_relative_labels_do_not_see_scale_and_shift():
+    generator = torch.Generator().manual_seed(0)
+    truth, noise = torch.rand(2, 1, 1, 16, 16, generator=generator, dtype=torch.float64)
+    known = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    protocol = load_protocol("relative-disparity")
+    found = []
+    for scale, shift in ((1, 0), (-3, 7), (250, -90)):
+        scores = protocol.score(Prediction((truth + noise) * scale + shift, Space.DISPARITY), truth * 4 + 2, known)
+        found.append([float(scores.metrics[name]) for name in RELATIVE_METRICS])
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[0] == pytest.approx(found[2], rel=1e-6)
+    r = np.corrcoef((truth + noise).flatten(), truth.flatten())[0, 1]
+    assert found[0][2] == pytest.approx(r)
+    assert found[0][1] == pytest.approx(np.sqrt(1 - r * r))

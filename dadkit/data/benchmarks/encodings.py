@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from dadkit.data.depth_files import optional_package
 from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
 
 __all__ = [
-    "optional_package",
     "planar_from_distance",
     "read_dpt",
-    "read_exr",
     "read_grey",
     "read_h5",
     "read_raw_float",
@@ -25,19 +21,6 @@ __all__ = [
 ]
 
 _DPT_TAG = 202021.25
-_EXTRAS = {"h5py": "datasets", "scipy.io": "datasets", "OpenEXR": "exr"}
-
-
-def optional_package(name: str, what: str) -> ModuleType:
-    """Import a package that only some datasets need.
-
-    Raises:
-        DataError: it is not installed; the message says how to get it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise DataError(f"{what} needs the package {name.partition('.')[0]}: pip install 'dadkit[{_EXTRAS[name]}]'") from error
 
 
 def read_dpt(path: Path) -> np.ndarray:
@@ -71,19 +54,6 @@ def read_h5(path: Path, name: str) -> np.ndarray:
         raise SampleError("the file does not exist") from error
     except (OSError, KeyError) as error:
         raise SampleError(f"cannot be read as HDF5 with a dataset {name!r}: {error}") from error
-
-
-def read_exr(path: Path) -> np.ndarray:
-    """The only channel of an EXR file, or the first in its alphabetical order (Y, or G). (H, W) float32."""
-    exr: Any = optional_package("OpenEXR", "reading EXR files")
-    if not path.is_file():
-        raise SampleError("the file does not exist")
-    try:
-        channels = exr.File(str(path), separate_channels=True).channels()
-        pixels = channels[min(channels)].pixels
-    except Exception as error:  # the binding raises RuntimeError, ValueError and its own
-        raise SampleError(f"cannot be read as EXR: {error}") from error
-    return np.asarray(pixels, dtype=np.float32)
 
 
 def read_grey(path: Path) -> np.ndarray:

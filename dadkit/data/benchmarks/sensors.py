@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_entries, existing_root, missing
-from dadkit.data.benchmarks.encodings import optional_package, read_grey, unrotated
-from dadkit.data.depth_files import read_depth, usable
+from dadkit.data.benchmarks.encodings import read_grey, unrotated
+from dadkit.data.depth_files import optional_package, read_depth, usable
 from dadkit.data.folders import scan, stem
 
 __all__ = ["DDAD", "SUNRGBD"]

@@ -22,9 +22,9 @@ from dadkit.data.benchmarks.base import (
     existing_entries,
     existing_root,
 )
-from dadkit.data.benchmarks.encodings import read_exr, read_grey, read_h5
+from dadkit.data.benchmarks.encodings import read_grey, read_h5
 from dadkit.data.benchmarks.lists import read_columns
-from dadkit.data.depth_files import read_depth, usable
+from dadkit.data.depth_files import read_depth, read_exr, usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
