@@ -1,6 +1,7 @@
 """Metrics against plain loops in float64 that were written for this test alone."""
 
 import math
+import statistics
 
 import pytest
 import torch
@@ -43,6 +44,10 @@ def _by_hand(prediction, truth, valid) -> dict[str, float]:
     result["silog_1_x100"] = 100 * result["silog_1"]
     for lam in (0.5, 0.85, 0.3):
         result[f"silog_{lam}"] = math.sqrt(sum(r * r for r in logs) / n - lam * mean * mean)
+    median = statistics.median_low(g for _, g in pairs)
+    result["ssi_mae"] = result["mae"] / (sum(abs(g - median) for _, g in pairs) / n)
+    result["ssi_rmse"] = result["rmse"] / statistics.pstdev(g for _, g in pairs)
+    result["correlation"] = statistics.correlation(*zip(*pairs, strict=True))
     return result
 
 

@@ -9,7 +9,7 @@ from dadkit.alignment.affine import FITS
 from dadkit.evaluation import Protocol, load_protocol, protocol_names
 from dadkit.evaluation.metrics import DEPTH_METRICS
 from dadkit.interfaces import Prediction
-from dadkit.spaces import Space
+from dadkit.spaces import Space, convert
 
 ALIGNMENTS = ["none", "scale-shift-regions", *FITS]
 
@@ -77,7 +77,8 @@ def test_factors_are_undone(pair, alignment):
 @pytest.mark.parametrize("name", [n for n in protocol_names() if load_protocol(n).task == "depth"])
 def test_every_shipped_protocol_finds_truth_perfect(pair, name):
     depth, valid = pair
-    scores = load_protocol(name).score(Prediction(depth.nan_to_num(1.0), Space.METRIC), depth, valid)
+    truth, known = convert(depth, valid, Space.METRIC, load_protocol(name).truth_space)
+    scores = load_protocol(name).score(Prediction(depth.nan_to_num(1.0), Space.METRIC), truth, known)
     assert scores.metrics[load_protocol(name).metrics[0]].item() in (pytest.approx(0, abs=1e-9), pytest.approx(1, abs=1e-9))
 
 
