@@ -427,7 +427,7 @@ def test_validation_needs_an_evaluation(tmp_path, console):
 def test_validation_needs_a_protocol_with_the_deciding_metric(small, tmp_path):
     protocol = tmp_path / "mine.yaml"
     protocol.write_text("{summary: mine, space: disparity, alignment: scale-shift, max_depth: 80.0, metrics: [delta1]}")
-    with pytest.raises(StageError, match="'mine' does not measure"):
+    with pytest.raises(StageError, match="protocol 'mine' measures neither"):
         small(
             f"evaluation={{data: {{name: procedural, options: {{split: test}}}}, protocol: '{protocol}'}}", "validate_every=2"
         )
