@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "kinds": set(),
     "files": {"errors"},
     "results": {"errors"},
+    "threads": set(),
     "options": set(),
     "ops": set(),
     "losses": {"ops"},
@@ -66,7 +67,7 @@ EXCEPTIONS = {
 }
 
 THIRD_PARTY: dict[str, set[str]] = {
-    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files", "results")},
+    **{key: set() for key in ("_lazy", "_version", "errors", "spaces", "kinds", "files", "results", "threads")},
     **{key: {"torch"} for key in ("ops", "losses", "alignment", "interfaces", "normalizers", "contexts")},
     "options": {"pydantic"},
     "plugin": {"pluggy", "packaging"},

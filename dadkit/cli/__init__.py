@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 from dadkit._version import __version__
 from dadkit.errors import DadkitError
 from dadkit.kinds import KINDS
+from dadkit.threads import bound_spinning
 
 __all__ = ["COMMANDS", "Entry", "app", "main"]
 
@@ -131,6 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     Raises:
         SystemExit: always: 0 if all went well, 2 for wrong usage, else the error's own code.
     """
+    bound_spinning()  # before a command imports torch
     # Python hides deprecations from users; the former name of a component is in *their* YAML, so they must see it.
     warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import typer
 from dadkit._version import __version__
 from dadkit.cli.output import print_facts, print_json, print_table
 from dadkit.plugin.host import installed_version
+from dadkit.threads import in_force, shared_cores
 
 __all__ = ["doctor"]
 
@@ -58,6 +58,7 @@ def _torch(problems: list[str]) -> dict[str, Any]:
     except Exception as error:  # a broken installation raises OSError, ImportError, RuntimeError, …
         problems.append(f"torch cannot be imported: {_line(error)}; install it anew, see https://pytorch.org/get-started")
         return {}
+    shared = shared_cores(torch.get_num_threads())
     gpus = [
         f"{index}: {gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, sm_{gpu.major}{gpu.minor}"
         for index, gpu in enumerate(map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))
@@ -67,8 +68,7 @@ def _torch(problems: list[str]) -> dict[str, Any]:
         "built for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only",
         "GPUs": gpus or ["none"],
         "CPU instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores"
-        + (f" (OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']})" if "OMP_NUM_THREADS" in os.environ else ""),
+        "threads": in_force(torch.get_num_threads()) + (f"; warning: {shared}" if shared else ""),
         "torchvision": _torchvision(torch.__version__, problems),
     }
 

@@ -24,6 +24,7 @@ from dadkit.ops.selfcheck import ensure
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.results import claim
+from dadkit.threads import in_force, shared_cores
 from dadkit.training.assess import deciding_metric, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
@@ -103,6 +104,8 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         with lock(folder.path) if ranks.main else nullcontext(), _determinism(run.deterministic):
             written = ranks.from_main(lambda: _begin(run, folder, fresh=fresh))
             _check_shared(folder, written, ranks)
+            if device.type == "cpu":
+                _say_threads(console)
             hint = restart_hint() if ranks.several else None
             if hint is not None:
                 console.print(f"warning: {hint}", style="yellow", highlight=False, soft_wrap=True)
@@ -115,6 +118,13 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
             evaluations: list[Evaluation] = []
             ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
     return RunResult(run.name, folder.path, records, evaluations, time.monotonic() - begun)
+
+
+def _say_threads(console: Console) -> None:
+    threads = torch.get_num_threads()
+    console.print(in_force(threads), highlight=False, soft_wrap=True)
+    if shared := shared_cores(threads):
+        console.print(f"warning: {shared}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _begin(run: RunConfig, folder: RunFolder, *, fresh: bool) -> str:

@@ -1,0 +1,75 @@
+"""Threads that wait for each other: how long they spin, how many there are, and whether other processes want the same cores.
+
+PyTorch's threads meet at barriers. By default a thread that arrives early spins for some 300,000 rounds; where another process
+wants its core, it keeps the thread that everyone waits for from running, and a step takes ten times as long. A bound of some
+thousand rounds costs nothing on a quiet machine (``benchmarks/threads.py``), while ``OMP_WAIT_POLICY=PASSIVE``, which never
+spins, makes small models slower there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["SPIN_ROUNDS", "available_cores", "bound_spinning", "in_force", "shared_cores"]
+
+SPIN_ROUNDS = 10_000
+_SPIN, _POLICY = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+
+
+def bound_spinning() -> bool:
+    """Let waiting threads spin for at most :data:`SPIN_ROUNDS`, in this process and those that it starts.
+
+    Returns:
+        False if nothing was changed: the user has set ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY``, or torch is loaded, which has
+        read them. GNU's OpenMP, which PyTorch's builds for Linux use, is the only one that knows the first.
+    """
+    if _SPIN in os.environ or _POLICY in os.environ or "torch" in sys.modules:
+        return False
+    os.environ[_SPIN] = str(SPIN_ROUNDS)
+    return True
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use: its affinity, or its container's quota where that is less. At least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = cores if quota == "max" else min(cores, round(int(quota) / int(period)))
+    except (OSError, ValueError):
+        pass  # no Linux, or no quota
+    return max(1, cores)
+
+
+def in_force(threads: int) -> str:
+    """Returns how many threads there are and how long they spin, in words.
+
+    Args:
+        threads: what ``torch.get_num_threads()`` says.
+    """
+    cores = available_cores()
+    policy = os.environ.get(_POLICY, "the library's default").lower()
+    spin = f"for {os.environ[_SPIN]} rounds" if _SPIN in os.environ else f"by {policy}"
+    return f"{threads} thread{'s' * (threads != 1)} on {cores} core{'s' * (cores != 1)}, spinning {spin}"
+
+
+def shared_cores(threads: int) -> str | None:
+    """Returns a warning if other processes want the cores that the threads need, or if there are more threads than cores.
+
+    Call it before this process computes: the load of the last minute counts it too.
+
+    Args:
+        threads: what ``torch.get_num_threads()`` says.
+    """
+    cores = available_cores()
+    if threads > cores:
+        return f"{threads} threads share {cores} cores and wait for each other; set OMP_NUM_THREADS={cores}"
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    free = max(1, round(cores - busy))
+    if threads == 1 or free >= threads or cores < (os.cpu_count() or 1):
+        return None  # with an affinity or quota of its own, the machine's load says nothing about these cores
+    return (
+        f"other processes keep {busy:.1f} of {cores} cores busy, and {threads} threads wait for each other; "
+        f"OMP_NUM_THREADS={free} may be faster"
+    )

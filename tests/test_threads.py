@@ -1,0 +1,59 @@
+"""How long waiting threads spin, and what is said about shared cores."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dadkit import threads
+
+CODE = """
+import os, sys
+from dadkit.cli import main
+try:
+    main(["--version"])
+except SystemExit:
+    pass
+print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, str(threads.SPIN_ROUNDS)), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
+)
+def test_the_command_bounds_spinning_before_torch_loads_unless_the_user_did(given, found):
+    clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    result = subprocess.run([sys.executable, "-c", CODE], env=clean | given, capture_output=True, text=True, check=True)
+    assert result.stdout.split()[-2:] == [found, "False"]
+
+
+def test_nothing_is_changed_once_torch_is_loaded(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", object())
+    assert not threads.bound_spinning()
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_what_is_in_force_in_words(monkeypatch):
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "10000")
+    assert threads.in_force(1) == "1 thread on 4 cores, spinning for 10000 rounds"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    assert threads.in_force(4) == "4 threads on 4 cores, spinning by passive"
+
+
+def test_shared_cores_are_said(monkeypatch):
+    monkeypatch.setattr(threads, "available_cores", lambda: 4)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(os, "getloadavg", lambda: (2.1, 0.0, 0.0))
+    assert threads.shared_cores(4) == (
+        "other processes keep 2.1 of 4 cores busy, and 4 threads wait for each other; OMP_NUM_THREADS=2 may be faster"
+    )
+    assert threads.shared_cores(2) is threads.shared_cores(1) is None
+    assert "OMP_NUM_THREADS=4" in threads.shared_cores(64)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    assert threads.shared_cores(4) is None  # a quota: the load of the other 60 cores is not ours
