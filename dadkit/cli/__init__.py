@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, Entry] = {
     "card": Entry("dadkit.cli.push:card", "A model card, with the hub's metadata.", _WORK),
     "push": Entry("dadkit.cli.push:push", "Upload a model to the Hugging Face hub.", _WORK),
     "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
+    "inspect": Entry("dadkit.cli.inspect:inspect", "A look at a dataset before training.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
     **{row.command: Entry(f"dadkit.cli.components:{row.command}", row.summary, _COMPONENTS) for row in KINDS.values()},
     "protocols": Entry("dadkit.cli.components:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),

@@ -199,7 +199,7 @@ def _workers(
     workers: tuple[int, str, str, Path | None],
     show: Callable[[str, int], None],
 ) -> Callable[[str, str, str], None]:
-    from dadkit.evaluation.workers import Job, run_workers
+    from dadkit.evaluation.run import Job, run_workers
 
     processes, device, precision, plugin = workers
 

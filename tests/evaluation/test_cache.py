@@ -13,7 +13,7 @@ from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DadkitError, DataError
 from dadkit.evaluation import EvaluationPlan, evaluate, evaluate_run, load_protocol
 from dadkit.evaluation.cache import Row, RowCache, cache_key, fingerprint
-from dadkit.evaluation.workers import Job, run_workers
+from dadkit.evaluation.run import Job, run_workers
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.loading import load_model
 from dadkit.spaces import Space
