@@ -105,6 +105,15 @@ KINDS: Mapping[str, ComponentKind] = {
         noun="term",
         has_space=False,
     ),
+    "hook": ComponentKind(
+        command="hooks",
+        summary="Loggers, and what else looks into training.",
+        listed="the loggers that may be named under ``log``, and the hooks that may be named under ``hooks``",
+        hook="register_hooks",
+        target="Name hooks into training: loggers, schedules. The target returns a ``dadkit.training.Hook``.",
+        noun="hook",
+        has_space=False,
+    ),
     "dataset": ComponentKind(
         command="datasets",
         summary="Where images and true depth come from.",

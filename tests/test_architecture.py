@@ -56,7 +56,18 @@ ROOMS: dict[str, set[str]] = {
 }
 _BELOW_TRAINING = set(ROOMS)
 ROOMS["training"] = _BELOW_TRAINING
-ROOMS["testing"] = GROUND | {"ops", "losses", "interfaces", "normalizers", "contexts", "plugin", "config", "data", "loading"}
+ROOMS["testing"] = GROUND | {
+    "ops",
+    "losses",
+    "interfaces",
+    "normalizers",
+    "contexts",
+    "plugin",
+    "config",
+    "data",
+    "loading",
+    "training",
+}
 ROOMS["cli"] = set(ROOMS)
 ROOMS["__main__"] = {"cli"}
 
@@ -74,7 +85,7 @@ THIRD_PARTY: dict[str, set[str]] = {
 }
 """Rooms that may import only these packages besides the standard library."""
 
-MOST_SINGLE_IMPORTERS = 115
+MOST_SINGLE_IMPORTERS = 111
 """How many files may have exactly one importer. Lower it whenever ``python scripts/count_rooms.py`` prints less."""
 
 PUBLIC_TO_PLUGINS = set(json.loads((ROOT / "tests" / "api_surface.json").read_text()))

@@ -62,6 +62,7 @@ ROWS = [
     Row("dataset", "procedural", {"count": 4, "size": [24, 32]}),
     Row("dataset", "images", {"min_size": 16}, files="photos"),
     Row("dataset", "pairs", {"encoding": "npy", "space": "metric"}, files="pairs"),
+    Row("hook", "tensorboard"),
     Row("completer", "align"),
     Row("completer", "align", {"local": "poisson"}),
     Row("completer", "align", {"local": "knn", "keep": "exact"}),

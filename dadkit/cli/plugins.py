@@ -228,6 +228,7 @@ class Kind(StrEnum):
     SAMPLER = "sampler"
     LOSS = "loss"
     TERM = "term"
+    HOOK = "hook"
     DATASET = "dataset"
     COMPLETER = "completer"
     EXPORTER = "exporter"

@@ -132,7 +132,7 @@ def _table(results: list[RunResult]) -> Table:
     """Returns a row per evaluated model, or per run where nothing was evaluated."""
     from rich.table import Table
 
-    from dadkit.training.log.progress import duration
+    from dadkit.training.progress import duration
 
     protocols = dict.fromkeys(evaluation.protocol for result in results for evaluation in result.evaluations)
     table = Table(title="Results", caption=f"protocol: {', '.join(protocols)}" if protocols else None)

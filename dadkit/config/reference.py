@@ -143,6 +143,8 @@ def _plain(description: str) -> str:
 
 
 def _yaml(value: Any) -> str:
+    if isinstance(value, list):
+        value = [item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item for item in value]
     return "required" if value is _REQUIRED else to_yaml(value).removesuffix("...\n").strip()
 
 
@@ -247,7 +249,9 @@ def _file_schema(registry: Registry, kinds: Any) -> dict[str, Any]:
         for name, info in model.model_fields.items():
             own = kinds_of(info)
             if own:
-                holder["properties"][name] = _with_components(holder["properties"][name], own)
+                holder["properties"][name] = described = _with_components(holder["properties"][name], own)
+                if name in RunFields.model_fields and "items" in described:  # a bare name is short for {name: NAME}
+                    described["items"] = {"anyOf": [{"type": "string"}, described["items"]]}
     for kind in kinds:
         definitions[f"{kind} components"] = _known_components(kind, registry, definitions)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "dadkit run"}

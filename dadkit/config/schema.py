@@ -198,6 +198,10 @@ class RunFields(Section):
     """What is measured at the end; null = nothing."""
     report: bool = True
     """Write a self-contained report.html at the end."""
+    log: Annotated[list[ComponentConfig], Kind("hook")] = Field(default_factory=lambda: [ComponentConfig(name="tensorboard")])
+    """Where numbers and sample grids go besides ``metrics.jsonl``: names, ``[tensorboard, wandb]``, or names with options."""
+    hooks: Annotated[list[ComponentConfig], Kind("hook")] = Field(default_factory=list)
+    """Plugins' hooks into every stage, by name; unlike loggers, they may change what is trained."""
 
 
 class RunConfig(RunFields):

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dadkit.config.reader import describe, read_file
-from dadkit.config.schema import RunFile, StageFields
-from dadkit.config.section import slot_paths
+from dadkit.config.schema import RunFields, RunFile, StageFields
+from dadkit.config.section import kinds_of, slot_paths
 from dadkit.config.tree import ConfigError, KeyPath, Node, Problem, dotted
 from dadkit.errors import did_you_mean
 
@@ -57,7 +57,7 @@ def resolve_stages(root: Node) -> Resolved:
     assert root.mapping is not None
     written = root.mapping
     defaults = _fill(root.with_items({key: value for key, value in written.items() if key in StageFields.model_fields}))
-    rest = {key: value for key, value in written.items() if key not in StageFields.model_fields}
+    rest = {key: _named(key, value) for key, value in written.items() if key not in StageFields.model_fields}
     listed = rest.get("stages")
     if listed is None or listed.value is None or listed.items == ():
         only = _fill(defaults, whole=True)
@@ -69,6 +69,14 @@ def resolve_stages(root: Node) -> Resolved:
     run = root.with_items({**rest, "stages": listed.with_items(merged)})
     stages = {index: stage for index, stage in enumerate(merged) if stage.mapping is not None}
     return Resolved(run, stages, defaults, multiple=True)
+
+
+def _named(key: str, value: Node) -> Node:
+    """In the run's lists of components, a bare name is short for ``{name: NAME}``."""
+    if value.items is None or key not in RunFields.model_fields or not kinds_of(RunFields.model_fields[key]):
+        return value
+    items = (item.with_items({"name": item}) if isinstance(item.value, str) else item for item in value.items)
+    return value.with_items(tuple(items))
 
 
 def other_choice(key: str, value: Node | None) -> str | None:

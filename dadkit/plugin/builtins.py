@@ -9,6 +9,7 @@ __all__ = [
     "register_context_samplers",
     "register_datasets",
     "register_exporters",
+    "register_hooks",
     "register_losses",
     "register_normalizers",
 ]
@@ -57,6 +58,15 @@ def register_losses(register: Register) -> None:
             arguments={"divergence": divergence},
         )
     register("geometric", "dadkit.losses:GeometricLoss", api=1, summary="both maps as point clouds (Robust Lightweight)")
+
+
+@hookimpl
+def register_hooks(register: Register) -> None:
+    """Loggers."""
+    module = "dadkit.training.loggers"
+    register("tensorboard", f"{module}:TensorBoard", api=1, summary="curves and sample grids in TensorBoard's event files")
+    for name, title in (("wandb", "Weights & Biases"), ("mlflow", "MLflow"), ("trackio", "trackio")):
+        register(name, f"{module}:Tracker", api=1, arguments={"name": name}, summary=f"numbers and sample grids to {title}")
 
 
 @hookimpl

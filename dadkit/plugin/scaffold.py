@@ -109,6 +109,10 @@ SCAFFOLDS: Mapping[str, Scaffold] = {
         "term", "term", "Ordinal", "ordinal", "the term", "depth order of random pairs of pixels, with a learned margin",
         "TermConformance", train={"extra": "  extra:\n    - {{name: {name}, weight: 0.5}}\noptim: {{lr: 1e-3}}"},
     ),
+    "hook": Scaffold(
+        "hook", "hook", "GradientNorms", "gradient-norms", "the hook", "the norm of every layer's gradient, in the log",
+        "HookConformance", train={"extra": "optim: {{lr: 1e-3}}\nhooks: [{name}]"},
+    ),
     "dataset": Scaffold(
         "dataset", "dataset", "Balls", "balls", "the dataset", "balls above a floor, with their depth",
         "DatasetConformance", "metric", train={"dataset": "{{name: {name}}}"},

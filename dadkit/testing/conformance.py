@@ -26,6 +26,7 @@ __all__ = [
     "DatasetConformance",
     "EncoderConformance",
     "ExporterConformance",
+    "HookConformance",
     "LossConformance",
     "NormalizerConformance",
     "PluginConformance",
@@ -140,6 +141,10 @@ class LossConformance(_Conformance, kind="loss", settings=("invariances",)):
 
 class TermConformance(_Conformance, kind="term"):
     """Tests of a term."""
+
+
+class HookConformance(_Conformance, kind="hook"):
+    """Tests of a hook into training."""
 
 
 class DatasetConformance(_Conformance, kind="dataset"):

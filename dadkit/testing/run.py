@@ -28,6 +28,7 @@ __all__ = [
     "check_dataset",
     "check_encoder",
     "check_exporter",
+    "check_hook",
     "check_loss",
     "check_normalizer",
     "check_plugin",
@@ -109,6 +110,11 @@ def check_loss(component: ComponentLike, options: Mapping[str, Any] | None = Non
 def check_term(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
     """:func:`check_component` of a term."""
     return check_component("term", component, options, **settings)
+
+
+def check_hook(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:
+    """:func:`check_component` of a hook into training."""
+    return check_component("hook", component, options, **settings)
 
 
 def check_dataset(component: ComponentLike, options: Mapping[str, Any] | None = None, **settings: Any) -> list[Result]:

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 from dadkit._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from dadkit.training.hooks import Hook, Tracker
+    from dadkit.training.hooks import Hook
+    from dadkit.training.loggers import TensorBoard, Tracker
     from dadkit.training.run import train
 
-__all__ = ["Hook", "Tracker", "train"]
+__all__ = ["Hook", "TensorBoard", "Tracker", "train"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"dadkit.training.hooks": ("Hook", "Tracker"), "dadkit.training.run": ("train",)})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "dadkit.training.hooks": ("Hook",),
+        "dadkit.training.loggers": ("TensorBoard", "Tracker"),
+        "dadkit.training.run": ("train",),
+    },
+)

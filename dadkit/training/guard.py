@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dadkit.errors import DadkitError
 from dadkit.training.distributed import ALONE, Ranks
-from dadkit.training.log.metrics import append_line, truncate_lines
+from dadkit.training.metrics import append_line, truncate_lines
 
 __all__ = ["NonFiniteError", "NonFiniteGuard"]
 

@@ -1,29 +1,35 @@
-"""The way into training: hooks, called at a stage's start and end, for each loss, before each step and at each log line."""
+"""The way into training: hooks, called at a stage's start and end, for each loss, before each step and at each log line.
+
+Loggers (:mod:`dadkit.training.loggers`) are hooks too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
-
-from torch import Tensor
-
-from dadkit.errors import DadkitError
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from dadkit.training.loop import Trainer
     from dadkit.training.micro import Iteration
     from dadkit.training.stage import Outcome
     from dadkit.training.step import StepResult
 
-__all__ = ["Hook", "Tracker"]
+__all__ = ["Hook"]
 
 
 class Hook:
     """Derive from it, override what you need, and give it to ``dadkit.training.train(run, hooks=[...])``.
 
+    A plugin registers hooks by name (``register_hooks``). A run's file then names them under ``hooks``, or under ``log`` if
+    they write down what happens and change nothing.
+
     Every process calls its hooks. What a hook finds at the trainer: ``stage`` (its ``name``, ``iterations``, ``device``),
-    ``config``, ``student``, ``step`` (terms and teachers), ``optimizer``, ``ranks``, and ``record``, which logs tensors.
+    ``config``, ``student``, ``step`` (terms and teachers), ``optimizer``, ``ranks``, ``folder`` and ``files`` (of the run and
+    of the stage), ``start`` (iterations done before), and ``record``, which logs tensors.
     A hook that changes what is trained keeps its own state in :meth:`state_dict`, so that a resumed run goes on with it.
     """
 
@@ -51,7 +57,13 @@ class Hook:
         """
 
     def on_log(self, trainer: Trainer, step: int, values: Mapping[str, float]) -> None:
-        """A line of numbers is logged after ``step`` iterations, on the first process only."""
+        """Numbers are logged after ``step`` iterations, on the first process only.
+
+        They are those of a line of ``metrics.jsonl`` (:mod:`dadkit.training.metrics`), or ``validation/abs_rel`` alone.
+        """
+
+    def on_picture(self, trainer: Trainer, step: int, picture: NDArray[np.uint8]) -> None:
+        """A sample grid, (H, W, 3), was drawn after ``step`` iterations, on the first process only."""
 
     def on_stage_end(self, trainer: Trainer, outcome: Outcome | None) -> None:
         """The stage is over; ``outcome`` is None if it was stopped or failed."""
@@ -62,41 +74,3 @@ class Hook:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a :meth:`state_dict`; called before :meth:`on_stage_start` of a resumed stage."""
-
-
-class Tracker(Hook):
-    """Sends every logged line to Weights & Biases, MLflow or trackio, whichever package is installed.
-
-    Args:
-        name: which of them.
-        options: arguments of its ``init`` (``start_run`` of MLflow): a project, a name, a mode.
-
-    Raises:
-        DadkitError: the package is not installed.
-    """
-
-    def __init__(self, name: Literal["wandb", "mlflow", "trackio"], **options: Any) -> None:
-        try:
-            self._module: Any = import_module(name)
-        except ModuleNotFoundError as error:
-            raise DadkitError(f"the tracker '{name}' needs its package: pip install {name}") from error
-        self._is_mlflow, self._options, self._run = name == "mlflow", options, None
-
-    def on_stage_start(self, trainer: Trainer) -> None:
-        """Open a run for the stage."""
-        if trainer.ranks.main:
-            options = {"run_name" if self._is_mlflow else "name": trainer.stage.name, **self._options}
-            self._run = self._module.start_run(**options) if self._is_mlflow else self._module.init(**options)
-
-    def on_log(self, trainer: Trainer, step: int, values: Mapping[str, float]) -> None:
-        """Send the numbers."""
-        if self._is_mlflow:
-            self._module.log_metrics(dict(values), step=step)
-        else:
-            self._module.log(dict(values), step=step)
-
-    def on_stage_end(self, trainer: Trainer, outcome: Outcome | None) -> None:
-        """Close the run."""
-        if self._run is not None:
-            self._run = None
-            self._module.end_run() if self._is_mlflow else self._module.finish()

@@ -27,11 +27,12 @@ from dadkit.training.folder import RunFolder
 from dadkit.training.guard import NonFiniteGuard
 from dadkit.training.hooks import Hook
 from dadkit.training.labels import Drawn, draw, drawn_names
-from dadkit.training.log.logger import open_log
-from dadkit.training.log.window import Window
+from dadkit.training.loggers import RunFiles
+from dadkit.training.metrics import Window
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
-from dadkit.training.preview import draw_samples
+from dadkit.training.progress import StageProgress
+from dadkit.training.samples import draw_samples
 from dadkit.training.seeds import seed_everything
 from dadkit.training.signals import StoppedError, StopSignal
 from dadkit.training.stage import Outcome, Stage
@@ -50,6 +51,7 @@ class Trainer:
         validate: measures a model by a number of which less is better; called if the stage has ``validate_every``.
         ranks: the processes that train together; ``stage.data`` reads this one's share.
         hooks: called at fixed points; see ``hooks.py``.
+        loggers: hooks that keep nothing in checkpoints, besides the run's own files.
     """
 
     def __init__(
@@ -60,14 +62,16 @@ class Trainer:
         validate: Callable[[DepthModel], float] | None = None,
         ranks: Ranks = ALONE,
         hooks: Sequence[Hook] = (),
+        loggers: Sequence[Hook] = (),
     ) -> None:
         self.hooks, self._recorded = tuple(hooks), dict[str, Tensor]()
+        self._all_hooks = (RunFiles(), *loggers, *hooks)
         self.stage, self.config, self.validate, self.ranks = stage, stage.config, validate, ranks
         self.student, self.step = stage.student, stage.step
         self.forward = torch.compile(self.student) if self.config.compile else self.student
         self.optimizer = build_optimizer(self.config.optim, self.student, step=self.step)
         self.ema = build_ema(self.student, self.config.ema)
-        self.files = folder.stage(stage.name)
+        self.folder, self.files = folder, folder.stage(stage.name)
         self.checkpoints = Checkpoints(self.files.checkpoints, keep_last=self.config.keep_last)
         saved, damaged = load_newest(self.checkpoints, ranks)
         self.start = saved.step if saved else 0
@@ -82,7 +86,8 @@ class Trainer:
         buffers = [buffer for module in trained for buffer in module.buffers()]
         ranks.broadcast([*params, *buffers])  # they are the same already, unless machines differ
         self.exchange = Exchange(ranks, [param for param in params if param.requires_grad])
-        self.log = open_log(folder, stage.name, console, iterations=stage.iterations, start=self.start, writes=ranks.main)
+        shown = console if ranks.main else Console(quiet=True)
+        self.log = StageProgress(shown, stage.name, iterations=stage.iterations, start=self.start)
         for message in damaged:
             self.log.warn(message)
 
@@ -96,11 +101,11 @@ class Trainer:
         """
         outcome: Outcome | None = None
         try:
-            for hook in self.hooks:
+            for hook in self._all_hooks:
                 hook.on_stage_start(self)
             outcome = self._train()
         finally:
-            for hook in self.hooks:
+            for hook in self._all_hooks:
                 hook.on_stage_end(self, outcome)
         return outcome
 
@@ -122,7 +127,7 @@ class Trainer:
             for index in range(self.start, stage.iterations):
                 with self.window.waiting():
                     data = next(batches)
-                self._iterate(index, data)
+                self.iterate(index, data)
                 self._after(index + 1)
                 if self.ranks.any(stop.name is not None):
                     self._save(index + 1)
@@ -133,8 +138,8 @@ class Trainer:
                     )
         return self._outcome()
 
-    def _iterate(self, index: int, data: Iteration) -> None:
-        """One optimiser step, in as many micro-batches as are accumulated."""
+    def iterate(self, index: int, data: Iteration) -> None:
+        """One optimiser step: iteration ``index`` on ``data``, in as many micro-batches as are accumulated."""
         stage, key = self.stage, (self.stage.seed, self.stage.name)
         self.rates = set_rates(self.optimizer, rate_factor(self.config.optim, index, stage.iterations))
         teachers = self.step.teachers if data.counts[0] else ()
@@ -146,7 +151,7 @@ class Trainer:
         norm, finite = clip_gradients(self.optimizer, self.exchange.finish(total, self.guard), self.config.optim.clip_norm)
         if self.ranks.main:
             values["grad_norm"] = norm
-        for hook in self.hooks:
+        for hook in self._all_hooks:
             hook.on_step(self, index)
         if self.ranks.main:
             values |= self._recorded
@@ -181,7 +186,7 @@ class Trainer:
                 stage.finish_asking()
                 self.exchange.expect()
             total = result.total
-            for hook in self.hooks:
+            for hook in self._all_hooks:
                 added = hook.on_loss(self, part, result)
                 total = total if added is None else total + added
             total.backward()
@@ -210,7 +215,8 @@ class Trainer:
         picture = draw_samples(self.step, self._model, stage.data.preview(), stage.device) if self.ranks.main else None
         stage.finish_asking()
         if picture is not None:
-            self.log.picture(done, picture)
+            for hook in self._all_hooks:
+                hook.on_picture(self, done, picture)
 
     def _due(self, done: int, every: int | None) -> bool:
         return every is not None and (done % every == 0 or done == self.stage.iterations)
@@ -223,8 +229,19 @@ class Trainer:
             "nonfinite": self.guard.count,
             "unreadable": len(self._unreadable()),
         }
-        self.log.values(done, values)
-        for hook in self.hooks if self.ranks.main else ():
+        if not self.ranks.main:
+            return
+        self._report(done, values)
+        losses = {name.removeprefix("loss/"): value for name, value in values.items() if name.startswith("loss/")}
+        self.log.log(done, losses, rate=values["images_per_s"], wait=values["data_wait"])
+        if values.get("student/constant", 0) > 0:
+            self.log.warn(
+                f"iteration {done}: the student's map is constant for {values['student/constant']:.0f} images; constant maps "
+                "get no gradient from normalised losses. If this stays, lower optim.lr"
+            )
+
+    def _report(self, done: int, values: Mapping[str, float]) -> None:
+        for hook in self._all_hooks:
             hook.on_log(self, done, values)
 
     def _check_finite(self) -> None:
@@ -241,7 +258,8 @@ class Trainer:
         if self.validate is None or not self.ranks.main:
             return
         value = self.validate(self._model)
-        self.log.validation(done, value)
+        self._report(done, {"validation/abs_rel": value})
+        self.log.say(f"iteration {done}: validation AbsRel {value:.4f}")
         best = self.checkpoints.best()
         if math.isfinite(value) and (best is None or value < best[1]):
             self.checkpoints.mark_best(done, value)

@@ -87,11 +87,13 @@ def fingerprint(run: RunConfig, config: StageConfig, results: Mapping[str, Path]
     """
     stage = config.model_dump(mode="json", exclude=set(WITHOUT_EFFECT))
     stage["data"] = {key: value for key, value in stage["data"].items() if key not in DATA_WITHOUT_EFFECT}
+    hooks = [hook.model_dump(mode="json") for hook in run.hooks]
     return {
         "seed": run.seed,
         "deterministic": run.deterministic,
         "validation": run.evaluation.model_dump(mode="json") if run.evaluation and config.validate_every else None,
         "stage": stage,
+        **({"hooks": hooks} if hooks else {}),  # earlier records have no such key
         "builds_on": {name: file_sha256(results[name]) for name in _builds_on(config)},
     }
 

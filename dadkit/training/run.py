@@ -15,7 +15,8 @@ import torch
 from rich.console import Console
 
 from dadkit.config import dump
-from dadkit.config.schema import RunConfig, StageConfig
+from dadkit.config.components import build
+from dadkit.config.schema import ComponentConfig, RunConfig, StageConfig
 from dadkit.errors import DadkitError
 from dadkit.evaluation import Evaluation, EvaluationPlan
 from dadkit.files import write_text
@@ -32,8 +33,8 @@ from dadkit.training.distributed import Ranks, join, restart_hint
 from dadkit.training.folder import RunFolder, StageFolder
 from dadkit.training.hooks import Hook
 from dadkit.training.lock import lock
-from dadkit.training.log.progress import duration
 from dadkit.training.loop import Trainer
+from dadkit.training.progress import duration
 from dadkit.training.provenance import component_versions, describe_run, run_components
 from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, note_weights, read_done
 from dadkit.training.result import make_card, write_result
@@ -87,7 +88,8 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         run: the resolved configuration, from ``dadkit.config.load_run``.
         fresh: throw away what an earlier call left in the folder.
         console: where progress is shown; None = the standard output.
-        hooks: called at fixed points of every stage; see :class:`dadkit.training.Hook`.
+        hooks: called at fixed points of every stage, besides those that the configuration names; see
+            :class:`dadkit.training.Hook`.
 
     Raises:
         ConfigChangedError: the folder was begun with another configuration.
@@ -101,6 +103,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
         console = (console or Console()) if ranks.main else Console(quiet=True)
         device = ranks.device(run.device)
         plan = _check(run, ranks)
+        named, loggers = (_build_hooks(run.hooks, "hooks"), _build_hooks(run.log, "log"))
         with lock(folder.path) if ranks.main else nullcontext(), _determinism(run.deterministic):
             written = ranks.from_main(lambda: _begin(run, folder, fresh=fresh))
             _check_shared(folder, written, ranks)
@@ -112,8 +115,7 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
             checked = ranks.from_main(lambda: ensure(device))
             if checked is not None:
                 console.print(f"fused operators on this GPU: {checked.message}", highlight=False, soft_wrap=True)
-            runner = _Runner(run, plan, folder, device, console, ranks)
-            runner.hooks = hooks
+            runner = _Runner(run, plan, folder, device, console, ranks, hooks=[*named, *hooks], loggers=loggers)
             records = runner.stages()
             evaluations: list[Evaluation] = []
             ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
@@ -157,9 +159,11 @@ class _Runner:
         device: torch.device,
         console: Console,
         ranks: Ranks,
+        *,
+        hooks: Sequence[Hook],
+        loggers: Sequence[Hook],
     ) -> None:
-        self.plan = plan
-        self.hooks: Sequence[Hook] = ()
+        self.plan, self.hooks, self.loggers = plan, hooks, loggers
         self.run, self.folder, self.device, self.console, self.ranks = run, folder, device, console, ranks
         self.components: list[Component] = run_components(run)
         self.results: dict[str, Path] = {}
@@ -193,7 +197,7 @@ class _Runner:
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.plan) if self.plan and config.validate_every else None
-        outcome = Trainer(stage, self.folder, self.console, validate, self.ranks, self.hooks).train()
+        outcome = Trainer(stage, self.folder, self.console, validate, self.ranks, self.hooks, self.loggers).train()
         return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
 
     def _look(self, files: StageFolder, config: StageConfig) -> StageRecord | None:
@@ -277,6 +281,15 @@ def _check(run: RunConfig, ranks: Ranks) -> EvaluationPlan | None:
         )
     plan.open()
     return plan
+
+
+def _build_hooks(configs: Sequence[ComponentConfig], key: str) -> list[Hook]:
+    """Build what ``hooks`` or ``log`` names."""
+    built = [build("hook", config.name, config.options) for config in configs]
+    for config, hook in zip(configs, built, strict=True):
+        if not isinstance(hook, Hook):
+            raise DadkitError(f"{key}: '{config.name}' built a {type(hook).__qualname__}, not a dadkit.training.Hook")
+    return built
 
 
 def _check_shared(folder: RunFolder, written: str, ranks: Ranks) -> None:

@@ -125,6 +125,7 @@ TARGETS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("loss", "toy/silog"): (silog, {}),
     ("loss", "silog"): (SILogLoss, {}),
     ("loss", "geometric"): (GeometricLoss, {}),
+    ("hook", "tensorboard"): (nothing, {}),
     ("dataset", "images"): (pairs, {}),
     ("dataset", "pairs"): (pairs, {"space": "metric"}),
     ("dataset", "procedural"): (nothing, {"space": "metric"}),

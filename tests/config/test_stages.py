@@ -113,6 +113,8 @@ def test_the_resolved_run_has_stage_keys_in_its_stages_only() -> None:
         "stages",
         "evaluation",
         "report",
+        "log",
+        "hooks",
     }
 
 

@@ -77,7 +77,8 @@ def test_keyboard_interrupt_passes(plugin_farm):
         (
             "import dadkit\n\n@dadkit.hookimpl\ndef at_startup(): ...\n",
             "unknown hook 'at_startup'; there are register_teachers, register_students, register_encoders, "
-            "register_normalizers, register_context_samplers, register_losses, register_terms, register_datasets",
+            "register_normalizers, register_context_samplers, register_losses, register_terms, register_hooks, "
+            "register_datasets",
         ),
         (
             "def register_students(register): ...\n",

@@ -19,7 +19,7 @@ import dadkit.training.run as module
 from dadkit.config import parse_run
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.distributed import ALONE, PeerLostError, Ranks, restart_hint
-from dadkit.training.log.metrics import read_metrics
+from dadkit.training.metrics import read_metrics
 from dadkit.training.soundness import StageError
 
 SCRIPT = Path(__file__).with_name("ranks.py")
@@ -93,7 +93,7 @@ def test_ranks_end_alike_running_statistics_included(pair, unequal):
 def test_rank_0_writes_and_its_numbers_are_those_of_all(pair, alone):
     folder, *_ = pair
     logged = list(read_metrics(folder / "same_weights/metrics.jsonl"))
-    wanted = list(read_metrics(alone.log._metrics.path))
+    wanted = list(read_metrics(alone.folder.metrics))
     assert [line["step"] for line in logged] == [line["step"] for line in wanted]
     names = [name for name in wanted[0] if name.partition("/")[0] in ("loss", "student", "teacher") or name == "grad_norm"]
     assert {"loss/shared", "loss/labelled", "loss/feature", "student/mad", "teacher/a"} <= set(names)

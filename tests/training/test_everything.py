@@ -6,8 +6,8 @@ import pytest
 
 from dadkit.config import parse_run
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.log.metrics import read_metrics
 from dadkit.training.loop import Trainer
+from dadkit.training.metrics import read_metrics
 from dadkit.training.run import train
 
 EVERYTHING = """
@@ -52,14 +52,14 @@ def test_a_run_with_everything_on_ends_the_same_whatever_happens_to_it(tmp_path,
         return train(parse_run(EVERYTHING, [f"output={tmp_path / at}", *overrides]), console=console)
 
     whole = go("whole", "data.workers=0")
-    iterate = Trainer._iterate
+    iterate = Trainer.iterate
 
     def dies(self, index, data):
         if index == 3:
             raise Killed
         iterate(self, index, data)
 
-    monkeypatch.setattr(Trainer, "_iterate", dies)
+    monkeypatch.setattr(Trainer, "iterate", dies)
     with pytest.raises(Killed):
         go("killed")
     monkeypatch.undo()

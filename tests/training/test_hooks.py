@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import distributions
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from dadkit.config import dump, parse_run
 from dadkit.errors import DadkitError
 from dadkit.normalizers import Hybrid
-from dadkit.training import Hook, Tracker
+from dadkit.plugin import Registry, use_registry
+from dadkit.testing import check_hook
+from dadkit.training import Hook, Tracker, train
 from dadkit.training.compose import Maps, combine
 from dadkit.training.folder import RunFolder
-from dadkit.training.log.metrics import read_metrics
 from dadkit.training.loop import Trainer
+from dadkit.training.metrics import read_metrics
 
 
 class Everything(Hook):
@@ -75,6 +79,38 @@ def test_a_hook_sees_gradients_adds_a_loss_and_is_resumed(toys, tmp_path, consol
     assert resumed.steps == 4
 
 
+RUN = """
+name: hooked
+student: {name: topformer/tiny, options: {native_size: 32}}
+data: {labelled: [{name: procedural, options: {count: 8, size: 40}}]}
+contexts: {name: whole, options: {view_size: 32}}
+iterations: 2
+batch_size: 2
+log_every: 1
+sample_every: 2
+report: false
+"""
+
+
+NAMED = """
+from dadkit import hookimpl
+from dadkit.training import Hook
+
+class Decay(Hook):
+    def __init__(self, factor: float = 0.5):
+        self.factor = factor
+
+    def on_step(self, trainer, index):
+        import torch
+
+        trainer.record({"decay": torch.tensor(self.factor ** (index + 1))})
+
+@hookimpl
+def register_hooks(register):
+    register("decay", f"{__name__}:Decay", api=1)
+"""
+
+
 @pytest.mark.parametrize(
     ("name", "opens", "sends", "closes"),
     [
@@ -83,21 +119,60 @@ def test_a_hook_sees_gradients_adds_a_loss_and_is_resumed(toys, tmp_path, consol
         ("mlflow", "start_run", "log_metrics", "end_run"),
     ],
 )
-def test_trackers_get_every_logged_line(toys, tmp_path, console, monkeypatch, name, opens, sends, closes):
+def test_trackers_are_named_in_the_file_and_get_every_line_and_picture(
+    tmp_path, console, monkeypatch, name, opens, sends, closes
+):
     said = []
-    fake = {
-        call: (lambda *given, _call=call, **options: said.append((_call, given, options)) or torch)
-        for call in (opens, sends, closes)
-    }
-    monkeypatch.setitem(sys.modules, name, SimpleNamespace(**fake))
-    run(stage(toys), tmp_path, console, Tracker(name, mode="offline"))
-    assert [call for call, *_ in said] == [opens, *[sends] * 4, closes]
+    calls = {opens, sends, closes, "log_image"}
+    fake = {call: (lambda *given, _call=call, **options: said.append((_call, given, options)) or torch) for call in calls}
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(Image=lambda picture: picture, **fake))
+    run = parse_run(RUN, [f"output={tmp_path}", f"log=[{{name: {name}, options: {{mode: offline}}}}]"])
+    assert parse_run(dump(run)) == run
+    folder = train(run, console=console).folder
+    assert [said[0][0], said[-1][0]] == [opens, closes]
     assert said[0][2]["mode"] == "offline"
-    assert [options["step"] for call, _, options in said if call == sends] == [1, 2, 3, 4]
-    assert all("loss/total" in given[0] for call, given, _ in said if call == sends)
+    pictures = [entry for entry in said[1:-1] if entry[0] == "log_image" or "samples" in entry[1][0]]
+    assert [(call, options["step"]) for call, _, options in pictures] == [("log_image" if name == "mlflow" else sends, 2)]
+    lines = [(options["step"], given[0]["loss/total"]) for _, given, options in said[1:-1] if "loss/total" in given[0]]
+    assert lines == [(line["step"], line["loss/total"]) for line in read_metrics(folder / "metrics.jsonl")]
+    assert not (folder / "tensorboard").exists()
+
+
+def test_a_file_names_loggers_and_hooks(tmp_path, console, plugin_farm):
+    plugin_farm.add("acme", NAMED)
+    with use_registry(Registry([*distributions(), *distributions(path=[str(plugin_farm.folder / "site")])])):
+        _names_them(tmp_path, console)
+
+
+def _names_them(tmp_path, console):
+    run = parse_run(RUN, [f"output={tmp_path}", "hooks=[acme/decay]"])
+    assert [logger.name for logger in run.log] == ["tensorboard"]
+    assert run.hooks[0].options == {"factor": 0.5}
+    folder = train(run, console=console).folder
+    assert list((folder / "tensorboard" / "main").iterdir())
+    assert [line["decay"] for line in read_metrics(folder / "metrics.jsonl")] == [0.5, 0.25]
+    train(parse_run(RUN, [f"output={tmp_path}", "hooks=[acme/decay]", "log=[]"]), console=console)  # it is finished
+    with pytest.raises(DadkitError, match="hooks"):
+        train(parse_run(RUN, [f"output={tmp_path}"]), console=console)
+    assert {one.outcome for one in check_hook("acme/decay")} <= {"passed", "skipped"}
+    with pytest.raises(DadkitError, match="unknown hook 'tensorbord'; did you mean 'tensorboard'"):
+        parse_run(RUN, ["log=[tensorbord]"])
 
 
 def test_a_tracker_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(DadkitError, match="pip install wandb"):
         Tracker("wandb")
+
+
+@pytest.mark.parametrize(
+    ("check", "hook"),
+    [
+        ("builds", torch.nn.Identity),
+        ("calls_exist", type("Misspelt", (Hook,), {"on_steps": lambda self: None})),
+        ("state", type("Unreadable", (Hook,), {"state_dict": lambda self: {"trainer": SimpleNamespace()}})),
+        ("state", type("Forgets", (Everything,), {"state_dict": lambda self: {"id": id(self)}, "load_state_dict": print})),
+    ],
+)
+def test_a_broken_hook_is_found(check, hook):
+    assert check in {result.check for result in check_hook(hook) if result.outcome == "failed"}

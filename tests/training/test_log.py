@@ -13,10 +13,9 @@ from rich.console import Console
 
 from dadkit.pictures import INVALID
 from dadkit.spaces import Space
-from dadkit.training.log.metrics import MetricsFile, read_metrics
-from dadkit.training.log.progress import StageProgress, duration
-from dadkit.training.log.samples import difference, match_scale, sample_grid, write_picture
-from dadkit.training.log.window import Window
+from dadkit.training.metrics import MetricsFile, Window, read_metrics
+from dadkit.training.progress import StageProgress, duration
+from dadkit.training.samples import difference, match_scale, sample_grid, write_picture
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
@@ -68,7 +67,7 @@ def test_the_window_averages_what_was_finite():
 
 def test_waiting_is_a_share_of_the_time(monkeypatch):
     clock = iter([0.0, 0.0, 1.0, 4.0, 10.0, 10.0, 10.0])
-    monkeypatch.setattr("dadkit.training.log.window.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("dadkit.training.metrics.time.monotonic", lambda: next(clock))
     window = Window()
     with window.waiting():
         pass

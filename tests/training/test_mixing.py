@@ -23,7 +23,7 @@ from dadkit.spaces import Space
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, to_float
 from dadkit.training.micro import Iteration, micro_batches
-from dadkit.training.preview import draw_samples
+from dadkit.training.samples import draw_samples
 from dadkit.training.scale import SourceScales
 from dadkit.training.step import DistillationStep, by_region, mixed_rows
 from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm, align_features

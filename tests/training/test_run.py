@@ -23,7 +23,7 @@ from dadkit.loading import LoadError, load_model, load_student, read_card
 from dadkit.ops import fused
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.lock import RunLockedError, lock
-from dadkit.training.log.metrics import read_metrics
+from dadkit.training.metrics import read_metrics
 from dadkit.training.record import ConfigChangedError
 from dadkit.training.run import train
 from dadkit.training.soundness import StageError

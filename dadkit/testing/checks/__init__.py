@@ -12,6 +12,7 @@ ORDER = (
         "contexts",
         "losses",
         "terms",
+        "hooks",
         "datasets",
         "completers",
         "exporters",
