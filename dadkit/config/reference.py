@@ -143,8 +143,8 @@ def _plain(description: str) -> str:
 
 
 def _yaml(value: Any) -> str:
-    if isinstance(value, list):
-        value = [item.model_dump(exclude_defaults=True) if isinstance(item, BaseModel) else item for item in value]
+    if isinstance(value, list):  # of components, on one line
+        return f"[{', '.join(f'{{name: {item.name}}}' for item in value)}]"
     return "required" if value is _REQUIRED else to_yaml(value).removesuffix("...\n").strip()
 
 
