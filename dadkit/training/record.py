@@ -168,7 +168,8 @@ def _refuse(folder: StageFolder, differing: Sequence[tuple[str, str, str]]) -> N
     raise ConfigChangedError(
         f"stage '{folder.path.name}' in {folder.path.parent.parent} was begun with another configuration:\n  {shown}\n"
         "Take the change back to go on with it, give the run another name (name=…), train this stage again by removing "
-        f"{folder.path}, or the whole run with --fresh"
+        f"{folder.path}, or the whole run with --fresh. To train a finished result further, begin a run of another name "
+        f"from it: student.options.weights={folder.model}"
     )
 
 

@@ -80,7 +80,12 @@ FAMILIES: tuple[Family, ...] = (
     _midas("v2.1 small", "v21-small-256", "^pretrained.layer1.3.0.conv_dw"),
     _midas("v2.1", "v21-384", "^pretrained.layer1.4.0.conv1", "^pretrained.layer4."),
     Family("MiDaS DPT, as transformers publishes it", "midas", "use midas/dpt-…", ("^dpt.", "^neck.", "^head.head.")),
-    Family("ZoeDepth", "hf", "use hf/… with the version in transformers' layout", ("^core.core.", "^seed_bin_regressor.")),
+    Family(
+        "ZoeDepth",
+        "hf",
+        "use hf/… with Intel/zoedepth-nyu, Intel/zoedepth-kitti or Intel/zoedepth-nyu-kitti: the same in transformers' layout",
+        ("^core.core.", "^seed_bin_regressor."),
+    ),
     Family(
         "a Stable Diffusion UNet, as GenPercept has it",
         "genpercept",
