@@ -49,6 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "conversion": GROUND | {"interfaces", "loading"},
     "export": GROUND | {"interfaces", "data", "config", "loading"},
     "prediction": GROUND | {"alignment", "interfaces", "data", "pictures", "loading"},
+    "labelling": GROUND | {"interfaces", "data", "pictures", "plugin", "loading"},
     "evaluation": GROUND | {"alignment", "interfaces", "data", "pictures", "plugin", "config", "loading"},
     "report": GROUND | {"alignment", "interfaces", "losses", "data", "pictures", "config", "evaluation"},
     "publishing": GROUND | {"interfaces", "plugin", "loading", "conversion", "export"},

@@ -49,6 +49,7 @@ _WORK, _COMPONENTS, _INSTALLATION = "Work", "What there is to choose from", "Thi
 COMMANDS: Mapping[str, Entry] = {
     "train": Entry("dadkit.cli.train:train", "Train: distil teachers into a student, as YAML files say.", _WORK),
     "sweep": Entry("dadkit.cli.sweep:sweep", "Train many variants with several seeds: one table with mean and spread.", _WORK),
+    "label": Entry("dadkit.cli.label:label", "Let teachers label images once, on one machine or many.", _WORK),
     "predict": Entry("dadkit.cli.predict:predict", "Depth maps of images, by a trained run or a registered model.", _WORK),
     "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _WORK),
     "export": Entry("dadkit.cli.export:export", "Write a model for another runtime, checked against the model.", _WORK),

@@ -9,6 +9,7 @@ from dadkit._lazy import lazy_names
 if TYPE_CHECKING:
     from dadkit_procedural.dataset import ProceduralScenes
 
+    from dadkit.data.labels import Labels
     from dadkit.data.pairs import DepthPairs
     from dadkit.data.sample import Batch, Dataset, Sample, SampleError
     from dadkit.data.stream import Member, Stream, Streams, build_streams
@@ -19,6 +20,7 @@ __all__ = [
     "Dataset",
     "DepthPairs",
     "Images",
+    "Labels",
     "Member",
     "ProceduralScenes",
     "Sample",
@@ -32,6 +34,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "dadkit.data.labels": ("Labels",),
         "dadkit.data.pairs": ("DepthPairs",),
         "dadkit_procedural.dataset": ("ProceduralScenes",),  # a plugin since; the name here stays for its users
         "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),

@@ -33,6 +33,7 @@ class Sample:
         valid: (1, H, W) bool, True where depth is known; None means everywhere. None if ``depth`` is None.
         space: the space of ``depth``; None if ``depth`` is None.
         intrinsics: (3, 3) float32 camera matrix in pixels (pixel centres at half integers), or None.
+        scaled: True if ``depth`` covers the whole image at another size, (1, h, w), as a teacher's stored map does.
     """
 
     image: Tensor
@@ -41,6 +42,7 @@ class Sample:
     valid: Tensor | None = None
     space: Space | None = None
     intrinsics: Tensor | None = None
+    scaled: bool = False
 
 
 @runtime_checkable

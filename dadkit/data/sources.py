@@ -40,6 +40,10 @@ class Source(Protocol):
         """The file, or its bytes. Raises :class:`SampleError` if they cannot be had."""
         ...
 
+    def place(self, index: int) -> tuple[Path, int, int]:
+        """Returns the file, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
+        ...
+
     def stamp(self, index: int) -> str:
         """A text that changes when the file that holds the image changes: its size and time of change."""
         ...
@@ -66,6 +70,10 @@ class FileSource:
     def read(self, index: int) -> Path:
         """The path."""
         return self.base / self.names[index]
+
+    def place(self, index: int) -> tuple[Path, int, int]:
+        """The path."""
+        return self.base / self.names[index], 0, 0
 
     def stamp(self, index: int) -> str:
         """Size and time of change."""
@@ -124,6 +132,11 @@ class ShardSource:
         """The member's bytes."""
         offset, size = self._places[index].tolist()
         return read_range(self._shard(index)[1], offset, size)
+
+    def place(self, index: int) -> tuple[Path, int, int]:
+        """The shard, and the member's place in it."""
+        offset, size = self._places[index].tolist()
+        return self._shard(index)[1], offset, size
 
     def stamp(self, index: int) -> str:
         """The member's place, and the shard's time of change."""

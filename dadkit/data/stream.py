@@ -248,7 +248,7 @@ class Stream:
         size = len(member.dataset)
         attempts = min(size, _MAX_ATTEMPTS)
         for skip in range(attempts):
-            index = nth_in_order(number, size, seed, skip=skip)
+            index = _drawn(member.dataset, number, size, seed, skip)
             reading.reads += 1
             try:
                 sample = member.dataset[index]
@@ -272,6 +272,12 @@ class Stream:
         key = getattr(member.dataset, "key", None)  # optional: a dataset that knows its keys without reading
         inside = key(index) if callable(key) else str(index)
         return inside if len(self.members) == 1 else f"{member.name}/{inside}"
+
+
+def _drawn(dataset: Dataset, number: int, size: int, seed: int, skip: int) -> int:
+    """Returns the sample drawn ``number``-th; a dataset with an ``order`` of its own, as one in large files, decides itself."""
+    order = getattr(dataset, "order", None)
+    return order(number, seed, skip) if callable(order) else nth_in_order(number, size, seed, skip=skip)
 
 
 @dataclass(eq=False)

@@ -78,6 +78,11 @@ class Images:
         name = self._name(index)
         return name if self._keep_suffix[index] else stem(name)
 
+    def place(self, index: int) -> tuple[Path, int, int]:
+        """Returns the file, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
+        _, source, inside = self._find(index)
+        return source.place(inside)
+
     def __getitem__(self, index: int) -> Sample:
         _, source, inside = self._find(index)
         try:

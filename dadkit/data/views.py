@@ -15,7 +15,7 @@ from dadkit.data.sample import Batch, Sample
 from dadkit.interfaces import Contexts
 from dadkit.spaces import Space, convert
 
-__all__ = ["Perturb", "View", "cut", "stack"]
+__all__ = ["Perturb", "View", "cut", "resized", "stack"]
 
 _SPARSE = 0.5
 """A map of which less than this share is valid in a region is sparse there."""
@@ -73,8 +73,8 @@ def cut(
     _check(sample, contexts)
     x0, y0, x1, y1 = contexts.region.tolist()
     corner = contexts.region.new_tensor([x0, y0, x0, y0])
-    image = _resized(sample.image, (x0, y0, x1, y1), contexts.view_size)
-    patches = [_resized(sample.image, box, contexts.patch_size) for box in (contexts.patches + corner).tolist()]
+    image = resized(sample.image, (x0, y0, x1, y1), contexts.view_size)
+    patches = [resized(sample.image, box, contexts.patch_size) for box in (contexts.patches + corner).tolist()]
     view = View(
         key=sample.key,
         image=image,
@@ -100,7 +100,8 @@ def _check(sample: Sample, contexts: Contexts) -> None:
     if sample.image.ndim != 3 or sample.image.shape[0] != 3 or sample.image.dtype != torch.uint8:
         raise ValueError(f"{sample.key}: an image is (3, H, W) uint8, not {sample.image.dtype} {tuple(sample.image.shape)}")
     height, width = sample.image.shape[-2:]
-    if sample.depth is not None and (sample.depth.shape != (1, height, width) or sample.space is None):
+    other = sample.depth is not None and sample.depth.shape != (1, height, width)
+    if sample.depth is not None and (sample.space is None or sample.depth.ndim != 3 or (other and not sample.scaled)):
         raise ValueError(
             f"{sample.key}: depth must be (1, {height}, {width}) as the image is, in a declared space; "
             f"got shape {tuple(sample.depth.shape)}, space {sample.space}"
@@ -113,7 +114,7 @@ def _check(sample: Sample, contexts: Contexts) -> None:
             raise ValueError(f"{sample.key}: patch {box} is not inside the region of {x1 - x0:g} x {y1 - y0:g} pixels")
 
 
-def _resized(image: Tensor, box: Sequence[float], size: tuple[int, int]) -> Tensor:
+def resized(image: Tensor, box: Sequence[float], size: tuple[int, int]) -> Tensor:
     """The box of a uint8 image (3, H, W) at ``size`` = (height, width), contiguous."""
     x0, y0, x1, y1 = box
     if not all(edge == int(edge) for edge in box):
@@ -139,8 +140,9 @@ def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | N
     assert sample.space is not None
     x0, y0, x1, y1 = contexts.region.tolist()
     height, width = contexts.view_size
-    rows = _nearest(y0, y1, height)[:, None]
-    columns = _nearest(x0, x1, width)
+    down, right = (own / whole for own, whole in zip(sample.depth.shape[-2:], sample.image.shape[-2:], strict=True))
+    rows = _nearest(y0 * down, y1 * down, height)[:, None]
+    columns = _nearest(x0 * right, x1 * right, width)
     depth = sample.depth[:, rows, columns].float()
     valid = torch.ones_like(depth, dtype=torch.bool) if sample.valid is None else sample.valid[:, rows, columns]
     if (y1 - y0 > height or x1 - x0 > width) and sample.valid is not None:

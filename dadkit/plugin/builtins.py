@@ -74,6 +74,7 @@ def register_datasets(register: Register) -> None:
     """Where images and true depth come from."""
     register("images", "dadkit.data:Images", api=1, summary="unlabelled images: folders, list files, tar shards")
     register("pairs", "dadkit.data:DepthPairs", api=1, summary="images with depth files of a declared encoding and space")
+    register("labels", "dadkit.data:Labels", api=1, summary="images with a teacher's maps that `dadkit label` stored")
     for name, target, space, terms, summary in _PUBLIC_DATASETS:
         register(name, f"dadkit.data.benchmarks.{target}", api=1, space=space, license=terms, summary=summary)
 

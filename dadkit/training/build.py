@@ -22,7 +22,7 @@ from dadkit.config.schema import (
     StudentConfig,
     TeacherConfig,
 )
-from dadkit.data import Images, Member, SampleError, Streams, build_streams
+from dadkit.data import Images, Member, SampleError, Stream, Streams, build_streams
 from dadkit.data.perturbations import ColorJitter, CutMix, GaussianBlur, Strong
 from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
 from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
@@ -94,7 +94,8 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         teachers = [
             _cached(teacher, source, config, ranks.count) for teacher, source in zip(teachers, config.teachers, strict=True)
         ]
-    data = StageData(_streams(run, config, contexts, student.spec.space, device, ranks.share))
+    streams = _streams(run, config, contexts, student.spec.space, device, ranks.share)
+    data = StageData(streams)
     for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
         if isinstance(model, ShardedTeacher | ShardedEncoder):
             continue  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
@@ -118,7 +119,9 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         data=data,
         iterations=config.iterations or max(1, math.ceil((config.epochs or 0) * data.steps_per_epoch)),
         student_is_trained=config.student.stage is not None or student.head_is_trained,
-        licenses=_licenses(config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])]),
+        licenses=_licenses(
+            config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])], streams.labelled
+        ),
         unsound=doubts,
         rounds=rounds,
     )
@@ -256,8 +259,10 @@ def _check_labels(member: Member, space: Space) -> None:
         check_space(source, space, f"the true depth of dataset '{member.name}'")
 
 
-def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwork]) -> list[str]:
-    """Licences of all weights that take part, each once, earlier stages' sources among them."""
+def _licenses(
+    config: StageConfig, results: Results, models: Sequence[ImageNetwork], labelled: Stream | None
+) -> list[str]:
+    """Returns the licences of all weights that take part, each once: of earlier stages' sources and of stored labels too."""
     sources: list[StudentConfig | TeacherConfig | ReferenceConfig | None] = [config.student, *config.teachers]
     if isinstance(config.losses.feature.reference, ReferenceConfig):
         sources.append(config.losses.feature.reference)
@@ -265,4 +270,6 @@ def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwo
     for source, model in zip(sources, models, strict=False):
         stage = None if source is None else source.stage
         found += [model.spec.license] if stage is None else list(_card(results[stage]).licenses)
+    for member in labelled.members if labelled else ():
+        found += getattr(member.dataset, "licenses", ())
     return list(dict.fromkeys(found))

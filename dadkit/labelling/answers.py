@@ -1,0 +1,163 @@
+"""Whatever gives maps for images: a teacher, or the files that another tool has written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dadkit.data.depth_files import SUFFIXES, own_space, read_depth
+from dadkit.data.images import decode
+from dadkit.data.sample import SampleError
+from dadkit.data.views import resized
+from dadkit.errors import DataError
+from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher
+from dadkit.interfaces.resizing import resize
+from dadkit.labelling.plan import weights_hash
+from dadkit.loading import load_model, pick_device, set_precision
+from dadkit.spaces import Space
+
+__all__ = ["Answers", "load_answers"]
+
+IMPORT = "import"
+
+
+class Answers(Protocol):
+    """Gives maps.
+
+    Attributes:
+        about: name, space, licence and sha256 of the weights, as text.
+    """
+
+    about: Mapping[str, str]
+
+    def prepare(self, key: str, image: Tensor) -> Tensor:
+        """Returns what :meth:`ask` needs of one image (3, H, W) uint8; called by several threads at once."""
+        ...
+
+    def ask(self, prepared: Tensor) -> Prediction:
+        """Returns the maps of several prepared images of one shape, on the CPU."""
+        ...
+
+
+class TeacherAnswers:
+    """A teacher's maps, at the size that its network sees.
+
+    Args:
+        name, options: of the model, as `dadkit predict --model` takes them.
+        size: (height, width) of the view that the teacher sees, as the context ``whole`` cuts it; None: its own policy.
+        precision, device: see :mod:`dadkit.loading`.
+    """
+
+    def __init__(
+        self, name: str, options: Mapping[str, Any], size: tuple[int, int] | None, precision: str, device: str
+    ) -> None:
+        model = set_precision(load_model(name, **options), precision).to(pick_device(device))
+        self._model = model if isinstance(model, Teacher) else FrozenTeacher(model)
+        self._model.freeze()
+        self._size = size
+        inner = model.model if isinstance(model, FrozenTeacher) else model
+        # A model with a policy of its own gets the picture as it is.
+        self._own_policy = type(inner).predict_batch is not DepthModel.predict_batch
+        self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.about = {
+            "name": name,
+            "space": str(model.spec.space),
+            "license": str(model.spec.license),
+            "sha256": weights_hash(model),
+        }
+
+    def prepare(self, key: str, image: Tensor) -> Tensor:
+        """See :class:`Answers`."""
+        if self._size is not None:
+            height, width = image.shape[-2:]
+            return resized(image, (0, 0, width, height), self._size)
+        if self._own_policy:
+            return image
+        policy, (height, width) = self._model.spec.native, image.shape[-2:]
+        return resize(image[None].float() / 255, policy.target(height, width), policy)[0]
+
+    def ask(self, prepared: Tensor) -> Prediction:
+        """See :class:`Answers`."""
+        images = prepared.to(self._device)
+        images = images.float() / 255 if images.dtype == torch.uint8 else images
+        with torch.inference_mode():
+            own = self._size is None and self._own_policy
+            answer = self._model.predict_batch(images) if own else self._model(images)
+        return Prediction(
+            answer.depth.cpu(),
+            answer.space,
+            None if answer.valid is None else answer.valid.cpu(),
+            intrinsics=None if answer.intrinsics is None else answer.intrinsics.cpu(),
+            sky=None if answer.sky is None else answer.sky.cpu(),
+        )
+
+
+class ImportedAnswers:
+    """Maps of other tools: ``import:root=FOLDER,encoding=png16|npy|npz|pfm,space=…``, one file ``KEY + ending`` an image.
+
+    The folder of `dadkit predict`, the label folders of Ultralytics (16-bit millimetres, ``scale=0.001``) and ZipDepth's arrays
+    import so. Negative numbers, NaN and infinity are invalid; 0 is too in metres.
+
+    Args:
+        root: the folder.
+        encoding: see :func:`dadkit.data.depth_files.read_depth`.
+        space: what the numbers mean.
+        scale: stored number * scale = value.
+        ending: of the file names; None: the encoding's, ``.png`` or ``.npy``.
+        license: terms of the labels.
+    """
+
+    def __init__(
+        self, root: str, encoding: Any, space: str, scale: float = 1.0, ending: str | None = None, license: str = "unknown"
+    ) -> None:
+        if encoding not in SUFFIXES:
+            raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
+        self._root, self._encoding, self._scale, self._space = Path(root).expanduser(), encoding, float(scale), Space(space)
+        self._ending = SUFFIXES[encoding] if ending is None else ending
+        if not self._root.is_dir():
+            raise DataError(f"no labels to import: {self._root.absolute()} is no folder")
+        said = f"{encoding} {scale}".encode()
+        self.about = {"name": IMPORT, "space": str(self._space), "license": license, "sha256": hashlib.sha256(said).hexdigest()}
+
+    def prepare(self, key: str, image: Tensor) -> Tensor:
+        """See :class:`Answers`."""
+        file = self._root / (key + self._ending)
+        try:
+            stored = read_depth(file, self._encoding)
+        except SampleError as error:
+            raise SampleError(f"{file}: {error}") from error
+        if self._encoding == "png16" and own_space(file) not in (None, str(self._space)):
+            raise SampleError(f"{file} is in space '{own_space(file)}', not '{self._space}'")
+        values = stored * self._scale
+        with np.errstate(invalid="ignore"):
+            known = np.isfinite(values) & (values > 0 if self._space is Space.METRIC else values >= 0)
+        return torch.from_numpy(np.where(known, values, np.nan).astype(np.float32))[None]
+
+    def ask(self, prepared: Tensor) -> Prediction:
+        """See :class:`Answers`."""
+        return Prediction(prepared.nan_to_num(0), self._space, ~prepared.isnan())
+
+
+def load_answers(
+    teachers: Sequence[Mapping[str, Any]], *, size: tuple[int, int] | None, precision: str, device: str
+) -> list[Answers]:
+    """Returns the teachers, or imports, of a plan's settings."""
+    found: list[Answers] = []
+    for one in teachers:
+        if one["name"] == IMPORT:
+            found.append(ImportedAnswers(**one["options"]))
+        else:
+            found.append(TeacherAnswers(one["name"], one["options"], size, precision, device))
+    return found
+
+
+def read_image(source: bytes | Path, options: Mapping[str, Any]) -> Tensor:
+    """Returns the decoded image (3, H, W) uint8; ``options`` are those of :class:`dadkit.data.Images`."""
+    names = ("min_size", "max_pixels", "min_side", "bits")
+    return decode(source, **{"min_size": 64, **{name: options[name] for name in names if name in options}})

@@ -1,0 +1,288 @@
+"""Label one unit: decode, ask, encode, pack, publish, and commit the record last."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import tarfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dadkit._version import __version__
+from dadkit.data.label_codec import encode_map, encode_mask, ending
+from dadkit.data.label_set import Index, Unit, data_name, record_name
+from dadkit.data.sample import SampleError
+from dadkit.data.shard_index import read_range
+from dadkit.data.sources import file_stamp
+from dadkit.data.store import Store, open_store
+from dadkit.errors import DataError
+from dadkit.interfaces import Prediction
+from dadkit.labelling.answers import Answers, load_answers, read_image
+from dadkit.labelling.plan import Plan, PlanError, open_plan
+from dadkit.labelling.scores import about_image, about_map, agreement, consistency
+
+__all__ = ["Labeller", "commit"]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """One decoded image: its place in the unit, what each teacher needs of it, and scores of the image."""
+
+    row: int
+    inputs: list[Tensor]
+    scores: dict[str, float | int]
+
+    @property
+    def shapes(self) -> tuple[Any, ...]:
+        return tuple((one.shape, one.dtype) for one in self.inputs)
+
+
+@dataclass
+class _Label:
+    """One encoded label: one map a teacher, then one mask of sky a teacher (b"": none)."""
+
+    row: int
+    members: list[bytes]
+    scores: dict[str, float | int]
+    cameras: list[Tensor | None] = field(default_factory=list)
+
+
+class Labeller:
+    """Holds the teachers of a plan and labels units of it. Nothing but names and records goes in or out.
+
+    Args:
+        root: where the labels are, with a plan.
+        device: see :func:`dadkit.loading.pick_device`.
+        batch_size: images of one size that share a forward pass.
+        threads: threads that read ahead, and as many that encode behind.
+        teachers: teachers that are loaded already; None loads them.
+
+    Raises:
+        PlanError: there is no plan, or the weights are not those of the plan.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        device: str = "auto",
+        batch_size: int = 8,
+        threads: int = 2,
+        teachers: Sequence[Answers] | None = None,
+    ) -> None:
+        self.store: Store = open_store(root)
+        plan = open_plan(self.store)
+        if plan is None:
+            raise PlanError(f"{root} holds no plan")
+        self.plan: Plan = plan
+        settings = plan.settings
+        self._teachers = teachers or load_answers(
+            settings.teachers, size=settings.size, precision=settings.precision, device=device
+        )
+        open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
+        self._units = plan.open_units(self.store)
+        self._batch_size, self._threads = batch_size, threads
+
+    def __call__(self, number: int, attempt: int = 1) -> dict[str, Any]:
+        """Label a unit. Returns its record, which is another worker's if that one was faster.
+
+        Raises:
+            DataError: the source shard changed since the plan was made, or is gone.
+            DadkitError: the disk is full, or the store cannot be written.
+        """
+        begun = time.time()
+        unit = self._units[number]
+        self._check_source(unit)
+        errors: list[dict[str, str]] = []
+        file = self.store.scratch()
+        index_file = self.store.scratch()
+        try:
+            index = self._pack(unit, file, errors)
+            index_file.write_bytes(index)
+            with file.open("rb") as handle:
+                tar_hash = hashlib.file_digest(handle, "sha256").hexdigest()
+            record: dict[str, Any] = {
+                "unit": number,
+                "plan": self.plan.hash,
+                "labels": len(unit) - len(errors),
+                "errors": errors,
+                "bytes": file.stat().st_size,
+                "tar_sha256": tar_hash,
+                "index_sha256": hashlib.sha256(index).hexdigest(),
+                "source": {"shard": unit.shard, "stamp": unit.stamp},
+                "teachers": list(self.plan.teachers),
+                "source_license": self.plan.settings.source_license,
+                "attempt": attempt,
+                "host": platform.node(),
+                "pid": os.getpid(),
+                "begun": round(begun, 3),
+                "seconds": round(time.time() - begun, 3),
+                "versions": {"dadkit": __version__, "torch": torch.__version__},
+            }
+            return commit(self.store, record, file, index_file)
+        except OSError as error:
+            raise DataError(
+                f"cannot write labels below {self.store.root}: {error.strerror or error}; free some space"
+            ) from error
+        finally:
+            for rest in (file, index_file):
+                rest.unlink(missing_ok=True)
+
+    def _check_source(self, unit: Unit) -> None:
+        if unit.shard and (now := file_stamp(Path(self.plan.base) / unit.shard)) != unit.stamp:
+            raise DataError(
+                f"{Path(self.plan.base) / unit.shard} changed since the plan was made ({unit.stamp} then, {now} now). Bring it "
+                "back, or label into another folder"
+            )
+
+    def _pack(self, unit: Unit, file: Path, errors: list[dict[str, str]]) -> bytes:
+        """Write the tar of a unit; returns its side index."""
+        rows, offsets, sizes, scores, cameras = [], [], [], [], []
+        count = len(self._teachers)
+        names = [f"{number or ''}{ending(self.plan.settings.codec)}" for number in range(count)]
+        names += [f"{number or ''}.sky.png" for number in range(count)]
+        names = [name if name.startswith(".") else "." + name for name in names]
+        with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
+            for label in self._labels(unit, errors):
+                places = []
+                for name, data in zip(names, label.members, strict=True):
+                    if not data:
+                        places.append((0, 0))
+                        continue
+                    member = tarfile.TarInfo(unit.keys[label.row] + name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+                    padded = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+                    places.append((tar.offset - padded, len(data)))
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile remembers every header it has written
+                rows.append(label.row)
+                offsets.append([offset for offset, _ in places])
+                sizes.append([size for _, size in places])
+                scores.append(label.scores)
+                cameras.append(
+                    [np.full((3, 3), np.nan, np.float32) if camera is None else camera.numpy() for camera in label.cameras]
+                )
+        errors.sort(key=lambda error: unit.keys.index(error["key"]))
+        known = np.array(cameras, np.float32).reshape(-1, count, 3, 3)
+        return Index(
+            np.array(rows, np.int32),
+            np.array(offsets, np.int64).reshape(-1, 2 * count),
+            np.array(sizes, np.int32).reshape(-1, 2 * count),
+            {name: _column(name, [one[name] for one in scores]) for name in (scores[0] if scores else {})},
+            known if np.isfinite(known).any() else None,
+        ).to_bytes()
+
+    def _labels(self, unit: Unit, errors: list[dict[str, str]]) -> Iterator[_Label]:
+        """The labels of a unit, while threads read ahead of the teachers and encode behind them."""
+        waiting: dict[Any, list[_Prepared]] = {}
+        encoding: deque[Future[_Label]] = deque()
+        with ThreadPoolExecutor(self._threads) as readers, ThreadPoolExecutor(self._threads) as writers:
+            try:
+                for prepared in self._read(unit, readers, errors):
+                    batch = waiting.setdefault(prepared.shapes, [])
+                    batch.append(prepared)
+                    if len(batch) == self._batch_size or sum(map(len, waiting.values())) > 4 * self._batch_size:
+                        full = max(waiting, key=lambda shapes: len(waiting[shapes]))
+                        encoding.extend(self._ask(waiting.pop(full), writers))
+                    while encoding and (encoding[0].done() or len(encoding) > 4 * (self._threads + self._batch_size)):
+                        yield encoding.popleft().result()
+                for batch in waiting.values():
+                    encoding.extend(self._ask(batch, writers))
+                while encoding:
+                    yield encoding.popleft().result()
+            finally:
+                readers.shutdown(cancel_futures=True)
+                writers.shutdown(cancel_futures=True)
+
+    def _read(self, unit: Unit, readers: ThreadPoolExecutor, errors: list[dict[str, str]]) -> Iterator[_Prepared]:
+        ahead = 2 * self._threads + self._batch_size
+        running: deque[tuple[int, Future[_Prepared]]] = deque()
+        for row in range(len(unit) + ahead):
+            if row < len(unit):
+                running.append((row, readers.submit(self._prepare, unit, row)))
+            if row >= ahead or row >= len(unit):
+                if not running:
+                    return
+                done, reading = running.popleft()
+                try:
+                    yield reading.result()
+                except SampleError as error:
+                    cause = error.__cause__ or error
+                    errors.append({"key": unit.keys[done], "class": type(cause).__name__, "text": str(error)})
+
+    def _prepare(self, unit: Unit, row: int) -> _Prepared:
+        base = Path(self.plan.base)
+        source: bytes | Path = base / unit.names[row] if unit.names else b""
+        if unit.shard:
+            source = read_range(base / unit.shard, unit.offsets[row], unit.sizes[row])
+        image = read_image(source, self.plan.settings.images)
+        inputs = [teacher.prepare(unit.keys[row], image) for teacher in self._teachers]
+        return _Prepared(row, inputs, about_image(source, image))
+
+    def _ask(self, batch: list[_Prepared], writers: ThreadPoolExecutor) -> list[Future[_Label]]:
+        answers = []
+        for number, teacher in enumerate(self._teachers):
+            inputs = torch.stack([one.inputs[number] for one in batch])
+            answers.append(teacher.ask(inputs))
+        mirrored = None
+        if "flip" in self.plan.settings.scores:
+            mirrored = self._teachers[0].ask(torch.stack([one.inputs[0] for one in batch]).flip(-1))
+        return [writers.submit(self._encode, one, answers, mirrored, place) for place, one in enumerate(batch)]
+
+    def _encode(self, one: _Prepared, answers: list[Prediction], mirrored: Prediction | None, place: int) -> _Label:
+        settings = self.plan.settings
+        maps = [_floats(answer, place) for answer in answers]
+        members = [
+            encode_map(values, settings.codec, space=answer.space, model=about["name"])
+            for values, answer, about in zip(maps, answers, self.plan.teachers, strict=True)
+        ]
+        members += [b"" if answer.sky is None else encode_mask(answer.sky[place, 0].numpy()) for answer in answers]
+        scores = {**about_map(maps[0]), **one.scores}
+        if mirrored is not None:
+            scores["flip"] = consistency(maps[0], _floats(mirrored, place))
+        if "agree" in settings.scores:
+            scores["agree"] = agreement(maps[0], maps[1])
+        cameras = [None if answer.intrinsics is None else answer.intrinsics[place] for answer in answers]
+        return _Label(one.row, members, scores, cameras)
+
+
+def commit(store: Store, record: Mapping[str, Any], tar: Path, index: Path) -> dict[str, Any]:
+    """Publish a unit's files under their own hash, then create its record. The first writer wins.
+
+    Returns:
+        The record that counts: this one, or that of another worker. Files of a record that does not count are removed.
+    """
+    unit = record["unit"]
+    digest = hashlib.sha256(f"{record['tar_sha256']} {record['index_sha256']}".encode()).hexdigest()[:12]
+    mine = {**record, "hash": digest}
+    store.publish(tar, data_name(unit, digest))
+    store.publish(index, data_name(unit, digest, ".idx"))
+    if store.create(record_name(unit), (json.dumps(mine) + "\n").encode()):
+        return mine
+    first: dict[str, Any] = json.loads(store.read(record_name(unit)))
+    if first["hash"] != digest:
+        for suffix in (".tar", ".idx"):
+            store.remove(data_name(unit, digest, suffix))
+    return first
+
+
+def _floats(answer: Prediction, place: int) -> Any:
+    values = answer.depth[place, 0].float().numpy()
+    return values if answer.valid is None else np.where(answer.valid[place, 0].numpy(), values, np.nan)
+
+
+def _column(name: str, values: list[Any]) -> Any:
+    kinds = {"dhash": np.uint64, "digest": np.uint64, "height": np.uint32, "width": np.uint32}
+    return np.array(values, kinds.get(name, np.float16))

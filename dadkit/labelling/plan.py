@@ -1,0 +1,225 @@
+"""What is to be labelled and how, fixed before the first label: the same command finds the same plan again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dadkit._version import __version__
+from dadkit.data.label_codec import CODECS
+from dadkit.data.label_set import PLAN, Unit, UnitTable, read_plan, write_units
+from dadkit.data.sources import file_stamp
+from dadkit.data.store import Store
+from dadkit.data.unlabelled import Images
+from dadkit.errors import DadkitError
+from dadkit.labelling.scores import ASKED
+
+__all__ = ["Plan", "PlanError", "Settings", "cut_units", "make_plan", "open_plan", "weights_hash"]
+
+FORMAT = 1
+
+
+class PlanError(DadkitError):
+    """The folder holds labels of another plan, or the wish cannot be planned; the message says what differs."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the labels depend on besides images and weights.
+
+    Attributes:
+        images: options of :class:`dadkit.data.Images`, ``root`` among them.
+        teachers: ``{"name", "options"}`` of each.
+        codec: one of ``CODECS``.
+        size: the teacher sees the view (height, width) that the context ``whole`` would cut; None: the size that its own policy
+            gives for the image. The map is stored at that size.
+        precision: of the teachers' parameters.
+        scores: out of ``ASKED``.
+        unit: images a unit.
+        source_license: terms of the images, as the user states them; they are copied into every record.
+    """
+
+    images: Mapping[str, Any]
+    teachers: Sequence[Mapping[str, Any]]
+    codec: str = "png12"
+    size: tuple[int, int] | None = None
+    precision: str = "fp32"
+    scores: Sequence[str] = ()
+    unit: int = 1000
+    source_license: str = ""
+
+    def check(self) -> None:
+        """Raises :class:`PlanError` if they contradict each other."""
+        unknown = [name for name in self.scores if name not in ASKED]
+        if unknown:
+            raise PlanError(f"unknown score {unknown[0]!r}; --scores takes {', '.join(ASKED)} (others are always written)")
+        if "agree" in self.scores and len(self.teachers) < 2:
+            raise PlanError("the score agree compares two teachers; give --teacher twice")
+        if self.codec not in CODECS:
+            raise PlanError(f"unknown codec '{self.codec}'; choose from {', '.join(CODECS)}")
+        if not self.teachers:
+            raise PlanError("no teacher given; --teacher NAME[:options]")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return plain
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that is stored beside the labels.
+
+    Attributes:
+        settings: see :class:`Settings`.
+        teachers: name, space, licence and sha256 of the weights of each.
+        base: folder that the images' names are relative to.
+        table: name of the object with the units.
+        units, images: how many.
+        hash: sha256 of all this.
+        dadkit: major.minor of the version that made it.
+    """
+
+    settings: Settings
+    teachers: Sequence[Mapping[str, str]]
+    base: str
+    table: str
+    units: int
+    images: int
+    hash: str = ""
+    dadkit: str = field(default_factory=lambda: ".".join(__version__.split(".")[:2]))
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        """The text of ``plan.json``."""
+        return (json.dumps(asdict(self) | {"settings": self.settings.plain()}, indent=2) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Plan:
+        """The inverse of :meth:`to_json`."""
+        settings = dict(plain["settings"])
+        settings["size"] = None if settings["size"] is None else tuple(settings["size"])
+        return cls(**{**plain, "settings": Settings(**settings)})
+
+    def open_units(self, store: Store) -> UnitTable:
+        """The units."""
+        return UnitTable(store, self.table)
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Returns the sha256 of a model's parameters and buffers, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def open_plan(
+    store: Store, settings: Settings | None = None, teachers: Sequence[Mapping[str, str]] | None = None
+) -> Plan | None:
+    """Returns the plan of a folder; None if it has none.
+
+    Args:
+        store: the folder.
+        settings, teachers: what is wished now, to be compared.
+
+    Raises:
+        PlanError: the folder holds labels of another plan; the message says what differs.
+    """
+    found = read_plan(store)
+    if found is None:
+        return None
+    if found.get("format") != FORMAT:
+        raise PlanError(f"{store.root}/{PLAN} has format {found.get('format')}, this dadkit reads {FORMAT}")
+    plan = Plan.from_json(found)
+    wished = {} if settings is None else settings.plain()
+    there = plan.settings.plain()
+    different = [f"{name}: {there[name]} there, {wished[name]} here" for name in wished if wished[name] != there[name]]
+    for old, new in zip(plan.teachers, teachers or plan.teachers, strict=False):
+        different += [f"{name} of {old['name']}: {old[name]} there, {new[name]} here" for name in old if old[name] != new[name]]
+    if different:
+        raise PlanError(f"{store.root} holds labels of another plan ({'; '.join(different)}). Give another folder (--output)")
+    return plan
+
+
+def make_plan(store: Store, settings: Settings, teachers: Sequence[Mapping[str, str]]) -> Plan:
+    """Returns the folder's plan, which is made and stored if there is none.
+
+    Raises:
+        PlanError: the folder holds labels of another plan.
+        dadkit.errors.DataError: there are no images.
+    """
+    settings.check()
+    found = open_plan(store, settings, teachers)
+    if found is not None:
+        return found
+    images = Images(**settings.images)
+    base = os.path.commonpath([_folder(images.place(index)[0]) for index in {0, len(images) - 1}] + _roots(settings.images))
+    return store_plan(store, settings, teachers, base, cut_units(images, Path(base), settings.unit))
+
+
+def store_plan(
+    store: Store, settings: Settings, teachers: Sequence[Mapping[str, str]], base: str, units: Iterator[Unit]
+) -> Plan:
+    """Store a new plan of these units. If another process was faster its plan is returned."""
+    file = store.scratch()
+    try:
+        count, images = write_units(file, units)
+        with file.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256")
+        store.publish(file, table := f"plan-{digest.hexdigest()[:12]}.units")
+    finally:
+        file.unlink(missing_ok=True)
+    plan = Plan(settings, teachers, base, table, count, images)
+    plan = Plan.from_json({**json.loads(plan.to_json()), "hash": hashlib.sha256(plan.to_json()).hexdigest()})
+    store.create(PLAN, plan.to_json())
+    stored = open_plan(store, settings, teachers)
+    assert stored is not None
+    return stored
+
+
+def cut_units(images: Images, base: Path, size: int) -> Iterator[Unit]:
+    """Consecutive images of at most ``size`` a unit; members of two shards never share one."""
+    number = start = 0
+    while start < len(images):
+        file, _, length = images.place(start)
+        places = []
+        stop = start
+        while stop < len(images) and stop - start < size:
+            place = images.place(stop)
+            if (place[2] > 0) != (length > 0) or (length and place[0] != file):
+                break
+            places.append(place)
+            stop += 1
+        keys = [images.key(index) for index in range(start, stop)]
+        if length:
+            offsets, sizes = [offset for _, offset, _ in places], [size for _, _, size in places]
+            yield Unit(number, keys, shard=_relative(file, base), offsets=offsets, sizes=sizes, stamp=file_stamp(file))
+        else:
+            yield Unit(number, keys, [_relative(place[0], base) for place in places])
+        number, start = number + 1, stop
+
+
+def _roots(images: Mapping[str, Any]) -> list[str]:
+    roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
+    return [_folder(Path(str(root).partition("{")[0])) for root in roots]
+
+
+def _folder(path: Path) -> str:
+    path = path.expanduser().absolute()
+    return str(path if path.is_dir() else path.parent)
+
+
+def _relative(file: Path, base: Path) -> str:
+    return os.path.relpath(file.absolute(), base).replace(os.sep, "/")
