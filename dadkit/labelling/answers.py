@@ -65,7 +65,7 @@ class TeacherAnswers:
         # A model with a policy of its own gets the picture as it is.
         self._own_policy = type(inner).predict_batch is not DepthModel.predict_batch
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        self.about = {
+        self.about: Mapping[str, str] = {
             "name": name,
             "space": str(model.spec.space),
             "license": str(model.spec.license),
@@ -123,7 +123,12 @@ class ImportedAnswers:
         if not self._root.is_dir():
             raise DataError(f"no labels to import: {self._root.absolute()} is no folder")
         said = f"{encoding} {scale}".encode()
-        self.about = {"name": IMPORT, "space": str(self._space), "license": license, "sha256": hashlib.sha256(said).hexdigest()}
+        self.about: Mapping[str, str] = {
+            "name": IMPORT,
+            "space": str(self._space),
+            "license": license,
+            "sha256": hashlib.sha256(said).hexdigest(),
+        }
 
     def prepare(self, key: str, image: Tensor) -> Tensor:
         """See :class:`Answers`."""

@@ -259,9 +259,7 @@ def _check_labels(member: Member, space: Space) -> None:
         check_space(source, space, f"the true depth of dataset '{member.name}'")
 
 
-def _licenses(
-    config: StageConfig, results: Results, models: Sequence[ImageNetwork], labelled: Stream | None
-) -> list[str]:
+def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwork], labelled: Stream | None) -> list[str]:
     """Returns the licences of all weights that take part, each once: of earlier stages' sources and of stored labels too."""
     sources: list[StudentConfig | TeacherConfig | ReferenceConfig | None] = [config.student, *config.teachers]
     if isinstance(config.losses.feature.reference, ReferenceConfig):
