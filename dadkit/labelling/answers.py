@@ -119,7 +119,7 @@ class ImportedAnswers:
         if encoding not in SUFFIXES:
             raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
         self._root, self._encoding, self._scale, self._space = Path(root).expanduser(), encoding, float(scale), Space(space)
-        self._ending = SUFFIXES[encoding] if ending is None else ending
+        self._ending = SUFFIXES[encoding][0] if ending is None else ending
         if not self._root.is_dir():
             raise DataError(f"no labels to import: {self._root.absolute()} is no folder")
         said = f"{encoding} {scale}".encode()
