@@ -19,6 +19,7 @@ PICTURES = ROOT / "configs" / "images"
 SMALL_RUN = ("data.workers=0", "precision=fp32", "report=false", "losses.anchor.warmup_maps=2")
 SCENES = "[{name: procedural, options: {count: 4, size: 64}}]"
 TINY = "{name: dav2/tiny, options: {weights: none}}"
+_SHORT = ("iterations=2", "batch_size=2")
 VIEWS = {
     "whole": "{view_size: 56}",
     "shared": "{view_size: 56, crop_min: 56}",
@@ -101,14 +102,15 @@ def _metric(row):
 
 
 def _zipdepth(row):
+    if row == "labels":
+        return ["student={name: zipdepth/small}", f"data.labelled={SCENES}", f"contexts.options={VIEWS['shared']}", *_SHORT]
     context = "local-global" if row == "ours" else "shared"
     return [
         "student={name: zipdepth/small}",
         f"teachers=[{TINY}]",
         f"data.root={PICTURES}",
         f"contexts.options={VIEWS[context]}",
-        "iterations=2",
-        "batch_size=2",
+        *_SHORT,
     ]
 
 
@@ -149,7 +151,7 @@ ROWS = {
     "depth_anything_v1": 4 + 3,
     "lightweight": 1 + 8 + 1 + 1,
     "metric": 3,
-    "zipdepth": 1,
+    "zipdepth": 2,
 }
 """Files below each recipe: Tables 1 to 4; terms and margin; student, KD rows, ours and what the KD rows share; data sets."""
 

@@ -175,12 +175,13 @@ class Labeller:
                     [np.full((3, 3), np.nan, np.float32) if camera is None else camera.numpy() for camera in label.cameras]
                 )
         errors.sort(key=lambda error: unit.keys.index(error["key"]))
-        known = np.array(cameras, np.float32).reshape(-1, count, 3, 3)
+        order = np.argsort(np.array(rows, np.int32))  # pictures of one size were asked together; the index is as the plan is
+        known = np.array(cameras, np.float32).reshape(-1, count, 3, 3)[order]
         return Index(
-            np.array(rows, np.int32),
-            np.array(offsets, np.int64).reshape(-1, 2 * count),
-            np.array(sizes, np.int32).reshape(-1, 2 * count),
-            {name: _column(name, [one[name] for one in scores]) for name in (scores[0] if scores else {})},
+            np.array(rows, np.int32)[order],
+            np.array(offsets, np.int64).reshape(-1, 2 * count)[order],
+            np.array(sizes, np.int32).reshape(-1, 2 * count)[order],
+            {name: _column(name, [one[name] for one in scores])[order] for name in (scores[0] if scores else {})},
             known if np.isfinite(known).any() else None,
         ).to_bytes()
 
