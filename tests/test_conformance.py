@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from dadkit.kinds import KINDS
+from dadkit.labelling import Settings
+from dadkit.labelling.job import Executor, label
 from dadkit.plugin import get_registry
 from dadkit.testing import Outcome, check_component, check_plugin
 from dadkit.testing.toy import ToyImages
@@ -62,6 +64,7 @@ ROWS = [
     Row("dataset", "procedural", {"count": 4, "size": [24, 32]}),
     Row("dataset", "images", {"min_size": 16}, files="photos"),
     Row("dataset", "pairs", {"encoding": "npy", "space": "metric"}, files="pairs"),
+    Row("dataset", "labels", files="labels"),
     Row("hook", "tensorboard"),
     Row("completer", "align"),
     Row("completer", "align", {"local": "poisson"}),
@@ -185,7 +188,7 @@ def _save_transformers(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy's eight pictures as photographs and as image/depth pairs, and a model of transformers."""
+    """The toy's eight pictures as photographs, image/depth pairs and labels, and a model of transformers."""
     folder = tmp_path_factory.mktemp("conformance")
     toy = ToyImages()
     for index in range(len(toy)):
@@ -197,6 +200,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture.save(path)
         (folder / "pairs" / "depth").mkdir(exist_ok=True)
         np.save(folder / "pairs" / "depth" / f"{index}.npy", sample.depth[0].numpy())
+    kept = {"name": "import", "options": {"root": str(folder / "pairs" / "depth"), "encoding": "npy", "space": "metric"}}
+    label(str(folder / "labels"), Settings({"root": str(folder / "photos"), "min_size": 1}, [kept]), Executor(workers=0))
     _save_transformers(folder / "transformers")
     return folder
 
