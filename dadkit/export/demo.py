@@ -8,7 +8,7 @@ import hashlib
 import html
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dadkit.export.writing import export_model
 from dadkit.files import write_text
 from dadkit.interfaces import DepthModel
 
-__all__ = ["RUNTIME_VERSION", "DemoError", "build_page", "web_file"]
+__all__ = ["RUNTIME_VERSION", "DemoError", "build_page", "render_page", "web_file"]
 
 RUNTIME_VERSION = "1.30.0"
 """The release of onnxruntime-web that pages are made with and tested with."""
@@ -66,6 +66,22 @@ def build_page(files: Sequence[Path], output: Path, *, runtime: Path | None = No
         f"Runs in this browser: onnxruntime-web {RUNTIME_VERSION} (MIT) {where}, and no picture leaves this machine. "
         "Made with dadkit."
     )
+    write_text(output, render_page(models, title=title, note=note, script=script, loader=loader))
+    return output
+
+
+def render_page(
+    models: Sequence[Mapping[str, Any]], *, title: str, note: str, script: str = "", loader: Mapping[str, str] | None = None
+) -> str:
+    """The page's text.
+
+    Args:
+        models: title and facts of each, and its packed ``data``, or the ``url`` of a server that runs it.
+        title: heading; empty: the models' titles.
+        note: what is said at the end of the page.
+        script: that loads onnxruntime-web; empty where no model runs in the browser.
+        loader: the runtime's packed files, where they are part of the page.
+    """
     page = resources.files("dadkit.export").joinpath("demo.html").read_text(encoding="utf-8")
     words = {
         "@TITLE@": html.escape(title or " and ".join(model["title"] for model in models)),
@@ -76,8 +92,7 @@ def build_page(files: Sequence[Path], output: Path, *, runtime: Path | None = No
     }
     for place, text in words.items():
         page = page.replace(place, text, 1 if place != "@TITLE@" else -1)
-    write_text(output, page)
-    return output
+    return page
 
 
 def web_file(model: DepthModel, folder: Path, **arguments: Any) -> Path:

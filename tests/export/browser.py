@@ -47,8 +47,8 @@ class Browser:
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()[:500]) from error
 
-    def open(self, page: Path) -> None:
-        self.call("POST", "/url", {"url": page.as_uri()})
+    def open(self, page: Path | str) -> None:
+        self.call("POST", "/url", {"url": page if isinstance(page, str) else page.as_uri()})
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
