@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from dadkit.interfaces.exporter import as_input
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Agreement", "Row", "check_sizes", "compare"]
+__all__ = ["Agreement", "Row", "check_sizes", "compare", "rounding"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What :func:`compare` found."""
+    """What :func:`compare` found.
+
+    Attributes:
+        rows: one for each size.
+        rounding: the largest difference of the model itself to itself in float64; None where nobody had to know.
+    """
 
     rows: Sequence[Row]
+    rounding: float | None = None
 
     @property
     def worst(self) -> float:
@@ -52,7 +59,7 @@ class Agreement:
 
     def plain(self) -> dict[str, Any]:
         """As metadata hold it."""
-        return {"worst": self.worst, "mean": self.mean, "rows": [asdict(row) for row in self.rows]}
+        return {"worst": self.worst, "mean": self.mean, "rounding": self.rounding, "rows": [asdict(row) for row in self.rows]}
 
 
 def check_sizes(model: DepthModel, size: tuple[int, int] | None) -> list[tuple[int, int, int]]:
@@ -101,6 +108,22 @@ def compare(
         difference = (found - wanted).abs() / spread(wanted)
         rows.append(Row((height, width), batch, float(difference.max()), float(difference.mean())))
     return Agreement(rows)
+
+
+def rounding(model: DepthModel, pictures: Sequence[Tensor], sizes: Sequence[tuple[int, int, int]]) -> float:
+    """How far the model in float32 is from itself in float64, at worst, in parts of the map's range.
+
+    A file computes the same in another order, so no file can be expected to be much nearer to the model than this.
+    """
+    from dadkit.export.photographs import cropped
+
+    exact, worst = copy.deepcopy(model).double(), 0.0
+    for turn, (_, height, width) in enumerate(sizes):
+        images = cropped(pictures[turn % len(pictures)], (height, width)).float() / 255
+        with torch.inference_mode():
+            one, other = model(images).depth.double(), exact(images.double()).depth.double()
+        worst = max(worst, float((one - other).abs().max() / spread(other)))
+    return worst
 
 
 def spread(depth: Tensor) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
-from dadkit.export.check import Agreement, check_sizes, compare
+from dadkit.export.check import Agreement, check_sizes, compare, rounding
 from dadkit.export.gate import MAX_ABS_REL, MAX_WORST, MIN_DELTA1, Verdict, judge
 from dadkit.export.mends import mend
 from dadkit.export.metadata import describe, written
@@ -25,6 +25,8 @@ __all__ = ["LIMIT", "ExportError", "Exported", "export_model"]
 
 LIMIT = 1e-4
 """Largest difference, in parts of the map's range, that a float32 file may have."""
+ROUNDINGS, MOST_ROUNDING = 4, 10
+"""A larger one is allowed up to so many times the model's own distance from float64, never above the second times the limit."""
 
 
 _FEWEST = 4
@@ -131,10 +133,14 @@ def export_model(
             notes.append(f"The file was converted, not run: {exporter.runs_here}.")
         else:
             agreement = compare(model, exporter.open(draft), seen, check_sizes(model, size), input=input)
-            if not agreement.worst <= limit:  # a NaN is no agreement either
+            allowed = limit
+            if limit < agreement.worst <= MOST_ROUNDING * limit:
+                agreement = replace(agreement, rounding=rounding(model, seen, check_sizes(model, size)))
+                allowed = max(limit, ROUNDINGS * (agreement.rounding or 0.0))
+            if not agreement.worst <= allowed:  # a NaN is no agreement either
                 raise ExportError(
                     f"the file answers otherwise than the model: the largest difference is {agreement.worst:.2g} of the map's "
-                    f"range, more than the limit of {limit:.2g}; nothing was written"
+                    f"range, more than the limit of {allowed:.2g}; nothing was written"
                 )
         facts["check"] = agreement.plain() if agreement else None
         exporter.annotate(draft, written(facts))

@@ -64,13 +64,21 @@ class Lying(ToyExporter):
         return lambda images: run(images) * (1 if images.shape[0] == 1 else 1.01)
 
 
+class NearlyTrue(ToyExporter):
+    """Farther than the limit, near enough to ask for the model's own rounding, which is far smaller."""
+
+    def open(self, path, *, threads=0):
+        run = super().open(path)
+        return lambda images: run(images) + 3e-4 * np.ptp(run(images))
+
+
 class NotANumber(ToyExporter):
     def open(self, path, *, threads=0):
         run = super().open(path)
         return lambda images: run(images) + np.float32("nan")
 
 
-@pytest.mark.parametrize("exporter", [Lying, NotANumber])
+@pytest.mark.parametrize("exporter", [Lying, NearlyTrue, NotANumber])
 def test_a_file_that_answers_otherwise_gets_no_name(tmp_path, toy_format, exporter):
     toy_format(exporter)
     with pytest.raises(ExportError, match=r"more than the limit of 0\.0001; nothing was written"):
