@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Space", "SpaceError", "check_conversion", "convert", "depth_of"]
+__all__ = ["Space", "SpaceError", "check_conversion", "conversion_text", "convert", "depth_of"]
 
 
 class Space(StrEnum):
@@ -84,6 +84,22 @@ def check_conversion(source: Space | str, target: Space | str, *, what: str = "t
             f"{what} answers in space '{source}', but '{target}' is wanted: {why}. "
             f"Use a component whose space is {wanted}, or change the other side's space to '{source}'."
         )
+
+
+def conversion_text(source: Space | str, target: Space | str) -> str | None:
+    """What :func:`convert` does to the numbers, in a few words; None where it does nothing.
+
+    Example:
+        >>> conversion_text("metric", "disparity")
+        'metric as disparity: 1 / x'
+        >>> conversion_text("scale", "depth")
+        'scale as depth: the same numbers'
+        >>> conversion_text("depth", "depth")
+    """
+    source, target = Space(source), Space(target)
+    if source is target:
+        return None
+    return f"{source} as {target}: {'1 / x' if target is Space.DISPARITY else 'the same numbers'}"
 
 
 def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: Space | str) -> tuple[Tensor, Tensor | None]:

@@ -174,6 +174,8 @@ def _print_plan(run: RunConfig, console: Console) -> None:
         for name, reason in stage.unreadable.items():
             say(f"  unreadable {name}: {reason}", "yellow")
         _say_memory(stage, say)
+        for text in stage.conversions:
+            say(f"  conversion {text}")
         for doubt in stage.unsound:
             say(f"  unsound, and allowed: {doubt}", "yellow")
         say(f"  licences   {', '.join(stage.licenses)}")

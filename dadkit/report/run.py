@@ -51,6 +51,7 @@ def write_report(folder: Path) -> Path:
         title=f"dadkit run: {folder.name}",
         subtitle=f"{len(stages)} stage{'s' if len(stages) != 1 else ''}: {', '.join(stages)}",
         unsound=[item for stage in metadata.get("stages", []) for item in stage.get("unsound", [])],
+        conversions=[item for stage in metadata.get("stages", []) for item in stage.get("conversions", [])],
         results=results,
         scores=None if results is None else scores_table(results),
         strips=picture_file(

@@ -26,7 +26,7 @@ from dadkit.data import Images, Member, SampleError, Stream, Streams, build_stre
 from dadkit.data.perturbations import ColorJitter, CutMix, GaussianBlur, Strong
 from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
 from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
-from dadkit.spaces import Space
+from dadkit.spaces import Space, conversion_text
 from dadkit.training.compose import build_terms, follows_features
 from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks
@@ -122,6 +122,11 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         licenses=_licenses(
             config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])], streams.labelled
         ),
+        conversions=[
+            f"teacher {teacher.name}, {text}"
+            for teacher in teachers
+            if (text := conversion_text(teacher.model.spec.space, student.spec.space)) is not None
+        ],
         unsound=doubts,
         rounds=rounds,
     )

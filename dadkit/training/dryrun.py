@@ -51,6 +51,7 @@ class StagePlan:
         unreadable: name -> reason of samples among them that could not be read.
         memory: the estimate.
         licenses: of all weights.
+        conversions: how the answers of teachers in other spaces become the student's.
         unsound: what ``allow_unsound`` permits.
     """
 
@@ -65,6 +66,7 @@ class StagePlan:
     unreadable: Mapping[str, str]
     memory: Memory
     licenses: list[str] = field(default_factory=list)
+    conversions: list[str] = field(default_factory=list)
     unsound: list[str] = field(default_factory=list)
 
 
@@ -115,6 +117,7 @@ def _plan(run: RunConfig, stage: Stage) -> StagePlan:
         unreadable=stage.data.unreadable,
         memory=estimate_memory(stage, largest, _device(run.device), trained=models[0].trained),
         licenses=list(stage.licenses),
+        conversions=list(stage.conversions),
         unsound=list(stage.unsound),
     )
 

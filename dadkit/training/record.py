@@ -58,6 +58,7 @@ class StageRecord:
         unreadable: number of distinct samples that could not be read.
         examples: some of them, with the reason.
         licenses: of all weights that went in.
+        conversions: how the answers of teachers in other spaces became the student's.
         unsound: what ``allow_unsound`` permitted.
     """
 
@@ -73,6 +74,7 @@ class StageRecord:
     unreadable: int
     examples: Mapping[str, str] = field(default_factory=dict)
     licenses: tuple[str, ...] = ()
+    conversions: tuple[str, ...] = ()
     unsound: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:

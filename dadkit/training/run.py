@@ -194,6 +194,8 @@ class _Runner:
             check_space(stage.student.spec.space, protocol.space, what)
         for hint in advice(stage.student.spec):
             self._say(f"{config.name}: {hint}", style="yellow")
+        for text in stage.conversions:
+            self._say(f"{config.name}: {text}")
         for doubt in stage.unsound:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.plan) if self.plan and config.validate_every else None
@@ -252,6 +254,7 @@ def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path
         unreadable=len(unreadable),
         examples=dict(list(unreadable.items())[:EXAMPLES]),
         licenses=tuple(stage.licenses),
+        conversions=tuple(stage.conversions),
         unsound=tuple(stage.unsound),
     )
 

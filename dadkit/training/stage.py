@@ -32,6 +32,7 @@ class Stage:
         iterations: how many there are.
         student_is_trained: its head came with trained weights, so the anchor keeps the student's own magnitude.
         licenses: of all weights that go into the result.
+        conversions: how the answers of teachers in other spaces become the student's, a text a teacher.
         unsound: combinations that ``allow_unsound`` permits.
         rounds: how the processes ask teachers that are spread over them; None if there are none.
     """
@@ -45,6 +46,7 @@ class Stage:
     iterations: int
     student_is_trained: bool = False
     licenses: Sequence[str] = ()
+    conversions: Sequence[str] = ()
     unsound: Sequence[str] = ()
     rounds: Rounds | None = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dadkit.config import parse_run
@@ -75,3 +77,7 @@ def test_a_run_with_everything_on_ends_the_same_whatever_happens_to_it(tmp_path,
     terms = {name for line in logs[0] for name in line if name.startswith("loss/")}
     wanted = ("shared", "local_global", "labelled", "gradient", "anchor", "feature", "extra/geometric", "extra/channel-kl")
     assert terms >= {f"loss/{name}" for name in wanted}
+    # What became of the metric teacher's numbers is said at the start and kept in run.json; affine depth is what is wanted.
+    said = "teacher dav2/tiny-metric, metric as depth: the same numbers"
+    assert f"main: {said}" in console.file.getvalue()
+    assert json.loads((whole.folder / "run.json").read_text())["stages"][0]["conversions"] == [said]
