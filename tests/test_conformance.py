@@ -138,6 +138,7 @@ SAME_CLASS: dict[tuple[str, str], str] = {
 OTHER_CONTRACT: dict[tuple[str, str], str] = {
     ("dataset", "da-2k"): "pairs of points, no depth maps: tests/data/benchmarks",
     ("dataset", "diw"): "pairs of points, no depth maps: tests/data/benchmarks",
+    **{("hook", name): "needs its package: tests/training/test_hooks.py" for name in ("wandb", "mlflow", "trackio")},
     ("teacher", "onnx/auto"): "needs a file, which the same checks get in plugins/onnx/tests",
 }
 """(kind, name) -> why the checks of its kind do not speak about it, and where its tests are."""

@@ -119,7 +119,7 @@ class ImportedAnswers:
         if encoding not in SUFFIXES:
             raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
         self._root, self._encoding, self._scale, self._space = Path(root).expanduser(), encoding, float(scale), Space(space)
-        self._ending = SUFFIXES[encoding][0] if ending is None else ending
+        self._endings = SUFFIXES[encoding] if ending is None else (ending,)
         if not self._root.is_dir():
             raise DataError(f"no labels to import: {self._root.absolute()} is no folder")
         said = f"{encoding} {scale}".encode()
@@ -132,7 +132,8 @@ class ImportedAnswers:
 
     def prepare(self, key: str, image: Tensor) -> Tensor:
         """See :class:`Answers`."""
-        file = self._root / (key + self._ending)
+        files = [self._root / (key + ending) for ending in self._endings]
+        file = next((file for file in files if file.is_file()), files[0])
         try:
             stored = read_depth(file, self._encoding)
         except SampleError as error:
