@@ -214,6 +214,7 @@ def usable(
     max_depth: float | None = None,
     invalid: Sequence[float] = (),
     sky: float | None = None,
+    sky_beyond: float | None = None,
     zero: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Turn stored numbers into depth and say where it is known. The one place where validity is decided.
@@ -226,6 +227,7 @@ def usable(
         min_depth, max_depth: closed limits in units of ``depth``; None = none. Sky is exempt.
         invalid: stored numbers that mean "unknown"; 0, negative numbers, NaN and infinity do so anyway.
         sky: the stored number that means "infinitely far" (``inf`` may be given); it becomes infinity and is valid.
+        sky_beyond: depth farther than this, in units of ``depth``, is sky too.
         zero: 0 is a value, the farthest of a disparity, and not "unknown".
 
     Returns:
@@ -241,8 +243,10 @@ def usable(
     for value in invalid:
         valid &= stored != value
     depth = np.where(valid, depth, np.float32(0))
-    if sky is not None:
-        is_sky = stored == sky
-        depth[is_sky] = np.inf
-        valid |= is_sky
+    is_sky = np.zeros_like(valid) if sky is None else stored == sky
+    if sky_beyond is not None:
+        with np.errstate(invalid="ignore", over="ignore"):
+            is_sky |= ((stored * scale) > sky_beyond) & np.isfinite(stored) & ~np.isin(stored, list(invalid))
+    depth[is_sky] = np.inf
+    valid |= is_sky
     return torch.from_numpy(depth)[None], torch.from_numpy(valid)[None]

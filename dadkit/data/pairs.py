@@ -49,6 +49,7 @@ class DepthPairs:
         min_depth, max_depth: closed limits of valid depth, after the scale; None = none.
         invalid: stored number, or several, that mean "unknown". 0, negative numbers, NaN and infinity always do.
         sky: the stored number that means "infinitely far"; becomes infinity, valid. Not for ``disparity``.
+        sky_beyond: depth farther than this is sky too, for renderers that store some large distance. Not for ``disparity``.
         zero: ``unknown``, or ``far``: 0 is a value, the farthest, as in disparities that were stored from 0 to the maximum. Not
             in metres.
         resize: ``refuse`` depth of another size than its image, or ``nearest``: each stored pixel goes to the image pixel at
@@ -79,6 +80,7 @@ class DepthPairs:
         max_depth: float | None = None,
         invalid: float | list[float] | None = None,
         sky: float | None = None,
+        sky_beyond: float | None = None,
         zero: Literal["unknown", "far"] = "unknown",
         resize: Literal["refuse", "nearest"] = "refuse",
         missing: Literal["refuse", "skip"] = "refuse",
@@ -90,7 +92,7 @@ class DepthPairs:
         upright: bool = True,
     ) -> None:
         self.space = Space(space)
-        self._check_options(encoding, scale, sky, zero)
+        self._check_options(encoding, scale, sky if sky_beyond is None else sky_beyond, zero)
         self.encoding, self._array, self._resize = encoding, array, resize
         self._meaning: dict[str, Any] = {
             "scale": 1.0 if scale is None else scale,
@@ -98,6 +100,7 @@ class DepthPairs:
             "max_depth": max_depth,
             "invalid": _as_tuple(invalid),
             "sky": sky,
+            "sky_beyond": sky_beyond,
             "zero": zero == "far",
         }
         self._decoding: dict[str, Any] = {"min_size": min_size, "max_pixels": max_pixels, "upright": upright}

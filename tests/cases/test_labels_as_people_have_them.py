@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from dadkit.data import DepthPairs, Sample, SampleError
+from dadkit.data.benchmarks.training_sets import TartanAir
 from dadkit.data.views import cut
 from dadkit.errors import DataError
 from dadkit.evaluation import EvaluationPlan, Protocol, evaluate, evaluate_run, load_protocol
@@ -205,3 +206,29 @@ def test_23_metrics_of_relative_labels_do_not_see_scale_and_shift():
     r = np.corrcoef((truth + noise).flatten(), truth.flatten())[0, 1]
     assert found[0][2] == pytest.approx(r)
     assert found[0][1] == pytest.approx(np.sqrt(1 - r * r))
+
+
+def test_27_sky_by_a_threshold(pair):
+    stored = np.tile(np.arange(60) + 1.5, (40, 1))
+    stored[0, 0], stored[1, 1] = np.nan, 5000
+    root = pair(lambda path: np.save(path.with_suffix(".npy"), stored))
+    sample = DepthPairs(root, encoding="npy", space="metric", sky_beyond=51.0, invalid=5000.0)[0]
+    assert sample.depth[0, 2, 50:].isinf().all()
+    assert sample.depth[0, 2, :50].isfinite().all()
+    assert not sample.valid[0, 0, 0]
+    assert not sample.valid[0, 1, 1]
+    with pytest.raises(DataError, match="no number in a disparity"):
+        DepthPairs(root, encoding="npy", space="disparity", sky_beyond=50.0)
+
+
+def test_27_black_frames_of_tartanair_are_skipped(tmp_path):
+    flight = tmp_path / "office" / "Easy" / "P000"
+    for part in ("image_left", "depth_left"):
+        (flight / part).mkdir(parents=True)
+    for k in range(2):
+        Image.fromarray(np.full((48, 64, 3), 90 * k, np.uint8)).save(flight / "image_left" / f"{k:06}_left.png")
+        np.save(flight / "depth_left" / f"{k:06}_left_depth.npy", np.ones((48, 64), "f4"))
+    frames = TartanAir(tmp_path)
+    with pytest.raises(SampleError, match=r"000000_left\.png.*the frame is black"):
+        frames[0]
+    assert frames[1].depth.max() == 1

@@ -223,7 +223,11 @@ class TartanAir(Benchmark):
     Args:
         root: folder of the environments, in any depth.
         environments: names to take; None takes all.
-        max_depth: farther depth becomes sky (infinitely far, valid), which the renderer stores as some large number.
+        max_depth: farther depth becomes sky (infinitely far, valid), which the renderer stores as some large number. Users
+            report domes nearer than 1000 m in some environments, 350 m in ``amusement``: leave those out by ``environments``,
+            or read them alone with a smaller limit.
+
+    Frames that are entirely black are skipped and counted.
     """
 
     title = "TartanAir"
@@ -237,6 +241,13 @@ class TartanAir(Benchmark):
         pairs = [(name, stem(name.replace("image_left", "depth_left")) + "_depth.npy") for name in names]
         looked_for = ["<environment>/Easy/P*/image_left/*.png with depth_left/*_depth.npy"]
         super().__init__(folder, existing_entries(entries_of(pairs), TartanAir, folder, looked_for))
+
+    def image(self, path: Path) -> Tensor:
+        """Returns (3, H, W) uint8. Raises SampleError for a black frame, which some flights hold."""
+        image = super().image(path)
+        if not image.any():
+            raise SampleError("the frame is black")
+        return image
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Metres along the axis."""
