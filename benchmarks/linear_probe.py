@@ -36,7 +36,6 @@ from dadkit.cli.arguments import split_model
 from dadkit.data import ProceduralScenes
 from dadkit.interfaces import DepthModel
 from dadkit.loading import load_student, read_card, rebuild_options, result_path
-from dadkit.training.terms import to_grid
 
 CLASSES = ("sky", "box", "ellipsoid", "cone")
 TRAINED = "model"
@@ -59,8 +58,13 @@ def label_maps(split: str, scenes: int, size: int, seed: int = 0) -> tuple[Tenso
 def features(model: DepthModel, images: Tensor, tap: str, batch: int = 8) -> Tensor:
     """(N, C, h, w) of a frozen model."""
     model.eval()
-    taps = [to_grid(model(part).features[tap].float(), (part.shape[-2], part.shape[-1])) for part in images.split(batch)]
-    return torch.cat(taps)
+    return torch.cat([_to_grid(model(part).features[tap].float()) for part in images.split(batch)])
+
+
+def _to_grid(tap: Tensor) -> Tensor:
+    """(B, C, h, w) of a tap, whose tokens (B, h * h, C) are those of a square picture."""
+    side = math.isqrt(tap.shape[1])
+    return tap if tap.ndim == 4 else tap.transpose(1, 2).unflatten(2, (side, side))
 
 
 def probe(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, steps: int, seed: int = 0) -> float:

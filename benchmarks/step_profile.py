@@ -3,22 +3,21 @@
     python benchmarks/step_profile.py                     # framework share of a step (models in the loop)
     python benchmarks/step_profile.py --photos FOLDER     # and the wait for 2 loader processes that read real photographs
 
-The step is the engine's own (`Trainer`); the forward passes of teacher and student, the loss terms, the backward pass and the
-optimiser are timed by wrapping them. What is left is the framework: micro-batches, seeds, guards, logs, draws. Without a
-folder, photographs of the size of the public collections (2048 x 1536 JPEG) are made from rendered scenes.
+The step is the engine's own (a hook calls `trainer.iterate`); the forward passes of teacher and student, the loss terms, the
+backward pass and the optimiser are timed by wrapping them. What is left is the framework: micro-batches, seeds, guards, draws.
+Without a folder, photographs of the size of the public collections (2048 x 1536 JPEG) are made from rendered scenes.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from dadkit.config import parse_run
-from dadkit.config.schema import RunConfig
-from dadkit.data import ProceduralScenes
-from dadkit.training.build import build_stage
-from dadkit.training.folder import RunFolder
-from dadkit.training.loop import Trainer
-from dadkit.training.stage import Stage
+from dadkit.config import RunConfig, parse_run
+from dadkit.data import Images, ProceduralScenes
+from dadkit.training import Hook, train
 
 RUN = """
 batch_size: {batch}
@@ -46,6 +41,7 @@ log_every: 20
 sample_every: 1000000
 checkpoint_every: 1000000
 output: {output}
+report: false
 """
 
 
@@ -80,38 +76,57 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(arguments.photos) if arguments.photos else make_photos(Path(scratch) / "photos")
-        run = parse_run(RUN.format(**{**vars(arguments), "photos": photos, "output": scratch}))
-        stage = build_stage(run, run.stages[0], {}, torch.device("cpu"))
+        text = RUN.format(**{**vars(arguments), "photos": photos, "output": scratch})
+        run = parse_run(text)
         result = {
             "torch": torch.__version__,
             "threads": arguments.threads,
             **{name: getattr(arguments, name) for name in ("batch", "view", "teacher", "student", "patches", "precision")},
-            "step": step_shares(run, stage, arguments.steps),
-            "data": data_wait(stage, arguments),
+            "step": at_start(run, lambda trainer: step_shares(trainer, arguments.steps)),
+            "data": {
+                **at_start(run, lambda trainer: data_wait(trainer.stage.data, arguments)),
+                **at_start(parse_run(text, ["data.workers=0"]), lambda trainer: read_costs(trainer.stage.data, photos)),
+            },
         }
     print(json.dumps(result, indent=2))
 
 
-def step_shares(run: RunConfig, stage: Stage, steps: int) -> dict[str, float]:
+class MeasuredError(Exception):
+    """The measurement is over, and the rest of the run is not needed."""
+
+
+def at_start(run: RunConfig, measure: Callable[[Any], dict[str, float]]) -> dict[str, float]:
+    """What ``measure`` returns of the trainer, at the start of the run's stage; the run then ends."""
+    found: dict[str, float] = {}
+
+    class Look(Hook):
+        def on_stage_start(self, trainer: Any) -> None:
+            found.update(measure(trainer))
+            raise MeasuredError
+
+    with suppress(MeasuredError):
+        train(run, console=Console(quiet=True), hooks=[Look()])
+    return found
+
+
+def step_shares(trainer: Any, steps: int) -> dict[str, float]:
     """Milliseconds a step, and shares of it in percent (medians over the steps)."""
     timer = Timer()
     # The innermost calls; everything that is not in one of them is the framework's.
-    for labeller in stage.step.teachers:
+    for labeller in trainer.step.teachers:
         timer.wrap(labeller.model, "forward", "teacher")
-    timer.wrap(stage.student, "forward", "student")
+    timer.wrap(trainer.student, "forward", "student")
     timer.wrap(torch.Tensor, "backward", "backward")
-    for _, _, term, _ in stage.step.terms:
+    for _, _, term, _ in trainer.step.terms:
         timer.wrap(term, "forward", "loss")
-    trainer = Trainer(stage, RunFolder(Path(run.output) / "run"), Console(file=io.StringIO()))
     timer.wrap(trainer.optimizer, "step", "optimiser")
-    with closing(stage.data.whole()) as data:
+    with closing(trainer.stage.data.whole()) as data:
         iteration = next(data.iterations(0))
     rows: list[dict[str, float]] = []
     for index in range(steps + 2):
         timer.seconds.clear()
         begun = time.perf_counter()
-        trainer._iterate(index, iteration)
-        trainer._after(index + 1)
+        trainer.iterate(index, iteration)
         total = time.perf_counter() - begun
         rows.append({"total": total, **timer.seconds})
     rows = rows[2:]
@@ -121,9 +136,9 @@ def step_shares(run: RunConfig, stage: Stage, steps: int) -> dict[str, float]:
     return {name: round(value, 2) for name, value in {"ms": total, **shares, "framework": framework}.items()}
 
 
-def data_wait(stage: Stage, arguments: argparse.Namespace) -> dict[str, float]:
+def data_wait(stream: Any, arguments: argparse.Namespace) -> dict[str, float]:
     """The share of the time that training waits for its loader processes, and what a photograph costs them."""
-    with closing(stage.data.whole()) as data:
+    with closing(stream.whole()) as data:
         batches = data.iterations(0)
         next(batches)
         waits: list[float] = []
@@ -134,23 +149,22 @@ def data_wait(stage: Stage, arguments: argparse.Namespace) -> dict[str, float]:
             waits.append(time.perf_counter() - begun)
     waited = sum(waits[2:])
     share = 100 * waited / (waited + len(waits[2:]) * arguments.device_ms / 1000)
-    return {"workers": arguments.workers, "device_ms": arguments.device_ms, "wait": round(share, 2), **read_costs(stage)}
+    return {"workers": arguments.workers, "device_ms": arguments.device_ms, "wait": round(share, 2)}
 
 
-def read_costs(stage: Stage) -> dict[str, float]:
-    """Milliseconds of one core a photograph: decoding it, and all of its views."""
-    streams = stage.data._open(0, (0, 1))
-    stream = streams.unlabelled
-    assert stream is not None
-    next(stream)
-    begun = time.process_time()
-    next(stream)
-    whole = (time.process_time() - begun) / stream.batch_size
-    dataset = stream._reader.members[0].dataset
+def read_costs(stream: Any, photos: Path) -> dict[str, float]:
+    """Milliseconds of one core a photograph: decoding it, and all of its views. ``stream`` has no processes of its own."""
+    with closing(stream.whole()) as data:
+        batches = data.iterations(0)
+        next(batches)
+        begun = time.process_time()
+        whole = sum(next(batches).counts)
+        whole_ms = 1000 * (time.process_time() - begun) / whole
+    dataset = Images(photos)
     begun = time.process_time()
     for index in range(4):
         dataset[index]
-    return {"ms_per_photo": round(1000 * whole, 1), "of_it_decoding": round(1000 * (time.process_time() - begun) / 4, 1)}
+    return {"ms_per_photo": round(whole_ms, 1), "of_it_decoding": round(1000 * (time.process_time() - begun) / 4, 1)}
 
 
 def make_photos(folder: Path, count: int = 12) -> Path:

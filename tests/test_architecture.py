@@ -269,5 +269,13 @@ def test_losses_need_torch_alone():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.stem)
+def test_benchmarks_use_the_public_way_into_training(path):
+    """Whoever changes or measures training does it through hooks, and so do we."""
+    used = {module for module, *_ in imports(path) if module.startswith(("dadkit.training", "dadkit.config"))}
+    assert used <= PUBLIC_TO_PLUGINS
+    assert not re.findall(r"\b(?:trainer|stage|stream|data)\._\w+", path.read_text())
+
+
 if __name__ == "__main__":
     PAGE.write_text(room_table(PAGE.read_text()))

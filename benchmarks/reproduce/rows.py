@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,10 @@ from rich.console import Console
 from scenes import render
 from table import RECIPES, ROOT, Row, Table, load_table, resolve, run_name
 
-from dadkit.config import load_run
-from dadkit.config.schema import RunConfig
+from dadkit.config import RunConfig, load_run
 from dadkit.files import write_text
 from dadkit.loading import read_card, result_path
-from dadkit.training.checkpoint import file_sha256
-from dadkit.training.run import train
+from dadkit.training import train
 
 __all__ = ["Finished", "finished", "prepare", "train_table"]
 
@@ -48,6 +47,11 @@ class Finished:
     seconds: float
 
 
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def prepare(run: RunConfig, overrides: Sequence[str], say: Callable[[str], None]) -> dict[str, str]:
     """Render the scenes and train the teachers that a run names, where that is not done; answer with the hash of each.
 
@@ -56,11 +60,11 @@ def prepare(run: RunConfig, overrides: Sequence[str], say: Callable[[str], None]
     built_on = {}
     for name in _named(run, "scenes"):
         render(name, yaml.safe_load((ROOT / "scenes.yaml").read_text())[name], Path("scenes"), say=say)
-        built_on[f"scenes/{name}"] = file_sha256(Path("scenes", name, "scenes.json"))
+        built_on[f"scenes/{name}"] = sha256(Path("scenes", name, "scenes.json"))
     for name in _named(run, "runs"):
         teacher = load_run(RECIPES / f"{name}.yaml", overrides)
         _train(teacher, prepare(teacher, overrides, say), say)
-        built_on[f"runs/{name}"] = file_sha256(result_path(Path("runs", name)))
+        built_on[f"runs/{name}"] = sha256(result_path(Path("runs", name)))
     return built_on
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from dadkit.config import load_run
-from dadkit.config.schema import RunConfig
+from dadkit.config import RunConfig, load_run
 from dadkit.errors import DadkitError
 from dadkit.plugin import Registry
 

@@ -29,7 +29,8 @@ class Hook:
 
     Every process calls its hooks. What a hook finds at the trainer: ``stage`` (its ``name``, ``iterations``, ``device``),
     ``config``, ``student``, ``step`` (terms and teachers), ``optimizer``, ``ranks``, ``folder`` and ``files`` (of the run and
-    of the stage), ``start`` (iterations done before), and ``record``, which logs tensors.
+    of the stage), ``start`` (iterations done before), ``record``, which logs tensors, and ``iterate(index, data)``, which does
+    one optimiser step.
     A hook that changes what is trained keeps its own state in :meth:`state_dict`, so that a resumed run goes on with it.
     """
 
