@@ -76,10 +76,10 @@ class Claims:
     def take(self, unit: int) -> bool:
         """Returns True if the unit is this loop's now, False if another one works on it."""
         name, body = _claim(unit), self._body()
-        taken = self._store.create(name, body)
+        taken = self._store.create(name, body, lasting=False)
         if not taken and self._store.age(name) > self._ttl:
             self._store.remove(name)
-            taken = self._store.create(name, body)
+            taken = self._store.create(name, body, lasting=False)
         if taken:
             with self._lock:
                 self._held.add(unit)

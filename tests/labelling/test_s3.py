@@ -73,7 +73,7 @@ def test_claims_in_a_bucket_are_void_after_a_time(bucket):
 
 
 def test_a_store_that_replaces_is_refused(bucket, monkeypatch):
-    monkeypatch.setattr(BucketStore, "create", lambda self, name, data: self.write(name, data) is None)
+    monkeypatch.setattr(BucketStore, "create", lambda self, name, data, **_: self.write(name, data) is None)
     with pytest.raises(DataError, match="lets a second writer replace what a first has written"):
         open_store(f"{bucket}/three", probe=True)
     monkeypatch.undo()
