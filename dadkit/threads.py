@@ -1,9 +1,10 @@
 """Threads that wait for each other: how long they spin, how many there are, and whether other processes want the same cores.
 
 PyTorch's threads meet at barriers. By default a thread that arrives early spins for some 300,000 rounds; where another process
-wants its core, it keeps the thread that everyone waits for from running, and a step takes several times as long. A bound of 1000
-rounds, which GNU's OpenMP takes by itself where a process has more threads than cores, makes it three to four times faster there
-(``benchmarks/results/threads.txt``); ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models slower on quiet cores.
+wants its core, it keeps the thread that everyone waits for from running, and a step takes several times as long. A bound of
+1000 rounds, which GNU's OpenMP takes by itself where a process has more threads than cores, makes it three to four times faster
+there (``benchmarks/results/threads.txt``); ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models slower on quiet
+cores.
 """
 
 from __future__ import annotations
