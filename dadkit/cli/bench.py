@@ -29,6 +29,7 @@ def bench(
     from pathlib import Path
 
     from dadkit.cli.arguments import split_model
+    from dadkit.cli.components import short
     from dadkit.cli.export import _size
     from dadkit.cli.output import note, print_json, print_table
     from dadkit.errors import DadkitError
@@ -58,13 +59,20 @@ def bench(
             "images/s",
             "peak MB",
             "file MB",
+            "MACs",
             "",
         )
         cells = []
         for row in rows:
             milliseconds = [f"{value:.1f}" for value in (row.p50_ms, row.p90_ms, row.p99_ms, row.cpu_ms, row.first_ms)]
             file = "" if row.megabytes is None else f"{row.megabytes:.2f}"
-            rest = [f"{row.pipeline_per_s:.1f}", f"{row.peak_mb:.0f}", file, "busy" if row.busy else ""]
+            rest = [
+                f"{row.pipeline_per_s:.1f}",
+                f"{row.peak_mb:.0f}",
+                file,
+                short(row.multiply_adds),
+                "busy" if row.busy else "",
+            ]
             cells.append([row.model, row.backend, f"{row.size[0]}x{row.size[1]}", *milliseconds, *rest])
         print_table(headings, cells)
     for text in failed:

@@ -42,6 +42,8 @@ class Timing:
         peak_mb: most memory of the process, torch included.
         megabytes: size of the file that the backend runs; None in torch.
         parameters: of the network; None of a file.
+        multiply_adds: of one image at ``size``, as torch counts them (convolutions, products of matrices, attention); None of a
+            file.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Timing:
     peak_mb: float
     megabytes: float | None
     parameters: int | None
+    multiply_adds: int | None
 
 
 def bench(
@@ -112,6 +115,7 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
     import resource
 
     from PIL import Image
+    from torch.utils.flop_counter import FlopCounterMode
 
     from dadkit.data.images import decode
 
@@ -142,6 +146,9 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
         for _ in range(max(runs // 4, 1)):
             deployed.predict(decode(buffer.getvalue()).float() / 255)
         pipeline = max(runs // 4, 1) / (time.perf_counter() - begun)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():  # last: a first call is measured above
+        model(images)
+    multiply_adds = counter.get_total_flops() // 2 if parameters else None
     wall.sort()
     cpu = min(work)
     return Timing(
@@ -159,6 +166,7 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
         peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         megabytes=megabytes,
         parameters=parameters,
+        multiply_adds=multiply_adds,
     )
 
 

@@ -26,6 +26,8 @@ def test_rows_of_a_file_and_a_model_and_what_is_left_out(tmp_path, dadkit):
     assert first["megabytes"] == pytest.approx(file.stat().st_size / 1e6)
     assert (first["parameters"], second["megabytes"]) == (None, None)
     assert second["parameters"] > 1e6
+    assert first["multiply_adds"] is None
+    assert 1e6 < second["multiply_adds"] < 1e9
     for row in (first, second):
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["first_ms"] > 0
