@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
-from dadkit.interfaces import DeployedModel, DepthModel, Exporter, FeatureEncoder, FrozenTeacher, Student, Teacher
+from dadkit.interfaces import Completer, DeployedModel, DepthModel, Exporter, FeatureEncoder, FrozenTeacher, Student, Teacher
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,7 @@ __all__ = [
     "PRECISIONS",
     "LoadError",
     "ModelCard",
+    "load_completer",
     "load_encoder",
     "load_model",
     "load_reference",
@@ -117,6 +118,31 @@ def load_encoder(name: str, **options: Any) -> FeatureEncoder:
     return encoder
 
 
+def load_completer(path_or_name: str | Path, **options: Any) -> Completer:
+    """What makes dense metres of sparse ones: the result of a run that trained it, or a registered completer; in eval mode.
+
+    Args:
+        path_or_name: a run folder, a stage's folder, a ``model.safetensors`` written by dadkit, or a registered name.
+        options: of a registered completer. For a trained one: what is changed of its own, such as ``keep``.
+
+    Raises:
+        LoadError: the file is not a completer's.
+        dadkit.plugin.PluginError, dadkit.config.ConfigError: as in :func:`load_teacher`.
+    """
+    path = Path(path_or_name).expanduser()
+    if not path.exists():
+        made: Completer = _checked(build("completer", str(path_or_name), options), Completer, "completer", str(path_or_name))
+        return made.eval()
+    file = result_path(path)
+    card = read_card(file)
+    model: Completer = _checked(
+        build("completer", card.component, {**card.options, **options}), Completer, "completer", card.component
+    )
+    _fill(model, file, card)
+    model.spec = replace(model.spec, license=" AND ".join(card.licenses))
+    return model.eval()
+
+
 def load_reference(name: str, **options: Any) -> FeatureEncoder | Teacher:
     """Returns a frozen model with features: the encoder of that registered name or, if there is none, the teacher.
 
@@ -155,15 +181,23 @@ def load_result(file: Path) -> Student:
 
     Warns where a plugin that took part is installed in another version now.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from dadkit.plugin import get_registry, warn_of_other_versions
     from dadkit.weights import note_file
 
     card = read_card(file)
     note_file(file, file)
     model = load_student(card.component, **card.options)
+    _fill(model, file, card)
+    model.spec = replace(model.spec, license=" AND ".join(card.licenses))
+    warn_of_other_versions(card.versions, get_registry().versions_in_use(), what=str(file))
+    return model.eval()
+
+
+def _fill(model: Any, file: Path, card: ModelCard) -> None:
+    """Load the weights of a result into the model that its card names."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         model.load_state_dict(load_file(file))
     except (SafetensorError, RuntimeError) as error:
@@ -171,9 +205,6 @@ def load_result(file: Path) -> Student:
             f"{file} does not fit '{card.component}': {error}\n"
             f"It was written with {', '.join(f'{name} {version}' for name, version in card.versions.items())}"
         ) from error
-    model.spec = replace(model.spec, license=" AND ".join(card.licenses))
-    warn_of_other_versions(card.versions, get_registry().versions_in_use(), what=str(file))
-    return model.eval()
 
 
 def read_card(file: Path) -> ModelCard:

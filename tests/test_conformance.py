@@ -57,6 +57,7 @@ ROWS = [
     Row("loss", "l1"),
     Row("loss", "mse"),
     Row("loss", "silog"),
+    Row("loss", "log-l1"),
     Row("loss", "channel-kl"),
     Row("loss", "channel-mse"),
     Row("loss", "geometric", expected_failures={"deterministic": _DRAWS, "no_global_side_effects": _DRAWS}),

@@ -72,7 +72,10 @@ def predict(
         float | None, typer.Option(metavar="M", help="Drop points that are farther than a neighbour by more than this.")
     ] = None,
     completer: Annotated[
-        str, typer.Option(help="How --sparse is used: align[:local=fill|poisson|knn|none,keep=exact,max_depth=…].")
+        str,
+        typer.Option(
+            help="How --sparse is used: align[:local=fill|poisson|knn|none,keep=exact,max_depth=…], or a run that trained one."
+        ),
     ] = "align",
     batch_size: Annotated[int, typer.Option(min=1, help="Images of one size that share a forward pass.")] = 1,
     resume: Annotated[
@@ -234,15 +237,15 @@ def _carry_out(
 
 def _sparse(path: Path, inputs: Inputs, completer: str, scale: float | None, see_through: float | None) -> Sparse:
     from dadkit.cli.arguments import split_model
-    from dadkit.config import build
     from dadkit.data.hints import find_hints
     from dadkit.errors import DadkitError
+    from dadkit.loading import load_completer
     from dadkit.prediction import Sparse
 
     if inputs.films:
         raise DadkitError("--sparse is for pictures; predict the film's frames as pictures, each with its points")
     name, options = split_model(completer)
-    return Sparse(build("completer", name, options), find_hints(path, [job.stem for job in inputs.images]), scale, see_through)
+    return Sparse(load_completer(name, **options), find_hints(path, [job.stem for job in inputs.images]), scale, see_through)
 
 
 def _bits(text: str) -> int | Literal["percentile"]:

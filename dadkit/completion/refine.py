@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -130,10 +129,6 @@ class Refine(Completer):
             1,
         )
         return inputs, apart
-
-    def param_groups(self) -> list[dict[str, Any]]:
-        """Every parameter, as what an optimiser calls the decoder."""
-        return [{"name": "decoder", "params": list(self.parameters())}]
 
 
 def _of_points(

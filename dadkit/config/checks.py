@@ -60,6 +60,20 @@ def _has_a_length(stage: StageView, earlier: Sequence[StageView], lookup: Lookup
         yield stage.problem(("epochs",), f"give iterations or epochs, not both (iterations is {iterations})")
 
 
+def _leaves_inputs_out_of_the_mix(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
+    """A completer that is given the very map that it shall answer learns to ignore the points."""
+    completion = stage.fields.completion
+    teachers = [(teacher.name, teacher.stage) for teacher in stage.fields.teachers]
+    for index, given in enumerate(() if completion is None else completion.inputs):
+        if (given.name, given.stage) in teachers:
+            called = given.name or f"stage:{given.stage}"
+            message = (
+                f"'{called}' is a teacher of this stage too, so its own map would be the truth: the completer would learn to "
+                "ignore the points. Take it out of teachers, or complete the map of another model"
+            )
+            yield stage.problem(("completion", "inputs", index), message)
+
+
 def _accumulates_evenly(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     size, parts = stage.fields.batch_size, stage.fields.optim.accumulate
     if size % parts:
@@ -83,6 +97,9 @@ def _references(stage: StageView) -> Iterator[tuple[KeyPath, str]]:
     for index, teacher in enumerate(() if "teachers" in stage.broken else fields.teachers):
         if teacher.stage is not None:
             yield ("teachers", index), teacher.stage
+    for index, given in enumerate(fields.completion.inputs if fields.completion and "completion" not in stage.broken else ()):
+        if given.stage is not None:
+            yield ("completion", "inputs", index), given.stage
     reference = fields.losses.feature.reference
     if "losses" not in stage.broken and isinstance(reference, ReferenceConfig) and reference.stage is not None:
         yield ("losses", "feature", "reference"), reference.stage
@@ -198,6 +215,8 @@ def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup)
 
 def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     """Teachers and true depth must be convertible to the student's space, where registrations say which they are."""
+    if stage.fields.completion is not None:
+        return
     space = _result_space(stage, earlier, lookup)
     if space is None:
         return
@@ -259,6 +278,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[[StageView, Sequence[StageView], 
     ((), _has_a_name_of_its_own),
     (("student",), _is_complete),
     (("iterations", "epochs"), _has_a_length),
+    (("completion", "teachers"), _leaves_inputs_out_of_the_mix),
     (("batch_size", "optim"), _accumulates_evenly),
     ((), _refers_to_earlier_stages),
     (("data", "batch_size"), _draws_both_kinds),

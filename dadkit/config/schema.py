@@ -17,6 +17,7 @@ from dadkit.config.sections import (
     AnchorLossConfig,
     BlurConfig,
     ColorConfig,
+    CompletionConfig,
     CutMixConfig,
     DataConfig,
     DatasetConfig,
@@ -36,6 +37,7 @@ __all__ = [
     "AnchorLossConfig",
     "BlurConfig",
     "ColorConfig",
+    "CompletionConfig",
     "ComponentConfig",
     "CutMixConfig",
     "DataConfig",
@@ -94,8 +96,10 @@ class OptimConfig(Section):
 class StageFields(Section):
     """Every key of a stage; at the top level it is the default of every stage."""
 
-    student: Annotated[StudentConfig | None, Kind("student")] = None
+    student: Annotated[StudentConfig | None, Kind("student", ("completer",))] = None
     """The model that this stage trains."""
+    completion: CompletionConfig | None = None
+    """The stage trains a completer (``student: {name: refine}``) on simulated points; null = it trains a depth model."""
     teachers: Annotated[list[TeacherConfig], Kind("teacher")] = Field(default_factory=list)
     """Models that label; one is drawn per iteration by ``probability``. Empty: train on true depth only."""
     selection: Literal["iteration", "sample", "average"] = "iteration"

@@ -12,6 +12,7 @@ __all__ = [
     "AnchorLossConfig",
     "BlurConfig",
     "ColorConfig",
+    "CompletionConfig",
     "CutMixConfig",
     "DataConfig",
     "DatasetConfig",
@@ -69,6 +70,37 @@ class ReferenceConfig(ModelConfig):
     """A frozen model whose features are followed: a registered encoder or teacher, or the result of an earlier stage."""
 
     _role = "reference"
+
+
+class CompletionConfig(Section):
+    """Trains a completer: what it is given beside the pictures. Truth is data with metres, or a mix of the stage's teachers."""
+
+    inputs: Annotated[list[TeacherConfig], Kind("teacher", ("student",)), Field(min_length=1)]
+    """Frozen models whose maps are completed, drawn by ``probability``; none may be a teacher of the stage."""
+    patterns: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=lambda: {
+            "uniform": 0.4,
+            "keypoints": 0.1,
+            "lines": 0.15,
+            "low-resolution": 0.1,
+            "holes": 0.08,
+            "half": 0.12,
+            "range": 0.05,
+        }
+    )
+    """Pattern of the points (:data:`dadkit.data.patterns.PATTERNS`) -> relative probability."""
+    points: Annotated[tuple[int, int], Field(strict=False)] = (5, 5000)
+    """Fewest and most points of a picture, drawn evenly on a logarithmic scale."""
+    noise: Annotated[tuple[float, float], Field(strict=False)] = (0.005, 0.025)
+    """Least and largest relative standard deviation of the points' depth."""
+    outliers: Probability = 0.15
+    """Largest share of wrong points; half of the pictures have none."""
+    see_through: Probability = 0.1
+    """Largest share of points that are seen past an edge; most pictures have none."""
+    bend: Annotated[float, Field(ge=0)] = 0.12
+    """Standard deviation of smooth random changes of half of the maps that are completed (their logarithm); 0 leaves them."""
+    max_depth: Annotated[float, Field(gt=0)] = 80.0
+    """Metres from which on true depth is not looked at."""
 
 
 class TeacherCacheConfig(Section):

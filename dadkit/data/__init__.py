@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from dadkit.data.labels import Labels
     from dadkit.data.pairs import DepthPairs
+    from dadkit.data.patterns import PATTERNS, simulate
     from dadkit.data.sample import Batch, Dataset, Sample, SampleError
     from dadkit.data.stream import Member, Stream, Streams, build_streams
     from dadkit.data.unlabelled import Images
 
 __all__ = [
+    "PATTERNS",
     "Batch",
     "Dataset",
     "DepthPairs",
@@ -28,6 +30,7 @@ __all__ = [
     "Stream",
     "Streams",
     "build_streams",
+    "simulate",
 ]
 
 # So that a dataset's author who needs Sample does not import the renderer.
@@ -38,6 +41,7 @@ __getattr__, __dir__ = lazy_names(
         "dadkit.data.pairs": ("DepthPairs",),
         "dadkit_procedural.dataset": ("ProceduralScenes",),  # a plugin since; the name here stays for its users
         "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),
+        "dadkit.data.patterns": ("PATTERNS", "simulate"),
         "dadkit.data.stream": ("Member", "Stream", "Streams", "build_streams"),
         "dadkit.data.unlabelled": ("Images",),
     },

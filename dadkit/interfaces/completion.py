@@ -8,7 +8,9 @@ from dataclasses import KW_ONLY, dataclass
 from torch import Tensor, nn
 
 from dadkit.interfaces.hints import Hints
+from dadkit.interfaces.model import ParamGroup
 from dadkit.interfaces.prediction import Prediction
+from dadkit.spaces import Space
 
 __all__ = ["Completer", "CompleterSpec"]
 
@@ -30,11 +32,27 @@ class CompleterSpec:
     min_hints: int = 1
     license: str = "none"
 
+    @property
+    def space(self) -> Space:
+        """Metres."""
+        return Space.METRIC
+
 
 class Completer(nn.Module):
     """What turns sparse metres into dense ones. To write one, set ``self.spec`` and implement :meth:`complete`."""
 
     spec: CompleterSpec
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Every trainable parameter, as what an optimiser calls the decoder; empty if nothing is learned."""
+        params = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [ParamGroup(name="decoder", params=params)] if params else []
+
+    def forward(
+        self, images: Tensor, hints: Hints, relative: Prediction | None = None, intrinsics: Tensor | None = None
+    ) -> Prediction:
+        """The same as :meth:`complete`."""
+        return self.complete(images, hints, relative, intrinsics)
 
     @abstractmethod
     def complete(

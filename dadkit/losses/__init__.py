@@ -24,7 +24,7 @@ from dadkit.losses.normalization import (
 from dadkit.losses.pairwise import PairwiseLoss, pairwise_loss
 from dadkit.losses.pointnet import PointNet
 from dadkit.losses.scale import ScaleMeter
-from dadkit.losses.values import MSELoss, SILogLoss, mse_loss, silog_loss
+from dadkit.losses.values import LogL1Loss, MSELoss, SILogLoss, log_l1_loss, mse_loss, silog_loss
 from dadkit.ops.reference import TargetStats
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "L1Loss",
     "LocalGlobalLoss",
     "LocalNormLoss",
+    "LogL1Loss",
     "MSELoss",
     "PairwiseLoss",
     "PointNet",
@@ -54,6 +55,7 @@ __all__ = [
     "l1_loss",
     "local_global_loss",
     "local_norm_loss",
+    "log_l1_loss",
     "median_mad",
     "mse_loss",
     "normalize",

@@ -1,4 +1,4 @@
-"""Squared error on values, and the scale-invariant logarithmic error of metric depth."""
+"""Squared error on values, and logarithmic errors of metric depth."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from dadkit.losses.base import Configured
+from dadkit.losses.gradient import gradient_matching_loss
 from dadkit.losses.inputs import check_reduction, check_trim, whole_maps
 from dadkit.ops.reference import Reduction
 from dadkit.ops.reference.reduction import over_images, poison_of, reduce, sanitize
 
-__all__ = ["MSELoss", "SILogLoss", "mse_loss", "silog_loss"]
+__all__ = ["LogL1Loss", "MSELoss", "SILogLoss", "log_l1_loss", "mse_loss", "silog_loss"]
 
 
 def mse_loss(
@@ -115,6 +116,69 @@ def silog_loss(
     return over_images(image, reduction)
 
 
+def log_l1_loss(
+    pred: Tensor,
+    target: Tensor,
+    mask: Tensor | None = None,
+    *,
+    gradient: float = 0.5,
+    scales: int = 3,
+    floor: float = 1e-6,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Relative error of metric depth: L1 between logarithms, and between their gradients at several scales.
+
+        L = mean |d| + gradient * (multi-scale gradient matching of log pred and log target),    d = log pred - log target
+
+    Args:
+        pred: (B, H, W) or (B, 1, H, W) in metres, floating point; gets the gradient. Values under ``floor`` count as ``floor``
+            and get none.
+        target: same shape, in metres; gets no gradient. Pixels that are not above 0 are left out.
+        mask: bool of the same shape, True = valid; None = all valid.
+        gradient: factor of the second addend.
+        scales: of :func:`gradient_matching_loss`, without normalisation.
+        floor: least depth that the logarithm is taken of, above 0.
+        reduction: ``"mean"``, ``"pixel"`` or ``"image"``, as in :func:`gradient_matching_loss`.
+
+    Returns:
+        float32 (float64 if an input is float64); the gradient has pred's dtype.
+
+    Invariances: multiplying both maps by one a > 0 (apart from the floor).
+
+    Degenerate cases: no valid pixel gives 0; non-finite values as in :func:`hybrid_norm_loss`.
+
+    Raises:
+        ValueError: wrong shapes, dtypes or options.
+
+    Example:
+        >>> metres = torch.tensor([[[1.0, 2.0, 4.0, 8.0]]])
+        >>> round(log_l1_loss(2 * metres, metres).item(), 4)  # log 2: a common factor has no gradient
+        0.6931
+    """
+    check_log_l1(gradient, floor, reduction)
+    p, d, m = whole_maps(pred, target, mask)
+    d = d.detach()
+    valid = torch.ones_like(d, dtype=torch.bool) if m is None else m
+    valid = valid & ~(d <= 0)
+    p, d, valid, poison = sanitize(p, d, valid)
+    p, d = (torch.where(valid, x, torch.ones_like(x)).clamp(min=floor).log() for x in (p, d))
+    loss = reduce((p - d).abs(), valid, poison, reduction=reduction)
+    if gradient:
+        loss = loss + gradient * gradient_matching_loss(p, d, valid, scales=scales, normalize=False, reduction=reduction)
+    return loss
+
+
+def check_log_l1(gradient: float, floor: float, reduction: str) -> None:
+    """ValueError unless the options are legal."""
+    check_reduction(reduction)
+    if reduction == "none":
+        raise ValueError("log-l1 holds differences between neighbours, which belong to no pixel; reduction must not be 'none'")
+    if gradient < 0:
+        raise ValueError(f"gradient must not be negative, got {gradient}")
+    if not floor > 0:
+        raise ValueError(f"floor must be above 0, got {floor}")
+
+
 def check_silog(lam: float, min_depth: float, max_depth: float | None, floor: float, reduction: str) -> None:
     """ValueError unless the options are legal."""
     check_reduction(reduction)
@@ -187,3 +251,31 @@ class SILogLoss(Configured):
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """The loss of ``pred`` against ``target`` where ``mask`` is True."""
         return silog_loss(pred, target, mask, **self.options)
+
+
+class LogL1Loss(Configured):
+    """:func:`dadkit.losses.log_l1_loss`: relative errors of metres, as completers are trained.
+
+    Args:
+        gradient: factor of the gradients' part.
+        scales: how many scales of gradients.
+        floor: least predicted depth that the logarithm is taken of.
+        reduction: as in the functional.
+
+    Example:
+        >>> round(LogL1Loss()(torch.full((1, 4, 4), 2.0), torch.ones(1, 4, 4)).item(), 4)
+        0.6931
+    """
+
+    def __init__(self, *, gradient: float = 0.5, scales: int = 3, floor: float = 1e-6, reduction: Reduction = "mean") -> None:
+        check_log_l1(gradient, floor, reduction)
+        super().__init__(gradient=gradient, scales=scales, floor=floor, reduction=reduction)
+
+    def check_space(self, space: str) -> None:
+        """ValueError unless maps are in metres: the logarithm of an affine value means nothing."""
+        if space != "metric":
+            raise ValueError(f"log-l1 compares logarithms of metres, but the student answers in space '{space}'")
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        return log_l1_loss(pred, target, mask, **self.options)

@@ -57,6 +57,12 @@ def register_losses(register: Register) -> None:
             summary=f"the map as a distribution over pixels, compared by {divergence.upper()} (Robust Lightweight)",
             arguments={"divergence": divergence},
         )
+    register(
+        "log-l1",
+        "dadkit.losses:LogL1Loss",
+        api=1,
+        summary="L1 between logarithms, and between their gradients: relative errors of metres",
+    )
     register("geometric", "dadkit.losses:GeometricLoss", api=1, summary="both maps as point clouds (Robust Lightweight)")
 
 

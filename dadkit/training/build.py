@@ -24,9 +24,11 @@ from dadkit.config.schema import (
 )
 from dadkit.data import Images, Member, SampleError, Stream, Streams, build_streams
 from dadkit.data.perturbations import ColorJitter, CutMix, GaussianBlur, Strong
-from dadkit.interfaces import ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
-from dadkit.loading import ModelCard, load_reference, load_result, load_student, load_teacher, read_card
+from dadkit.interfaces import Completer, ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
+from dadkit.loading import ModelCard, load_completer, load_reference, load_result, load_student, load_teacher, read_card
+from dadkit.plugin import get_registry
 from dadkit.spaces import Space, conversion_text
+from dadkit.training.completion import CompletionStep
 from dadkit.training.compose import build_terms, follows_features
 from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks
@@ -74,15 +76,16 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
             reference = load(partial(build_reference, named, results))
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
+    completion = _completion(run, config, student, results)
     if rounds is not None and (teachers or reference):
         rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
     doubts = check_stage(
         terms,
         student.spec,
-        teachers,
-        has_unlabelled=bool(config.data.root or config.data.unlabelled),
-        has_labelled=bool(config.data.labelled),
+        () if completion else teachers,
+        has_unlabelled=not completion and bool(config.data.root or config.data.unlabelled),
+        has_labelled=bool(completion) or bool(config.data.labelled),
         patches=contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0],
         has_reference=reference is not None,
         selection=config.selection,
@@ -96,20 +99,24 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         ]
     streams = _streams(run, config, contexts, student.spec.space, device, ranks.share)
     data = StageData(streams)
-    for model in [student, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
+    for model in [student, *completion, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
         if isinstance(model, ShardedTeacher | ShardedEncoder):
             continue  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
         model.to(device)
         if config.channels_last:
             model.to(memory_format=torch.channels_last)
-    step = DistillationStep(
-        terms,
-        space=student.spec.space,
-        teachers=teachers,
-        reference=reference,
-        cameras=student.spec.takes_camera,
-        autocast=torch.bfloat16 if config.precision == "bf16" else None,
-    )
+    autocast = torch.bfloat16 if config.precision == "bf16" else None
+    if config.completion is not None:
+        step: DistillationStep = CompletionStep(terms, config.completion, completion, teachers, autocast=autocast)
+    else:
+        step = DistillationStep(
+            terms,
+            space=student.spec.space,
+            teachers=teachers,
+            reference=reference,
+            cameras=student.spec.takes_camera,
+            autocast=autocast,
+        )
     return Stage(
         config=config,
         seed=run.seed,
@@ -118,13 +125,23 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         step=step.to(device),
         data=data,
         iterations=config.iterations or max(1, math.ceil((config.epochs or 0) * data.steps_per_epoch)),
-        student_is_trained=config.student.stage is not None or student.head_is_trained,
-        licenses=_licenses(
-            config, results, [student, *(t.model for t in teachers), *([reference] if reference else [])], streams.labelled
+        student_is_trained=config.student.stage is not None or getattr(student, "head_is_trained", False),
+        licenses=list(
+            dict.fromkeys(
+                [
+                    *_licenses(
+                        config,
+                        results,
+                        [student, *(t.model for t in teachers), *([reference] if reference else [])],
+                        streams.labelled,
+                    ),
+                    *(model.spec.license for model in completion),
+                ]
+            )
         ),
         conversions=[
             f"teacher {teacher.name}, {text}"
-            for teacher in teachers
+            for teacher in (() if completion else teachers)
             if (text := conversion_text(teacher.model.spec.space, student.spec.space)) is not None
         ],
         unsound=doubts,
@@ -138,8 +155,35 @@ def build_student(config: StudentConfig, results: Results) -> Student:
         student = _open(results[config.stage])
     else:
         assert config.name is not None
-        student = load_student(config.name, **config.options)
+        found = get_registry().resolve_first(("student", "completer"), config.name)
+        student = (load_student if found.kind == "student" else load_completer)(config.name, **config.options)  # type: ignore[assignment]
     return student.train()
+
+
+def _completion(run: RunConfig, config: StageConfig, student: Student, results: Results) -> list[Teacher]:
+    """The models whose maps a stage with ``completion`` completes."""
+    if isinstance(student, Completer) != (config.completion is not None):
+        raise StageError(
+            f"stage '{config.name}': a completer such as refine is trained by a stage with a section completion, which says "
+            "whose maps are completed, and such a section trains a completer alone (student: {name: refine})"
+        )
+    if config.completion is None:
+        return []
+    if run.evaluation is not None:
+        raise StageError(
+            f"stage '{config.name}' trains a completer, which a run's evaluation cannot measure: leave evaluation out "
+            "(evaluation=null), and measure it with dadkit evaluate --completer"
+        )
+    if not any(True for _ in student.parameters()):
+        raise StageError(f"stage '{config.name}': '{student.spec.name}' has nothing to learn; take refine")
+    return [_input(given, results) for given in config.completion.inputs]
+
+
+def _input(config: TeacherConfig, results: Results) -> Teacher:
+    """A frozen model whose maps are completed: a teacher, or a student with trained weights."""
+    if config.name is None or get_registry().resolve_first(("teacher", "student"), config.name).kind == "teacher":
+        return build_teacher(config, results)
+    return FrozenTeacher(load_student(config.name, **config.options))
 
 
 def build_teacher(config: TeacherConfig, results: Results) -> Teacher:

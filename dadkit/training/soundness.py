@@ -90,8 +90,7 @@ def check_tap(model: ImageNetwork, tap: str, what: str) -> int:
 
 def advice(student: ModelSpec) -> Iterator[str]:
     """Hints about what is allowed and can be done better."""
-    low = student.range[0]
-    if student.space is Space.DISPARITY and (low is None or low < 0):
+    if student.space is Space.DISPARITY and (student.range[0] is None or student.range[0] < 0):
         yield (
             f"'{student.name}' answers with disparity that may be negative; protocols drop such pixels, up to a third of "
             "all. A ReLU or softplus at the end prevents that"

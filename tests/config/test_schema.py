@@ -58,7 +58,7 @@ def test_slots() -> None:
         "stages": [{"student": {"name": "a"}, "teachers": [{"stage": "b"}, 5], "losses": {"feature": {"reference": "teacher"}}}]
     }
     assert [(slot.kinds, slot.path) for slot in find_slots(RunConfig, data)] == [
-        (("student",), ("stages", 0, "student")),
+        (("student", "completer"), ("stages", 0, "student")),
         (("teacher",), ("stages", 0, "teachers", 0)),
     ]
 
