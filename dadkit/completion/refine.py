@@ -190,8 +190,10 @@ class _UNet(nn.Module):
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(widths))
         self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(width) for width in widths[:-1])
-        self.last = nn.Sequential(nn.SiLU(), nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate"))
-        for parameter in self.last[1].parameters():
+        # Without a norm here a large rate has left the SiLU dead at every pixel: the answer was one constant.
+        head = nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate")
+        self.last = nn.Sequential(nn.GroupNorm(1, widths[0]), nn.SiLU(), head)
+        for parameter in head.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -172,7 +172,7 @@ def _completion(run: RunConfig, config: StageConfig, student: Student, results: 
     if run.evaluation is not None:
         raise StageError(
             f"stage '{config.name}' trains a completer, which a run's evaluation cannot measure: leave evaluation out "
-            "(evaluation=null), and measure it with dadkit evaluate --completer"
+            "(evaluation=null); benchmarks/real/completion.py of the source tree measures completers"
         )
     if not any(True for _ in student.parameters()):
         raise StageError(f"stage '{config.name}': '{student.spec.name}' has nothing to learn; take refine")
