@@ -11,16 +11,18 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import cast
+from typing import Any, cast
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from dadkit.interfaces import DepthModel, Student
+from dadkit.plugin import get_registry, warn_of_other_versions
 from dadkit.training.batch_norm import explained_batch_norm
 from dadkit.training.calibration import calibrate_together
-from dadkit.training.checkpoint import Checkpoints, contiguous_state
+from dadkit.training.checkpoint import Checkpoint, Checkpoints, contiguous_state
+from dadkit.training.data import merged, without_account
 from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
@@ -33,10 +35,10 @@ from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
 from dadkit.training.progress import StageProgress
 from dadkit.training.samples import draw_samples
+from dadkit.training.scale import SourceScales
 from dadkit.training.seeds import seed_everything
 from dadkit.training.signals import StoppedError, StopSignal
 from dadkit.training.stage import Outcome, Stage
-from dadkit.training.state import collect, load_newest, restore
 
 __all__ = ["Trainer"]
 
@@ -73,7 +75,7 @@ class Trainer:
         self.ema = build_ema(self.student, self.config.ema)
         self.folder, self.files = folder, folder.stage(stage.name)
         self.checkpoints = Checkpoints(self.files.checkpoints, keep_last=self.config.keep_last)
-        saved, damaged = load_newest(self.checkpoints, ranks)
+        saved, damaged = self._newest()
         self.start = saved.step if saved else 0
         limit = self.config.max_nonfinite
         trained = [self.student, self.step]
@@ -81,7 +83,7 @@ class Trainer:
         self.begun, self.seconds_before = time.monotonic(), 0.0
         self.window, self.rates = Window(), dict[str, float]()
         if saved:
-            restore(self, saved)
+            self._restore(saved)
         params = [param for module in trained for param in module.parameters()]
         buffers = [buffer for module in trained for buffer in module.buffers()]
         ranks.broadcast([*params, *buffers])  # they are the same already, unless machines differ
@@ -266,9 +268,53 @@ class Trainer:
 
     def _save(self, done: int) -> None:
         self._check_finite()
-        state = collect(self)
+        state = self._state()
         if self.ranks.main:
             self.checkpoints.save(done, self.student.state_dict(), state)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the student's weights: tensors and plain data, which load with ``weights_only``.
+
+        There is no state of random generators and no scheduler among it: both follow from the step. All ranks call this, for
+        the account of what could not be read; the rest is the same on each.
+        """
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "step": self.step.state_dict(),
+            "scales": self.step.scales.state_dict(),
+            "hooks": [hook.state_dict() for hook in self.hooks],
+            "nonfinite": self.guard.count,
+            "data": merged(self.ranks.gather(self.stage.data.state())),
+            "seconds": self.seconds,
+            "versions": get_registry().versions_in_use(),
+        }
+
+    def _restore(self, saved: Checkpoint) -> None:
+        """Put a checkpoint back, weights included. Warns where plugins of other versions are installed now."""
+        found = get_registry().versions_in_use()
+        warn_of_other_versions(saved.state.get("versions", {}), found, what=f"the checkpoint of step {saved.step}")
+        self.student.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(saved.state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(saved.state["ema"])
+        learned = saved.state.get("step")
+        if learned is None:  # written before terms were modules: the same tensors in the same order, under other names
+            learned = dict(zip(self.step.state_dict(), saved.state["adapter"].values(), strict=True))
+        self.step.load_state_dict(learned)
+        self.step.scales = SourceScales.from_state_dict(saved.state["scales"])
+        for hook, state in zip(self.hooks, saved.state.get("hooks", ()), strict=False):
+            hook.load_state_dict(state)
+        self.guard.count = saved.state["nonfinite"]
+        data = saved.state["data"]
+        self.stage.data.restore(data if self.ranks.main else without_account(data))
+        self.seconds_before = saved.state["seconds"]
+
+    def _newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest readable checkpoint, the same on every rank, or None; and what to tell the user about damaged ones."""
+        saved, damaged = self.checkpoints.load_newest() if self.ranks.main else (None, [])
+        step = self.ranks.from_main(lambda: None if saved is None else saved.step)
+        return (saved if self.ranks.main or step is None else self.checkpoints.load(step)), damaged
 
     def _unreadable(self) -> dict[str, str]:
         """Name -> reason of what no rank could read."""
