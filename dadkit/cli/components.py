@@ -37,12 +37,14 @@ class Cost:
         multiply_adds: of one image in one forward pass, as counted by ``torch.utils.flop_counter`` (convolutions, matrix
             products, attention; half of its floating-point operations).
         size: (height, width) of that image.
+        exportable: what files for other runtimes can be of it: ``any size``, ``one size`` or ``no``.
         error: why the others are None.
     """
 
     parameters: int | None = None
     multiply_adds: int | None = None
     size: tuple[int, int] | None = None
+    exportable: str = ""
     error: str = ""
 
 
@@ -66,7 +68,7 @@ def measure(component: Component, side: int | None = None) -> Cost:
     except Exception as error:  # whatever one plugin's code raises belongs into its own row
         return Cost(error=_reason(error))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Cost(parameters, counter.get_total_flops() // 2, (height, width))
+    return Cost(parameters, counter.get_total_flops() // 2, (height, width), model.spec.exportable)
 
 
 def short(count: int | None) -> str:
@@ -131,7 +133,9 @@ _Space = Annotated[Space | None, typer.Option("--space", help="Only those whose 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, with every detail.")]
 _Cost = Annotated[
     bool,
-    typer.Option("--cost", help="Measure parameters and multiply-adds with random weights; imports torch and the models."),
+    typer.Option(
+        "--cost", help="Measure parameters and multiply-adds with random weights, and say which export; imports the models."
+    ),
 ]
 _Size = Annotated[
     int | None,
@@ -224,13 +228,14 @@ def _print_costs(components: Sequence[Component], size: int | None, as_json: boo
         print_json([{**asdict(component), "cost": asdict(cost)} for component, cost in zip(components, costs, strict=True)])
         return
     print_table(
-        ("name", "parameters", "multiply-adds", "at", "space", "summary", "not measured"),
+        ("name", "parameters", "multiply-adds", "at", "exports", "space", "summary", "not measured"),
         [
             (
                 component.name,
                 short(cost.parameters),
                 short(cost.multiply_adds),
                 "x".join(map(str, cost.size or ())),
+                cost.exportable,
                 component.space or "",
                 component.summary,
                 cost.error,

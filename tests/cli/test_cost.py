@@ -99,8 +99,8 @@ def registry(monkeypatch):
 
 def test_parameters_and_multiply_adds_are_counted(registry):
     whole = registry.all[0]
-    assert measure(whole) == Cost(3 * 9 + 1, 64 * 64 * 27, (64, 64))
-    assert measure(whole, 100) == Cost(28, 104 * 104 * 27, (104, 104))
+    assert measure(whole) == Cost(3 * 9 + 1, 64 * 64 * 27, (64, 64), "any size")
+    assert measure(whole, 100) == Cost(28, 104 * 104 * 27, (104, 104), "any size")
 
 
 def test_a_model_without_a_size_of_its_own_sees_448_pixels(registry):
@@ -116,16 +116,22 @@ def test_the_table_does_not_stop(registry, command):
     result = CliRunner().invoke(app, [command, "--cost"])
     assert result.exit_code == 0, result.output
     rows = {line.split()[0]: line.split() for line in result.output.splitlines()}
-    assert rows["acme/a"][1:5] == ["28", "111", "k", "64x64"]
+    assert rows["acme/a"][1:7] == ["28", "111", "k", "64x64", "any", "size"]
     assert "moon" in rows["acme/b"]
-    assert rows["acme/c"][-1] == "448x448"
+    assert rows["acme/c"][-3:] == ["448x448", "any", "size"]
 
 
 def test_json_has_the_exact_numbers_and_size_implies_cost(registry):
     result = CliRunner().invoke(app, ["students", "--json", "--size", "32"])
     assert result.exit_code == 0, result.output
     costs = {entry["name"]: entry["cost"] for entry in json.loads(result.stdout)}
-    assert costs["acme/a"] == {"parameters": 28, "multiply_adds": 32 * 32 * 27, "size": [32, 32], "error": ""}
+    assert costs["acme/a"] == {
+        "parameters": 28,
+        "multiply_adds": 32 * 32 * 27,
+        "size": [32, 32],
+        "exportable": "any size",
+        "error": "",
+    }
     assert costs["acme/b"]["parameters"] is None
 
 
