@@ -57,6 +57,7 @@ def predict(
             "of `dadkit calibrate`; none: not even the one stored beside the weights.",
         ),
     ] = None,
+    beyond: Annotated[float | None, typer.Option(metavar="M", help="Clouds: leave out what is farther, such as sky.")] = None,
     sparse: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +122,7 @@ def predict(
     if unknown:
         raise DadkitError(f"unknown format {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}")
     pair, calibration = _pair(align)
-    lens, depth_of_grey = Lens(focal, fov, pair), _bits(bits)
+    lens, depth_of_grey = Lens(focal, fov, pair, beyond), _bits(bits)
     console = Console(stderr=True)
     inputs = find_inputs(paths)
     metres = None if sparse is None else _sparse(sparse, inputs, completer, sparse_scale, see_through)

@@ -33,11 +33,13 @@ class Lens:
         focal: focal length in pixels of the image.
         fov: horizontal field of view in degrees; instead of ``focal``.
         align: (a, b): metres are 1 / (a * value + b) for a disparity model, a * value + b for a depth model.
+        beyond: metres from which on points are left out, such as sky that a model answers with its farthest depth.
     """
 
     focal: float | None = None
     fov: float | None = None
     align: tuple[float, float] | None = None
+    beyond: float | None = None
 
     def __post_init__(self) -> None:
         if self.focal is not None and self.fov is not None:
@@ -46,6 +48,8 @@ class Lens:
             raise CloudError(f"the focal length must be positive pixels, got {self.focal}")
         if self.fov is not None and not 0 < self.fov < 180:
             raise CloudError(f"the field of view must be between 0 and 180 degrees, got {self.fov}")
+        if self.beyond is not None and not self.beyond > 0:
+            raise CloudError(f"points can be left out from a distance above 0 m on, got {self.beyond}")
         if self.align is not None and self.align[0] == 0:
             raise CloudError("align 0,b makes every pixel equally far; a must not be 0")
 
@@ -92,7 +96,7 @@ def check_cloud(space: Space, lens: Lens) -> None:
 
 
 def metres(values: Tensor, space: Space, lens: Lens) -> NDArray[np.float64]:
-    """(H, W) metres of a (1, H, W) map; NaN where there are none (disparity <= 0, depth <= 0, not finite)."""
+    """(H, W) metres of a (1, H, W) map; NaN where there are none (disparity <= 0, depth <= 0, not finite, beyond the lens's limit)."""
     array = values[0].cpu().double().numpy()
     if space is not Space.METRIC:
         check_cloud(space, lens)
@@ -102,6 +106,8 @@ def metres(values: Tensor, space: Space, lens: Lens) -> NDArray[np.float64]:
         usable = np.isfinite(array) & (array > 0)
         if space is Space.DISPARITY:
             array = 1 / array
+    if lens.beyond is not None:
+        usable &= array <= lens.beyond
     return np.where(usable, array, np.nan)
 
 

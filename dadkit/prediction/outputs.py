@@ -110,7 +110,8 @@ def write_prediction(
                     left = int((~np.isfinite(points).all(-1)).sum())
                     if left and note is not None:
                         count = "all" if left == points[..., 0].size else f"{left} of {points[..., 0].size}"
-                        note(f"{path.name}: {count} pixels have no metres and are left out")
+                        limit = "" if lens is None or lens.beyond is None else f", or more than {lens.beyond:g},"
+                        note(f"{path.name}: {count} pixels have no metres{limit} and are left out")
                     (write_ply if name == "ply" else write_glb)(temporary, points, pictures.to_uint8(image))
         written.append(path)
     return written

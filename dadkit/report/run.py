@@ -19,6 +19,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     "losses (unweighted)": ("loss/",),
     "student: raw median and MAD": ("student/median", "student/mad"),
     "student: share of pixels <= 0": ("student/nonpositive",),
+    "labels: share of the loss on the nearest 1 %": ("student/near_share",),
     "gradient norm": ("grad_norm",),
     "learning rate": ("lr/",),
     "images per second": ("images_per_s",),

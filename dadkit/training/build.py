@@ -24,7 +24,16 @@ from dadkit.config.schema import (
 )
 from dadkit.data import Images, Member, SampleError, Stream, Streams, build_streams
 from dadkit.data.perturbations import ColorJitter, CutMix, GaussianBlur, Strong
-from dadkit.interfaces import Completer, ContextSampler, FeatureEncoder, FrozenTeacher, ImageNetwork, Student, Teacher
+from dadkit.interfaces import (
+    Completer,
+    ContextSampler,
+    FeatureEncoder,
+    FrozenTeacher,
+    ImageNetwork,
+    ModelSpec,
+    Student,
+    Teacher,
+)
 from dadkit.loading import ModelCard, load_completer, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.plugin import get_registry
 from dadkit.spaces import Space, conversion_text
@@ -116,6 +125,8 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
             reference=reference,
             cameras=student.spec.takes_camera,
             autocast=autocast,
+            near_floor=config.data.near_floor,
+            sky_depth=_sky_depth(config, student.spec),
         )
     return Stage(
         config=config,
@@ -147,6 +158,19 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         unsound=doubts,
         rounds=rounds,
     )
+
+
+def _sky_depth(config: StageConfig, student: ModelSpec) -> float | None:
+    """Metres that sky of true depth counts as; None if it is left out."""
+    if config.data.sky == "leave":
+        return None
+    if student.space is not Space.METRIC or student.range[1] is None:
+        raise StageError(
+            f"data.sky: far needs a student that answers in metres up to a known distance, and '{student.name}' answers in "
+            f"space '{student.space}' {'without a bound' if student.space is Space.METRIC else ''}".rstrip()
+            + "; give it max_depth, or leave data.sky out (students of disparity learn sky as 0 by themselves)"
+        )
+    return student.range[1]
 
 
 def build_student(config: StudentConfig, results: Results) -> Student:

@@ -13,7 +13,6 @@ from dadkit.data.sample import Batch
 from dadkit.interfaces import Student
 from dadkit.losses import ScaleMeter
 from dadkit.training.distributed import Ranks
-from dadkit.training.labels import labelled_target
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.scale import LABELS, SourceScales, measured
 from dadkit.training.stage import Stage
@@ -51,7 +50,7 @@ def calibrate(stage: Stage, batches: Iterator[Iteration], *, parts: int) -> tupl
     if labelled:
         meter = ScaleMeter(maps)
         for batch in labelled:
-            meter.observe(*labelled_target(batch, step.space))
+            meter.observe(*step.truth(batch))
         sources[LABELS] = measured(meter, "the true depth")
     gamma = 1.0
     if stage.student_is_trained:

@@ -7,6 +7,8 @@ Each line holds ``stage``, ``step`` (iterations done) and, for the iterations si
 * ``loss/total`` and ``loss/TERM``: means, not yet multiplied by the terms' weights;
 * ``student/median``, ``student/mad``, ``student/nonpositive``: of the student's raw maps in the logged iteration: mean over
   images of the median and of the mean absolute deviation, share of pixels <= 0; ``student/constant``: how many were constant;
+* ``student/near_share``: share of the labelled loss that the nearest hundredth of the labelled pixels carries; far above 0.01
+  where a few near pixels dominate;
 * ``grad_norm`` (mean, before clipping), ``lr/encoder``, ``lr/decoder``;
 * ``images_per_s``; ``data_wait``: share of the time, in [0, 1], in which training stood still because no batch was ready (of
   several processes, the one that waited longest); ``seconds`` since the stage began in this process;

@@ -21,7 +21,6 @@ from dadkit.files import atomic_path
 from dadkit.interfaces import Student
 from dadkit.losses import median_mad
 from dadkit.spaces import Space
-from dadkit.training.labels import labelled_target
 from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.step import DistillationStep, mixed_rows
 
@@ -45,7 +44,7 @@ def draw_samples(step: DistillationStep, model: Student, data: Iteration, device
         seen = step.label(first, 0, regions=True, patches=False)
         target, mask, source = seen.region, seen.region_mask, step.teachers[0].name
     else:
-        (target, mask), source = labelled_target(first, step.space), "truth"
+        (target, mask), source = step.truth(first), "truth"
     assert target is not None
     assert mask is not None
     boxes: Sequence[Tensor] | Tensor = first.boxes

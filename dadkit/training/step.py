@@ -33,7 +33,7 @@ from dadkit.training.labels import (
     to_float,
 )
 from dadkit.training.scale import LABELS, SourceScales
-from dadkit.training.terms import StageTerm
+from dadkit.training.terms import MapTerm, StageTerm
 
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 
@@ -48,7 +48,8 @@ class StepResult:
         total: weighted sum of the terms, with gradient.
         terms: unweighted terms, detached scalars. Under accumulation those of the micro-batches add up to the iteration's.
         stats: of the student's raw maps: ``median``, ``mad``, ``nonpositive`` (means over images) and ``constant`` (a number of
-            images); empty unless asked for. They add up in the same way.
+            images); ``near_share`` (mean over labelled images), see :meth:`dadkit.training.terms.MapTerm.near_share`. Empty
+            unless asked for. They add up in the same way.
     """
 
     total: Tensor
@@ -75,6 +76,7 @@ class DistillationStep(nn.Module):
         cameras: whether the student takes cameras.
         scales: typical magnitude of each source of targets.
         autocast: dtype of both models' forward passes; None = float32.
+        near_floor, sky_depth: of true depth, see :func:`dadkit.training.labels.labelled_target`.
     """
 
     def __init__(
@@ -87,9 +89,12 @@ class DistillationStep(nn.Module):
         cameras: bool = False,
         scales: SourceScales | None = None,
         autocast: torch.dtype | None = None,
+        near_floor: float = 0.0,
+        sky_depth: float | None = None,
     ) -> None:
         super().__init__()
         self.terms, self.space, self.autocast = tuple(terms), space, autocast
+        self._near_floor, self._sky_depth = near_floor, sky_depth
         self.learned = nn.ModuleList(term for _, _, term, _ in self.terms)
         self.needs: frozenset[Need] = frozenset().union(*(term.needs for _, _, term, _ in self.terms))
         self.weights = {name: weight for name, weight, _, _ in self.terms}
@@ -140,6 +145,10 @@ class DistillationStep(nn.Module):
                         values[name] = values[name] + value if name in values else value
         total = sum((self.weights[name] * value for name, value in values.items()), predictions[0].depth.new_zeros(()))
         stats = self._stats([p.depth.detach() for p in predictions], sum(counts)) if with_stats else {}
+        for part in inputs if with_stats else ():
+            for _, _, term, _ in self.terms:
+                if part.labelled and isinstance(term, MapTerm) and part.serves(term.needs):
+                    stats["near_share"] = term.near_share(part).sum() / counts[1]
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
 
     def _unlabelled(self, student: Prediction, batch: Batch, teacher: Drawn, seen: PseudoLabels) -> StepInputs:
@@ -158,9 +167,13 @@ class DistillationStep(nn.Module):
         maps = self._regions(student, batch, seen, scale, mixed)
         return StepInputs(self.space, len(batch), False, maps, patches, features, everyone)
 
+    def truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """True depth as the student's target: ``(target, mask)``."""
+        return labelled_target(batch, self.space, near_floor=self._near_floor, sky_depth=self._sky_depth)
+
     def _labelled(self, student: Prediction, batch: Batch) -> StepInputs:
         """What terms look at of labelled images."""
-        target, mask = labelled_target(batch, self.space)
+        target, mask = self.truth(batch)
         mask = mask if student.valid is None else mask & student.valid
         cameras = (batch.intrinsics, batch.frames) if "cameras" in self.needs else (None, None)
         pair = MapPair(student.depth, target, mask, len(batch), self.scales.factor(LABELS), None, *cameras)

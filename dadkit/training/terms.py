@@ -23,6 +23,7 @@ from dadkit.losses import (
 )
 from dadkit.normalizers import Global, Hybrid, Identity, Local, local_global, map_loss
 from dadkit.ops import Backend
+from dadkit.spaces import Space
 from dadkit.training.soundness import StageError
 
 __all__ = [
@@ -76,6 +77,22 @@ class MapTerm(Term):
         assert pair is not None
         maps = (pair.pred, pair.scaled_target, pair.mask)
         return pair.mean(partial(map_loss, self.normalizer, *maps, trim=self.trim, backend=self.backend))
+
+    @torch.no_grad()
+    def near_share(self, inputs: StepInputs) -> Tensor:
+        """Returns which share of each image's loss the nearest hundredth of its valid pixels carries, (B,) in [0, 1].
+
+        About 0.01 where all pixels count alike. 0 for an image without loss.
+        """
+        pair = inputs.maps
+        assert pair is not None
+        loss = map_loss(self.normalizer, pair.pred, pair.scaled_target, pair.mask, reduction="none", backend=self.backend)
+        loss, mask = loss.flatten(1).where(pair.mask.flatten(1), 0), pair.mask.flatten(1)
+        nearness = pair.target.flatten(1) * (1 if inputs.space is Space.DISPARITY else -1)
+        order = nearness.where(mask, -torch.inf).argsort(1, descending=True)
+        nearest = torch.arange(mask.shape[1], device=mask.device) < (mask.sum(1, keepdim=True) / 100).ceil()
+        carried = (loss.gather(1, order) * nearest).sum(1)
+        return carried / loss.sum(1).clamp(min=torch.finfo(loss.dtype).tiny)
 
 
 class PatchTerm(MapTerm):

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ from dadkit.data.views import cut
 from dadkit.errors import DataError
 from dadkit.evaluation import EvaluationPlan, Protocol, evaluate, evaluate_run, load_protocol
 from dadkit.evaluation.metrics import RELATIVE_METRICS
-from dadkit.interfaces import Contexts, DepthModel, ModelSpec, Prediction
+from dadkit.interfaces import Contexts, DepthModel, MapPair, ModelSpec, Prediction, StepInputs
+from dadkit.normalizers import Global
 from dadkit.prediction import write_prediction
 from dadkit.report.evaluation import write_evaluation_report
 from dadkit.spaces import Space
+from dadkit.training.labels import labelled_target
+from dadkit.training.terms import MapTerm
 
 
 @pytest.fixture
@@ -232,3 +236,33 @@ def test_27_black_frames_of_tartanair_are_skipped(tmp_path):
     with pytest.raises(SampleError, match=r"000000_left\.png.*the frame is black"):
         frames[0]
     assert frames[1].depth.max() == 1
+
+
+def test_26_a_few_pixels_of_a_millimetre_do_not_dominate():
+    generator = torch.Generator().manual_seed(0)
+    metres = 1 + 4 * torch.rand(2, 1, 48, 48, generator=generator)
+    metres[:, :, 20, 20:25] = 0.001  # 0.2 %
+    batch = SimpleNamespace(depth=metres, valid=torch.ones_like(metres, dtype=torch.bool), space=Space.METRIC)
+
+    def near(near_floor):
+        target, mask = labelled_target(batch, Space.DISPARITY, near_floor=near_floor)
+        pair = MapPair(1 / metres.clamp(min=1) + 0.05 * torch.randn(metres.shape, generator=generator), target, mask, 2)
+        return MapTerm("labels", Global()).near_share(StepInputs(Space.DISPARITY, 2, True, pair))
+
+    assert bool((near(0.0) > 0.5).all())
+    assert bool((near(0.05) < 0.25).all())
+    untouched = SimpleNamespace(depth=metres.clamp(min=1), valid=batch.valid, space=Space.METRIC)
+    floored, as_it_is = (labelled_target(untouched, Space.DISPARITY, near_floor=floor)[0] for floor in (0.05, 0.0))
+    assert torch.equal(floored, as_it_is)
+    assert torch.equal(labelled_target(batch, Space.METRIC, near_floor=0.05)[0], metres)  # metres stay metres
+
+
+def test_28_sky_is_left_out_or_counts_as_the_farthest():
+    metres = torch.full((1, 1, 4, 4), 7.0)
+    metres[:, :, 0] = torch.inf
+    batch = SimpleNamespace(depth=metres, valid=torch.ones_like(metres, dtype=torch.bool), space=Space.METRIC)
+    _, mask = labelled_target(batch, Space.METRIC)
+    assert int(mask.sum()) == 12
+    target, mask = labelled_target(batch, Space.METRIC, sky_depth=80.0)
+    assert bool(mask.all())
+    assert target[0, 0, 0].tolist() == [80.0] * 4

@@ -146,6 +146,8 @@ def test_aligned_disparity_becomes_metres():
     disparity = torch.tensor([[[0.0, 0.5, 1.0, -2.0]]])
     found = metres(disparity, Space.DISPARITY, Lens(align=(1.0, 0.5)))
     np.testing.assert_allclose(found, [[2.0, 1.0, 1 / 1.5, np.nan]])
+    near = metres(disparity, Space.DISPARITY, Lens(align=(1.0, 0.5), beyond=1.0))
+    np.testing.assert_allclose(near, [[np.nan, 1.0, 1 / 1.5, np.nan]])
     np.testing.assert_allclose(metres(disparity, Space.DEPTH, Lens(align=(2.0, 1.0))), [[1, 2, 3, np.nan]])
 
 
