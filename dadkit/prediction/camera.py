@@ -96,7 +96,7 @@ def check_cloud(space: Space, lens: Lens) -> None:
 
 
 def metres(values: Tensor, space: Space, lens: Lens) -> NDArray[np.float64]:
-    """(H, W) metres of a (1, H, W) map; NaN where there are none (disparity <= 0, depth <= 0, not finite, beyond the lens's limit)."""
+    """(H, W) metres of a (1, H, W) map; NaN where there are none (value <= 0, not finite, beyond the limit)."""
     array = values[0].cpu().double().numpy()
     if space is not Space.METRIC:
         check_cloud(space, lens)
