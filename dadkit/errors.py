@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["DadkitError", "DataError", "did_you_mean", "near_misses"]
+__all__ = [
+    "DadkitError",
+    "DataError",
+    "WeightsError",
+    "did_you_mean",
+    "first_line",
+    "near_misses",
+]
 
 
 class DadkitError(Exception):
@@ -43,3 +50,14 @@ def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "", before: s
     """Returns ``", did you mean 'x' or 'y'?"`` for the :func:`near_misses` of ``word``, or ``""`` if there is none."""
     near = near_misses(word, known, prefix=prefix)
     return f"{before}did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+class WeightsError(DadkitError):
+    """A weight file cannot be had or read, or is not a file of this model."""
+
+    exit_code = 2
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error begins with: the rest is advice for another program."""
+    return (str(error).splitlines() or [""])[0]

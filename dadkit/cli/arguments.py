@@ -22,7 +22,7 @@ def split_model(text: str) -> tuple[str, dict[str, Any]]:
     """
     import re
 
-    from dadkit.config.overrides import parse_assignments
+    from dadkit.config.stages import parse_assignments
 
     name, colon, rest = text.partition(":")
     if not colon or "=" not in rest or Path(text).expanduser().exists():

@@ -84,7 +84,7 @@ def calibrate(
 
 def _dataset(name: str, options: list[str], root: str | None) -> Any:
     from dadkit.config.components import build
-    from dadkit.config.overrides import parse_assignments
+    from dadkit.config.stages import parse_assignments
 
     return build("dataset", name, parse_assignments(options) | ({} if root is None else {"root": root}))
 

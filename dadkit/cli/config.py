@@ -77,7 +77,7 @@ def schema(
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    from dadkit.config.overrides import split_arguments
+    from dadkit.config.stages import split_arguments
     from dadkit.errors import DadkitError
 
     files, overrides = split_arguments(arguments)

@@ -74,8 +74,8 @@ def evaluate(
     """
     from dadkit.cli.arguments import short_names, split_model
     from dadkit.cli.output import note, print_table
-    from dadkit.config.overrides import parse_assignments
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
+    from dadkit.config.stages import parse_assignments
     from dadkit.errors import DadkitError
     from dadkit.evaluation import EvaluationPlan
     from dadkit.loading import load_model, pick_device, set_precision

@@ -60,7 +60,7 @@ def inspect(
 def _datasets(data: str, options: list[str]) -> Iterator[tuple[str, Any]]:
     """Yields (name, dataset) of a dataset, of a folder of images, or of all data that a run's file names."""
     from dadkit.config import build, load_run
-    from dadkit.config.overrides import parse_assignments
+    from dadkit.config.stages import parse_assignments
     from dadkit.data import Images
 
     path = Path(data).expanduser()

@@ -80,7 +80,7 @@ def _settings(
     data: list[str], teachers: list[str], codec: str, size: str | None, scores: str, unit: int, precision: str, terms: str
 ) -> Settings:
     from dadkit.cli.arguments import split_model
-    from dadkit.config.overrides import parse_assignments
+    from dadkit.config.stages import parse_assignments
     from dadkit.errors import DadkitError
     from dadkit.labelling import Settings
 

@@ -47,7 +47,7 @@ def check(
 
     Examples: dadkit plugins check acme; dadkit plugins check acme/small weights=none --json
     """
-    from dadkit.config.overrides import parse_assignments, split_arguments
+    from dadkit.config.stages import parse_assignments, split_arguments
     from dadkit.errors import DadkitError
     from dadkit.testing import CONFORMANCE_VERSION
 
@@ -273,7 +273,7 @@ def disable(name: _Name) -> None:
     Example: dadkit plugins disable acme
     """
     from dadkit.plugin import get_registry
-    from dadkit.plugin.switches import disabled_file, switch_off
+    from dadkit.plugin.discovery import disabled_file, switch_off
 
     get_registry().plugin(name, load=False)  # an unknown name is told with near misses
     done = switch_off(name)
@@ -285,7 +285,7 @@ def enable(name: _Name) -> None:
 
     Example: dadkit plugins enable acme
     """
-    from dadkit.plugin.switches import DISABLE_VARIABLE, disabled_file, switch_on, switched_off
+    from dadkit.plugin.discovery import DISABLE_VARIABLE, disabled_file, switch_on, switched_off
 
     done = switch_on(name)
     where = switched_off().get(name)

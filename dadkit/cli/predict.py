@@ -115,7 +115,7 @@ def predict(
     from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.prediction import DEFAULT, FORMATS, Lens, check_targets, find_inputs, identity, make_plan
     from dadkit.spaces import Space
-    from dadkit.weights.used import noted_files
+    from dadkit.weights.sources import noted_files
 
     chosen = list(dict.fromkeys([*(formats or DEFAULT), *(["ply"] if ply else []), *(["glb"] if glb else [])]))
     unknown = [name for name in chosen if name not in FORMATS]

@@ -45,8 +45,8 @@ def sweep(
     """
     from rich.console import Console
 
-    from dadkit.config.overrides import split_arguments
     from dadkit.config.schema import RunConfig
+    from dadkit.config.stages import split_arguments
     from dadkit.errors import DadkitError
     from dadkit.training.run import RunResult, train
     from dadkit.training.sweep import SweepError, plan

@@ -43,7 +43,7 @@ def train(
     """
     from rich.console import Console
 
-    from dadkit.config.overrides import split_arguments
+    from dadkit.config.stages import split_arguments
     from dadkit.errors import DadkitError
 
     files, overrides = split_arguments(arguments)

@@ -18,11 +18,10 @@ from dadkit._version import __version__
 from dadkit.config.checks import check_stages
 from dadkit.config.components import Components
 from dadkit.config.messages import translate
-from dadkit.config.overrides import apply_overrides
 from dadkit.config.reader import read_document, read_file, to_yaml
 from dadkit.config.schema import INCOMPLETE_STAGE, RunConfig, RunFields, RunFile, StageFields
-from dadkit.config.section import find_slots, models_in
-from dadkit.config.stages import CHOICE, Resolved, StageView, extend, resolve_stages
+from dadkit.config.sections import find_slots, models_in
+from dadkit.config.stages import CHOICE, Resolved, StageView, apply_overrides, extend, resolve_stages
 from dadkit.config.tree import ConfigError, KeyPath, Node, Problem, Scalar
 
 if TYPE_CHECKING:

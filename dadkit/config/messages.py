@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dadkit.config.schema import DEVICE, RUN_NAME, STAGE_NAME
-from dadkit.config.section import models_in
+from dadkit.config.sections import models_in
 from dadkit.config.tree import KeyPath, Node, Problem
 from dadkit.errors import did_you_mean
 

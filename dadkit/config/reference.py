@@ -23,7 +23,7 @@ from dadkit.config.components import options_model
 from dadkit.config.messages import known_keys
 from dadkit.config.reader import to_yaml
 from dadkit.config.schema import EvaluationConfig, RunFields, RunFile, StageConfig, StageFields
-from dadkit.config.section import kinds_of, models_in
+from dadkit.config.sections import kinds_of, models_in
 from dadkit.config.tree import ConfigError, Place, Problem
 from dadkit.errors import did_you_mean
 

@@ -12,25 +12,30 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from dadkit.config.section import ComponentConfig, Kind, Positive, Probability, Section, Weight
 from dadkit.config.sections import (
     AnchorLossConfig,
     BlurConfig,
     ColorConfig,
     CompletionConfig,
+    ComponentConfig,
     CutMixConfig,
     DataConfig,
     DatasetConfig,
     ExtraLossConfig,
     FeatureLossConfig,
     GradientLossConfig,
+    Kind,
     LossConfig,
     MapLossConfig,
     PerturbConfig,
+    Positive,
+    Probability,
     ReferenceConfig,
+    Section,
     StudentConfig,
     TeacherCacheConfig,
     TeacherConfig,
+    Weight,
 )
 
 __all__ = [

@@ -15,9 +15,8 @@ from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Dataset, Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation.cache import Row, RowCache
-from dadkit.evaluation.crops import cut_frame
-from dadkit.evaluation.ordinal import ordinal_metrics
-from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.metrics import ordinal_metrics
+from dadkit.evaluation.protocol import Protocol, cut_frame
 from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
 from dadkit.spaces import Space, convert
 

@@ -23,6 +23,8 @@ correlation     Pearson's, of p and g; 0 where one of them is constant
 =============== ==========================================================================
 
 The last three (:data:`RELATIVE_METRICS`) need no metres and no sign: they measure maps that are known up to scale and shift.
+
+Ordinal accuracy asks which of two points is nearer: on annotated pairs, and as WHDR on pairs drawn from a dense map.
 """
 
 from __future__ import annotations
@@ -31,26 +33,31 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from dadkit.evaluation.ordinal import whdr_of_depth
+from dadkit.interfaces import Prediction
+from dadkit.spaces import Space
 
 __all__ = [
     "BOUNDARY_THRESHOLDS",
     "DEPTH_METRICS",
     "HIGHER_IS_BETTER",
     "METRICS",
+    "ORDINAL_METRICS",
     "RELATIVE_METRICS",
     "Metric",
     "Pair",
     "boundary_f1",
     "find_metric",
     "measure",
+    "ordinal_metrics",
+    "whdr_of_depth",
 ]
+
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "delta1", "delta2", "delta3")
 """What a protocol measures unless it says otherwise."""
@@ -250,3 +257,59 @@ def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple
         return dict.fromkeys(names, math.nan)
     pair = Pair(p, g, maps)
     return {metric.name: float(metric.compute(pair)) for metric in metrics}
+
+
+ORDINAL_METRICS = ("pair_accuracy", "whdr")
+EQUAL_RATIO = 1.02
+PAIRS = 5000
+
+
+def ordinal_metrics(prediction: Prediction, points: Tensor, nearer: Tensor, weights: Tensor | None = None) -> dict[str, float]:
+    """Agreement with annotated pairs of one image.
+
+    Args:
+        prediction: one image's, in any space.
+        points: (N, 2, 2) row and column of the two points of each pair, in pixels of the prediction (the pixel that holds the
+            point is read; points outside are moved to the border).
+        nearer: (N,) 0 or 1: which point of the pair is nearer.
+        weights: (N,) of the annotations, or None for 1.
+
+    Returns:
+        ``pair_accuracy``, the share of pairs told correctly, and ``whdr``, the weighted share told wrongly. Equal values, and
+        values that are not finite, count as wrong. Datasets swap the two points at random, so that "always the first" gets 0.5.
+    """
+    values = prediction.depth[0, 0].double().cpu()
+    nearness = values if prediction.space is Space.DISPARITY else -values
+    rows = points[..., 0].long().clamp(0, values.shape[0] - 1)
+    columns = points[..., 1].long().clamp(0, values.shape[1] - 1)
+    first, second = nearness[rows, columns].unbind(1)
+    correct = torch.where(nearer == 0, first > second, second > first) & first.isfinite() & second.isfinite()
+    weight = torch.ones(len(nearer), dtype=torch.float64) if weights is None else weights.double()
+    wrong = float((weight * ~correct).sum() / weight.sum())
+    return {"pair_accuracy": float(correct.double().mean()), "whdr": wrong}
+
+
+def whdr_of_depth(prediction: Tensor, truth: Tensor, *, pairs: int = PAIRS, seed: int = 0) -> Tensor:
+    """Returns the share of random pixel pairs that are in wrong order of depth.
+
+    A pair is "equal" where the ratio of its depths is within 2 %, else "first nearer" or "second nearer"; prediction and
+    truth must say the same. The same random fractions are drawn for every image, so the value depends on nothing else.
+
+    Args:
+        prediction: (n,) aligned depth, positive.
+        truth: (n,) depth, positive.
+        pairs: number of pairs.
+        seed: of the draws.
+    """
+    index = (_fractions(pairs, seed) * truth.numel()).long().to(truth.device)
+
+    def order(values: Tensor) -> Tensor:
+        a, b = values[index].unbind(1)
+        return torch.where(a > EQUAL_RATIO * b, 1, torch.where(b > EQUAL_RATIO * a, -1, 0))
+
+    return (order(prediction) != order(truth)).double().mean()
+
+
+@lru_cache(maxsize=8)
+def _fractions(pairs: int, seed: int) -> Tensor:
+    return torch.rand(pairs, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

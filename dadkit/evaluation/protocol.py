@@ -1,13 +1,14 @@
 """A protocol: every choice between a prediction and a number, as data under one name.
 
 Published numbers differ by up to five times through unstated choices. Here each one is a field of a YAML file in
-``dadkit/evaluation/protocols/``, and the protocol's name is printed beside every number.
+``dadkit/evaluation/protocols/``, and the protocol's name is printed beside every number. Crops are fractions of the frame,
+rounded exactly as the benchmarks' public code rounds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,13 +17,91 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from dadkit.alignment.affine import FITS, Affine, fit_regions
-from dadkit.evaluation.crops import CROPS, FRAMES, keep_inside
-from dadkit.evaluation.metrics import METRICS, RELATIVE_METRICS, find_metric, measure
-from dadkit.evaluation.ordinal import ORDINAL_METRICS
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError
+from dadkit.evaluation.metrics import METRICS, ORDINAL_METRICS, RELATIVE_METRICS, find_metric, measure
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
 
-__all__ = ["Alignment", "Protocol", "Scores"]
+__all__ = [
+    "CROPS",
+    "FRAMES",
+    "Alignment",
+    "Crop",
+    "Protocol",
+    "Scores",
+    "cut_frame",
+    "keep_inside",
+]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Rows [top, bottom) and columns [left, right) as fractions; ``int`` of fraction * side, as the public code does."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+    meaning: str
+
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """top, bottom, left, right in pixels."""
+        # 1e-6: 45/480 of 480 must be 45 and not 44
+        rows = (int(self.top * height + 1e-6), int(self.bottom * height + 1e-6))
+        return (*rows, int(self.left * width + 1e-6), int(self.right * width + 1e-6))
+
+
+CROPS: Mapping[str, Crop] = {
+    "none": Crop(0, 1, 0, 1, "the whole frame"),
+    "eigen-nyu": Crop(45 / 480, 471 / 480, 41 / 640, 601 / 640, "Eigen's crop of NYUv2: rows 45 to 470, columns 41 to 600"),
+    "eigen-kitti": Crop(0.3324324, 0.91351351, 0.0359477, 0.96405229, "Eigen's crop of KITTI"),
+    "garg": Crop(0.40810811, 0.99189189, 0.03594771, 0.96405229, "Garg's crop of KITTI"),
+    "centre": Crop(0.25, 0.75, 0.25, 0.75, "the central half of each side"),
+}
+"""Name -> which pixels are measured; the model still sees the whole frame."""
+
+FRAMES: Mapping[str, tuple[int, int] | None] = {"none": None, "kitti-benchmark": (352, 1216)}
+"""Name -> (height, width) cut from the bottom centre *before* the model sees the image."""
+
+
+def keep_inside(valid: Tensor, name: str) -> Tensor:
+    """``valid`` (…, H, W), False outside the crop."""
+    if name == "none":
+        return valid
+    top, bottom, left, right = CROPS[name].box(*valid.shape[-2:])
+    inside = torch.zeros_like(valid)
+    inside[..., top:bottom, left:right] = True
+    return valid & inside
+
+
+def cut_frame(sample: Sample, name: str) -> Sample:
+    """The bottom centre of a sample, of the frame's size; intrinsics move along.
+
+    Raises:
+        DataError: the image is smaller than the frame.
+    """
+    size = FRAMES[name]
+    if size is None:
+        return sample
+    height, width = sample.image.shape[-2:]
+    top, left = height - size[0], (width - size[1]) // 2
+    if top < 0 or left < 0:
+        raise DataError(f"'{sample.key}' is {width} x {height}, smaller than the frame '{name}' of {size[1]} x {size[0]}")
+    box = (..., slice(top, top + size[0]), slice(left, left + size[1]))
+    moved = sample.intrinsics
+    if moved is not None:
+        moved = moved.clone()
+        moved[0, 2] -= left
+        moved[1, 2] -= top
+    return replace(
+        sample,
+        image=sample.image[box],
+        depth=None if sample.depth is None else sample.depth[box],
+        valid=None if sample.valid is None else sample.valid[box],
+        intrinsics=moved,
+    )
+
 
 Alignment = Literal[
     "none", "scale", "scale-lstsq", "scale-shift", "scale-shift-l1", "scale-shift-ransac", "scale-shift-regions"
@@ -106,7 +185,7 @@ class Protocol(BaseModel):
     frame: Literal["none", "kitti-benchmark"] = "none"
     """What is cut out before the model sees the image: ``kitti-benchmark`` = the bottom centre, 352 x 1216."""
     crop: Literal["none", "eigen-nyu", "eigen-kitti", "garg", "centre"] = "none"
-    """Which part of the frame is measured (:mod:`dadkit.evaluation.crops`)."""
+    """Which part of the frame is measured (:mod:`dadkit.evaluation.protocol`)."""
     floor: float | Literal["cap", "image"] = "cap"
     """Smallest aligned disparity in 1/m before it is inverted: a number, ``cap`` = 1 / max_depth, ``image`` = 1 / the largest
     valid truth of the image. One pixel near zero disparity can otherwise decide a whole table."""

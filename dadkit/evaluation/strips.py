@@ -10,9 +10,8 @@ from PIL import Image
 
 from dadkit import pictures
 from dadkit.data.sample import Dataset, Sample
-from dadkit.evaluation.crops import cut_frame
 from dadkit.evaluation.evaluate import Evaluation, known_cameras_of, predict_under, read_samples, truth_of
-from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.protocol import Protocol, cut_frame
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel
 from dadkit.spaces import Space

@@ -20,21 +20,16 @@ from dadkit.interfaces.cameras import (
     known_cameras,
     resize_camera,
 )
-from dadkit.interfaces.completion import Completer, CompleterSpec
+from dadkit.interfaces.completion import Completer, CompleterSpec, Hints
 from dadkit.interfaces.contexts import Contexts, ContextSampler
-from dadkit.interfaces.deployable import Deployable
 from dadkit.interfaces.deployed import DeployedModel
-from dadkit.interfaces.encoder import FeatureEncoder
-from dadkit.interfaces.export import Export
-from dadkit.interfaces.exporter import Exporter, ExportRequest
-from dadkit.interfaces.hints import Hints
+from dadkit.interfaces.exporter import Deployable, Export, Exporter, ExportRequest
 from dadkit.interfaces.model import CameraError, DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
-from dadkit.interfaces.network import Frozen, ImageNetwork
-from dadkit.interfaces.normalizer import Normalizer
+from dadkit.interfaces.network import FeatureEncoder, Frozen, ImageNetwork
 from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize
 from dadkit.interfaces.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, NetworkSpec
-from dadkit.interfaces.term import FeaturePair, MapPair, Need, PatchPair, StepInputs, Term
+from dadkit.interfaces.term import FeaturePair, MapPair, Need, Normalizer, PatchPair, StepInputs, Term
 from dadkit.spaces import Space, SpaceError, check_conversion, convert
 
 __all__ = [

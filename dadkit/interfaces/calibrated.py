@@ -14,7 +14,7 @@ from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.spaces import Space
 
 if TYPE_CHECKING:
-    from dadkit.interfaces.deployable import Deployable
+    from dadkit.interfaces.exporter import Deployable
 
 __all__ = ["CalibratedModel", "Metres"]
 

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
 from dadkit.interfaces.cameras import camera_from_fov, focal_length, known_cameras, resize_camera
-from dadkit.interfaces.deployable import Deployable
-from dadkit.interfaces.export import Export
+from dadkit.interfaces.exporter import Deployable, Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.prediction import Estimate, Prediction, concatenate
 from dadkit.interfaces.resizing import resize

@@ -1,8 +1,12 @@
-"""What every network that takes images shares: it checks them, brings them to a size it can take, and normalises them."""
+"""Networks that take images: they check them, resize them to a size that they can take, and normalise them.
+
+:class:`FeatureEncoder` is one of them: a frozen network with features that a student follows.
+"""
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -11,7 +15,11 @@ from torch import Tensor, nn
 from dadkit.interfaces.resizing import nearest_multiple, resize
 from dadkit.interfaces.spec import NetworkSpec
 
-__all__ = ["Frozen", "ImageNetwork"]
+__all__ = [
+    "FeatureEncoder",
+    "Frozen",
+    "ImageNetwork",
+]
 
 
 class ImageNetwork(nn.Module, ABC):
@@ -66,3 +74,41 @@ class Frozen(nn.Module):
         """It never trains: ``mode`` is ignored, the module stays in eval mode."""
         super().train(False)
         return self
+
+
+class FeatureEncoder(Frozen, ImageNetwork):
+    """A frozen network that answers with features and no depth: the reference of feature alignment (DINOv2, say).
+
+    To write one, set ``self.spec``, a :class:`NetworkSpec` with ``features`` that name the taps, and implement :meth:`encode`.
+    The base class checks the input, resizes it to a legal size and normalises it. It is always in eval mode, its parameters
+    require no gradient, and calling it builds no graph.
+    """
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Mapping[str, Tensor]:
+        """The network itself.
+
+        Args:
+            x: (B, 3, h, w) normalised by ``spec.mean`` and ``spec.std``; h and w are multiples of ``spec.size_multiple``.
+
+        Returns:
+            The taps that ``spec.features`` names: patch tokens (B, N, C), row by row and without a class token, or maps
+            (B, C, h', w').
+        """
+
+    def forward(self, images: Tensor) -> Mapping[str, Tensor]:
+        """Features of the images at the given size, or the nearest legal multiple.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1], floating point.
+
+        Returns:
+            Name of each tap -> tokens (B, N, C) or a map (B, C, h, w), without gradient.
+
+        Raises:
+            ValueError: wrong shape or dtype; the message says what came.
+        """
+        self.check(images)
+        self.freeze()
+        with torch.no_grad():
+            return self.encode(self.normalized(self.to_legal_size(images)))

@@ -6,8 +6,8 @@ float64 stays float64; losses come back in that dtype, gradients in the input's.
 
 from dadkit.losses.anchor import ScaleAnchorLoss, scale_anchor_loss
 from dadkit.losses.distributions import ChannelWiseLoss, SpatialLoss, channel_wise_loss, spatial_loss
-from dadkit.losses.feature import FeatureAlignmentLoss, feature_alignment_loss
-from dadkit.losses.geometric import GeometricLoss, geometric_loss
+from dadkit.losses.feature import FeatureAlignmentLoss, PairwiseLoss, feature_alignment_loss, pairwise_loss
+from dadkit.losses.geometric import GeometricLoss, PointNet, geometric_loss
 from dadkit.losses.gradient import GradientMatchingLoss, gradient_matching_loss
 from dadkit.losses.inputs import check_inputs
 from dadkit.losses.local_global import local_global_loss
@@ -21,8 +21,6 @@ from dadkit.losses.normalization import (
     ssi_loss,
     target_statistics,
 )
-from dadkit.losses.pairwise import PairwiseLoss, pairwise_loss
-from dadkit.losses.pointnet import PointNet
 from dadkit.losses.scale import ScaleMeter
 from dadkit.losses.values import LogL1Loss, MSELoss, SILogLoss, log_l1_loss, mse_loss, silog_loss
 from dadkit.ops.reference import TargetStats

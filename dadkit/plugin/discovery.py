@@ -1,4 +1,4 @@
-"""Which plugins there are, from metadata alone, or as one local file: no plugin is imported here.
+"""Which plugins there are, from metadata alone, or as one local file, and which are switched off. No plugin is imported here.
 
 Every installed distribution may claim plugin names in the entry-point group ``dadkit``. A distribution that appears twice on
 ``sys.path`` counts once (the first, which is the one Python imports), and the answer is sorted, so nothing depends on the order
@@ -6,6 +6,10 @@ of installation.
 
 ``Distribution.metadata`` parses a whole file, long description included, at every access. Over a few hundred distributions that
 alone takes longer than everything else that ``dadkit plugins`` does, so three lines are read here instead (:class:`Headers`).
+
+Plugins are switched off by an environment variable for one session, or for good by ``disabled.toml`` in dadkit's folder of
+settings, which ``dadkit plugins disable|enable`` writes. Both need no plugin to be imported, so a plugin that breaks everything
+can still be switched off.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -22,23 +28,31 @@ from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 from typing import NamedTuple
 
+from dadkit.files import write_text
 from dadkit.plugin import messages
 from dadkit.plugin.records import CORE, LOCAL, PluginError, PluginRecord, PluginState
-from dadkit.plugin.switches import DISABLE_VARIABLE
 
 __all__ = [
+    "DISABLE_VARIABLE",
     "GROUP",
     "NAME_PATTERN",
     "RESERVED",
+    "STRICT_VARIABLE",
     "Found",
     "Headers",
+    "disabled_file",
     "extra_requirements",
     "find_file",
     "find_plugins",
+    "is_strict",
     "leading_name",
     "read_headers",
+    "switch_off",
+    "switch_on",
+    "switched_off",
     "unmet_requirements",
 ]
+
 
 GROUP = "dadkit"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -289,3 +303,71 @@ def leading_name(requirement: str) -> str:
     """Returns the distribution's name in a requirement, without reading the rest: ``"dadkit"`` of ``"dadkit>=0.1"``."""
     match = re.match(r"\s*([A-Za-z0-9._-]+)", requirement)
     return match[1] if match else ""
+
+
+DISABLE_VARIABLE = "DADKIT_DISABLE_PLUGINS"
+STRICT_VARIABLE = "DADKIT_STRICT_PLUGINS"
+_HOME_VARIABLE = "DADKIT_HOME"
+
+
+def disabled_file() -> Path:
+    """Where switches are kept: ``$DADKIT_HOME/disabled.toml``, else in ``$XDG_CONFIG_HOME/dadkit`` or ``~/.config/dadkit``."""
+    home = os.environ.get(_HOME_VARIABLE)
+    if home:
+        return Path(home).expanduser() / "disabled.toml"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dadkit" / "disabled.toml"
+
+
+def switched_off() -> dict[str, str]:
+    """Returns name, or pattern such as ``*``, of each plugin that is switched off -> where that is written.
+
+    Raises:
+        PluginError: the file cannot be read; the message says where it is.
+    """
+    by_file = dict.fromkeys(_read(), str(disabled_file()))
+    names = (name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(","))
+    return {**by_file, **dict.fromkeys((name for name in names if name), DISABLE_VARIABLE)}
+
+
+def switch_off(name: str) -> bool:
+    """Write ``name`` into the file; False if it was there already."""
+    names = _read()
+    if name in names:
+        return False
+    _write([*names, name])
+    return True
+
+
+def switch_on(name: str) -> bool:
+    """Take ``name`` out of the file; False if it was not there."""
+    names = _read()
+    if name not in names:
+        return False
+    _write([other for other in names if other != name])
+    return True
+
+
+def is_strict() -> bool:
+    """True if ``DADKIT_STRICT_PLUGINS`` asks for an error wherever a plugin is broken, named or not."""
+    return os.environ.get(STRICT_VARIABLE, "").strip().lower() not in {"", "0", "false", "no"}
+
+
+def _read() -> list[str]:
+    path = disabled_file()
+    try:
+        names = tomllib.loads(path.read_text(encoding="utf-8")).get("disabled", [])
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise PluginError(
+            f"{path} cannot be read: {error}; correct or remove it, it only lists plugins that are off"
+        ) from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PluginError(f"{path}: disabled must be a list of plugin names, got {names!r}; correct or remove the file")
+    return names
+
+
+def _write(names: list[str]) -> None:
+    listed = "".join(f'    "{name}",\n' for name in sorted(names))
+    text = f"# Plugins that are switched off; `dadkit plugins enable NAME` takes one out.\ndisabled = [\n{listed}]\n"
+    write_text(disabled_file(), text)

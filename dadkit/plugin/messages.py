@@ -10,8 +10,8 @@ from importlib import resources
 
 from dadkit.errors import did_you_mean
 from dadkit.kinds import KINDS
+from dadkit.plugin.discovery import DISABLE_VARIABLE
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
-from dadkit.plugin.switches import DISABLE_VARIABLE
 
 __all__ = [
     "KnownPlugin",

@@ -14,10 +14,9 @@ from typing import Any
 from dadkit._version import __version__
 from dadkit.kinds import KINDS
 from dadkit.plugin import builtins, messages
-from dadkit.plugin.discovery import Found, find_file, find_plugins
+from dadkit.plugin.discovery import STRICT_VARIABLE, Found, find_file, find_plugins, is_strict, switched_off
 from dadkit.plugin.host import collect, import_config, import_target, load_plugin
 from dadkit.plugin.records import CORE, LOCAL, Component, PluginError, PluginRecord, PluginState
-from dadkit.plugin.switches import STRICT_VARIABLE, is_strict, switched_off
 
 __all__ = ["Registry", "get_registry", "use_registry"]
 

@@ -116,7 +116,7 @@ def identity(name: str, weights: Mapping[str, Path], settings: Mapping[str, Any]
 
     Args:
         name: the model as it was named.
-        weights: name -> weight file that was read, see ``dadkit.weights.used.noted_files``.
+        weights: name -> weight file that was read, see ``dadkit.weights.sources.noted_files``.
         settings: whatever changes the numbers or the pictures.
     """
     files = {key: [file.stat().st_size, file.stat().st_mtime_ns] for key, file in sorted(weights.items()) if file.is_file()}

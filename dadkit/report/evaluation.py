@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from dadkit.data.sample import Dataset, Sample
 from dadkit.errors import DadkitError
-from dadkit.evaluation.crops import cut_frame
 from dadkit.evaluation.plan import EvaluationPlan
-from dadkit.evaluation.protocol import Protocol
+from dadkit.evaluation.protocol import Protocol, cut_frame
 from dadkit.evaluation.strips import find_samples, strip
 from dadkit.interfaces import DepthModel, convert
 from dadkit.pictures import grid

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dadkit.evaluation.metrics import HIGHER_IS_BETTER, find_metric
-from dadkit.evaluation.ordinal import ORDINAL_METRICS
+from dadkit.evaluation.metrics import HIGHER_IS_BETTER, ORDINAL_METRICS, find_metric
 from dadkit.report.page import Table
 
 __all__ = ["comparison_table", "heading", "higher_is_better", "scores_table"]

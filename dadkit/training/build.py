@@ -37,9 +37,9 @@ from dadkit.interfaces import (
 from dadkit.loading import ModelCard, load_completer, load_reference, load_result, load_student, load_teacher, read_card
 from dadkit.plugin import get_registry
 from dadkit.spaces import Space, conversion_text
+from dadkit.training.batches import StageData
 from dadkit.training.completion import CompletionStep
 from dadkit.training.compose import build_terms, follows_features
-from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.label_cache import CachedTeacher, are_fixed
 from dadkit.training.labels import Labeller

@@ -12,8 +12,8 @@ import torch
 from dadkit.data.sample import Batch
 from dadkit.interfaces import Student
 from dadkit.losses import ScaleMeter
+from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.distributed import Ranks
-from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.scale import LABELS, SourceScales, measured
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep

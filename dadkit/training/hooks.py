@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from dadkit.training.batches import Iteration
     from dadkit.training.loop import Trainer
-    from dadkit.training.micro import Iteration
     from dadkit.training.stage import Outcome
     from dadkit.training.step import StepResult
 

@@ -19,19 +19,16 @@ from torch import Tensor
 
 from dadkit.interfaces import DepthModel, Student
 from dadkit.plugin import get_registry, warn_of_other_versions
-from dadkit.training.batch_norm import explained_batch_norm
+from dadkit.training.batches import Iteration, explained_batch_norm, merged, micro_batches, without_account
 from dadkit.training.calibration import calibrate_together
 from dadkit.training.checkpoint import Checkpoint, Checkpoints, contiguous_state
-from dadkit.training.data import merged, without_account
 from dadkit.training.distributed import ALONE, Ranks
-from dadkit.training.exchange import Exchange
 from dadkit.training.folder import RunFolder
-from dadkit.training.guard import NonFiniteGuard
+from dadkit.training.gradients import Exchange, NonFiniteGuard
 from dadkit.training.hooks import Hook
 from dadkit.training.labels import Drawn, draw, drawn_names
 from dadkit.training.loggers import RunFiles
 from dadkit.training.metrics import Window
-from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.optim import build_ema, build_optimizer, clip_gradients, rate_factor, set_rates, update_ema
 from dadkit.training.progress import StageProgress
 from dadkit.training.samples import draw_samples

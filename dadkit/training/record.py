@@ -1,28 +1,128 @@
 """What a stage was begun with and how it ended, on disk: the reason why a rerun goes on, skips, or refuses.
 
-``stage.json`` is written before the first iteration: the part of the configuration that the result depends on, what was in the
-weight files that its models were built from, and a hash of both. Running again with the same goes on or skips; another
-configuration, or a file whose content changed, is refused, since the stage's files would then tell two stories.
-``done.json`` is written after everything else.
+``stage.json`` is written before the first iteration. It holds the part of the configuration that the result depends on, what
+was in the weight files that the stage's models were built from, and a hash of both. A rerun with the same goes on or skips. A
+rerun with another configuration, or with a file whose content changed, is refused: the stage's files would then tell two
+stories. ``done.json`` is written after everything else.
+
+A configuration names a weight file, not what is in it. So the record holds, for every file that was read while models were
+built, the SHA-256 of its content, and size and time of change, by which an unchanged file is known again without reading its
+gigabytes.
+
+``run.json`` says with what, where and how a run was made, so that somebody else can make it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from dadkit._version import __version__
 from dadkit.config.schema import ReferenceConfig, RunConfig, StageConfig, StudentConfig, TeacherConfig
+from dadkit.config.sections import find_slots
 from dadkit.errors import DadkitError
 from dadkit.files import write_text
+from dadkit.loading import INITIAL_WEIGHTS
+from dadkit.plugin import Component, get_registry
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.folder import RunFolder, StageFolder
-from dadkit.training.weight_files import Notes, changes, describe, look_again, named_files
+from dadkit.weights.hub import commit_of
+from dadkit.weights.sources import find_again
 
-__all__ = ["ConfigChangedError", "StageRecord", "begin", "check_begun", "fingerprint", "finish", "note_weights", "read_done"]
+__all__ = [
+    "ConfigChangedError",
+    "Notes",
+    "StageRecord",
+    "begin",
+    "changes",
+    "check_begun",
+    "component_versions",
+    "describe",
+    "describe_run",
+    "fingerprint",
+    "finish",
+    "look_again",
+    "named_files",
+    "note_weights",
+    "read_done",
+    "run_components",
+]
+
+
+Notes = Mapping[str, Mapping[str, Any]]
+"""Name of each file -> ``sha256``, ``bytes``, ``mtime_ns``, and ``commit`` of one that comes from the hub."""
+
+_SHOWN = 12  # digits of a hash
+
+
+def describe(files: Mapping[str, Path], noted: Notes | None = None) -> dict[str, dict[str, Any]]:
+    """What is in the files.
+
+    Args:
+        files: name -> path.
+        noted: what was found before; a file whose size and time of change are as noted is not read again.
+    """
+    return {name: _describe(file, (noted or {}).get(name, {})) for name, file in sorted(files.items())}
+
+
+def look_again(noted: Notes) -> dict[str, dict[str, Any]]:
+    """The same files as they are now. One that is not there any more stays as noted: what was made from it is made."""
+    there = {name: file for name in noted if (file := find_again(name)) is not None}
+    return {**{name: dict(note) for name, note in noted.items()}, **describe(there, noted)}
+
+
+def changes(before: Notes, now: Notes) -> Iterator[tuple[str, str, str]]:
+    """(what, old, new) of every file with another content, for the message."""
+    for name in sorted({*before, *now}):
+        old, new = before.get(name, {}), now.get(name, {})
+        if old.get("sha256") != new.get("sha256"):
+            yield f"the weights in {name}", _words(old), _words(new)
+
+
+def named_files(config: StageConfig) -> dict[str, Path]:
+    """Files that the models' options ``weights`` and ``init`` name outright, whoever reads them."""
+    reference = config.losses.feature.reference
+    sections = [config.student, *config.teachers, reference if isinstance(reference, ReferenceConfig) else None]
+    options = [section.options.get(name) for section in sections if section is not None for name in INITIAL_WEIGHTS]
+    texts = [option for option in options if isinstance(option, str | Path)]
+    return {str(path): path for path in (Path(text).expanduser() for text in texts) if path.is_file()}
+
+
+def _describe(file: Path, noted: Mapping[str, Any]) -> dict[str, Any]:
+    stat = file.stat()
+    known = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    same = all(noted.get(key) == value for key, value in known.items())
+    digest = noted["sha256"] if same else _sha256(file.resolve(), stat.st_size, stat.st_mtime_ns)
+    commit = commit_of(file)
+    return {"sha256": digest, **known, **({"commit": commit} if commit else {})}
+
+
+@lru_cache
+def _sha256(file: Path, size: int, mtime_ns: int) -> str:
+    """Once for all stages and runs of this process."""
+    return file_sha256(file)
+
+
+def _words(note: Mapping[str, Any]) -> str:
+    if not note:
+        return "not used"
+    if "commit" in note:
+        return f"commit {note['commit'][:_SHOWN]}"
+    changed = datetime.fromtimestamp(note["mtime_ns"] / 1e9)
+    return f"{note['sha256'][:_SHOWN]}… of {changed:%Y-%m-%d %H:%M:%S}"
+
 
 WITHOUT_EFFECT = frozenset(
     {"log_every", "sample_every", "checkpoint_every", "keep_last", "max_nonfinite", "teacher_cache", "shard_teachers"}
@@ -217,3 +317,64 @@ def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any,
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+REPORTED = ("numpy", "timm", "safetensors", "pillow")
+
+
+def run_components(run: RunConfig) -> list[Component]:
+    """Every registered component that the run names, each once."""
+    registry = get_registry()
+    found: dict[tuple[str, str], Component] = {}
+    for slot in find_slots(RunConfig, run.model_dump()):
+        name = slot.value.get("name")
+        if name is not None:
+            component = registry.resolve_first(slot.kinds, name)
+            found[component.kind, component.name] = component
+    return list(found.values())
+
+
+def component_versions(components: Sequence[Component]) -> dict[str, str]:
+    """Distribution -> version of dadkit and of every plugin that takes part."""
+    return {"dadkit": __version__, **{c.distribution: c.version for c in components}}
+
+
+def describe_run(
+    run: RunConfig, components: Sequence[Component], stages: Sequence[StageRecord], *, device: torch.device, processes: int = 1
+) -> dict[str, Any]:
+    """Plain data for ``run.json``.
+
+    Args:
+        run: the configuration.
+        components: from :func:`run_components`.
+        stages: the records of the finished stages, in order.
+        device: where it is trained.
+        processes: that train it together.
+    """
+    return {
+        "name": run.name,
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "versions": {
+            **component_versions(components),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: metadata.version(name) for name in REPORTED},
+        },
+        "environment": {**_environment(device), "processes": processes},
+        "licenses": list(dict.fromkeys(name for stage in stages for name in stage.licenses)),
+        "components": [component.provenance() for component in components],
+        "stages": [stage.plain() for stage in stages],
+    }
+
+
+def _environment(device: torch.device) -> Mapping[str, Any]:
+    found: dict[str, Any] = {
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+    }
+    if device.type == "cuda":
+        found |= {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return found

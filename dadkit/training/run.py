@@ -30,17 +30,25 @@ from dadkit.training.assess import deciding_metric, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
 from dadkit.training.distributed import Ranks, join, restart_hint
-from dadkit.training.folder import RunFolder, StageFolder
+from dadkit.training.folder import RunFolder, StageFolder, lock, make_card, write_result
 from dadkit.training.hooks import Hook
-from dadkit.training.lock import lock
 from dadkit.training.loop import Trainer
 from dadkit.training.progress import duration
-from dadkit.training.provenance import component_versions, describe_run, run_components
-from dadkit.training.record import StageRecord, begin, check_begun, fingerprint, finish, note_weights, read_done
-from dadkit.training.result import make_card, write_result
+from dadkit.training.record import (
+    StageRecord,
+    begin,
+    check_begun,
+    component_versions,
+    describe_run,
+    fingerprint,
+    finish,
+    note_weights,
+    read_done,
+    run_components,
+)
 from dadkit.training.soundness import StageError, advice, check_space
 from dadkit.training.stage import Outcome, Stage
-from dadkit.weights.used import noted_files
+from dadkit.weights.sources import noted_files
 
 __all__ = ["RunResult", "train"]
 

@@ -21,7 +21,7 @@ from dadkit.files import atomic_path
 from dadkit.interfaces import Student
 from dadkit.losses import median_mad
 from dadkit.spaces import Space
-from dadkit.training.micro import Iteration, micro_batches
+from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.step import DistillationStep, mixed_rows
 
 __all__ = ["difference", "draw_samples", "match_scale", "sample_grid", "write_picture"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from dadkit.config.schema import StageConfig
 from dadkit.interfaces import Student
 from dadkit.spaces import Space
-from dadkit.training.data import StageData
+from dadkit.training.batches import StageData
 from dadkit.training.shard import Rounds
 from dadkit.training.step import DistillationStep
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dadkit.config import load_run
-from dadkit.config.overrides import parse_axis
 from dadkit.config.schema import RunConfig
+from dadkit.config.stages import parse_axis
 from dadkit.errors import DadkitError
 from dadkit.files import write_text
 from dadkit.training.run import RunResult

@@ -4,14 +4,12 @@ A checkpoint that fits only partly is the most expensive mistake of this field: 
 So there is no ``strict=False`` here: what may be missing is named by the caller, and everything else is an error.
 """
 
-from dadkit.weights.checksums import checksum_problem
-from dadkit.weights.errors import WeightsError
+from dadkit.errors import WeightsError
 from dadkit.weights.families import Family, recognise
 from dadkit.weights.reading import WeightFile, read_config, read_file, read_weights
 from dadkit.weights.renaming import Place, Rule, assemble, compile_rules, locate
-from dadkit.weights.sources import find_file
+from dadkit.weights.sources import checksum_problem, find_file, note_file
 from dadkit.weights.strict import Fit, load_family, load_strict
-from dadkit.weights.used import note_file
 
 __all__ = [
     "Family",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dadkit.weights.errors import WeightsError, first_line
+from dadkit.errors import WeightsError, first_line
 
 __all__ = ["Address", "cached", "commit_of", "download", "name_of", "parse"]
 

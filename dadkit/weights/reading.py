@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dadkit.errors import WeightsError, first_line
 from dadkit.weights import hub
-from dadkit.weights.checksums import checksum_problem
-from dadkit.weights.errors import WeightsError, first_line
-from dadkit.weights.sources import WEIGHT_NAMES, find_file
-from dadkit.weights.unwrapping import open_containers, strip_wrappers
+from dadkit.weights.renaming import open_containers, strip_wrappers
+from dadkit.weights.sources import WEIGHT_NAMES, checksum_problem, find_file
 
 __all__ = ["WeightFile", "read_config", "read_file", "read_weights", "some"]
 

@@ -1,23 +1,136 @@
 """From the names and the parts in a weight file to a model's own parameters.
 
-Programs name, cut and chunk the same parameters differently: one file holds query, key and value apart, another together. A
-plugin writes down a table of rules for each layout that it reads, and :func:`assemble` makes the state dict that
-:func:`~dadkit.weights.load_strict` takes.
+Training code saves a state dict inside containers and with wrappers' words before its names; :func:`open_containers` and
+:func:`strip_wrappers` take both off. Programs name, cut and chunk the same parameters differently: one file holds query, key
+and value apart, another together. A plugin writes down a table of rules for each layout that it reads, and :func:`assemble`
+makes the state dict that :func:`~dadkit.weights.load_strict` takes.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from dadkit.weights.errors import WeightsError
+from dadkit.errors import WeightsError
 
-__all__ = ["Place", "Rule", "Target", "assemble", "compile_rules", "locate"]
+__all__ = [
+    "Place",
+    "Rule",
+    "Target",
+    "assemble",
+    "compile_rules",
+    "locate",
+    "open_containers",
+    "strip_wrappers",
+    "without_prefixes",
+]
+
+
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights", "student")
+# An exponential moving average of the weights is the better model, and the one that training code evaluates.
+_AVERAGED = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "params_ema", "shadow")
+# Words that no model has in its own names: DataParallel and AveragedModel; torch.compile, Fabric, FSDP, activation checkpoints.
+_MODULE = "module"
+_INSIDE = frozenset({"_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+
+
+def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns the tensors of the state dict that a saved mapping is, or holds.
+
+    Args:
+        saved: what ``torch.load`` gave.
+        first: names of containers that are opened before all others, in order of preference.
+
+    Returns:
+        Name -> tensor, empty if there are none; and lines that say what was chosen where there was a choice.
+    """
+    wanted = [name for name in first if isinstance(saved.get(name), Mapping)]
+    own = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
+    if not wanted and any(value.ndim for value in own.values()):
+        return own, []
+    for name in dict.fromkeys((*wanted, *_CONTAINERS, *_AVERAGED)):
+        if not isinstance(saved.get(name), Mapping):
+            continue
+        tensors, notes = open_containers(saved[name], first)
+        if not tensors:
+            continue
+        averaged = next((word for word in _AVERAGED if word not in first and isinstance(saved.get(word), Mapping)), None)
+        if averaged is not None and averaged != name:
+            better, more = open_containers(saved[averaged], first)
+            if strip_wrappers(better)[0].keys() == strip_wrappers(tensors)[0].keys():
+                return better, [*more, f"took its averaged weights '{averaged}', not '{name}'"]
+        return tensors, notes
+    return own, []
+
+
+def strip_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Returns names without what DataParallel, ``torch.compile`` and their like put before them or between them.
+
+    Of two copies of one model side by side (``model.…`` and ``model_ema.…``) the averaged one is taken, of a student and its
+    teacher the student.
+
+    Returns:
+        Name -> tensor, and a line for each thing taken off.
+
+    Example:
+        >>> strip_wrappers({"module._orig_mod.fc.bias": torch.zeros(1), "n_averaged": torch.tensor(3)})
+        ({'fc.bias': tensor([0.])}, ["took 'module._orig_mod.' off its names"])
+    """
+    found = dict(tensors)
+    off: list[str] = []
+    notes: list[str] = []
+    while True:
+        counters = [name for name, value in found.items() if "." not in name and value.ndim == 0]
+        heads = {name.partition(".")[0] for name in found if name not in counters}
+        if len(heads) == 1 and heads <= {_MODULE, *_INSIDE}:
+            head = heads.pop()
+        elif len(heads) == 2 and (heads & {*_AVERAGED} or heads == {"student", "teacher"}) and _are_copies(found, heads):
+            head = next(word for word in (*_AVERAGED, "student") if word in heads)
+            notes.append(f"took its copy '{head}' of the weights, not '{(heads - {head}).pop()}'")
+        else:
+            break
+        if not (inner := _under(found, head)):
+            break
+        found = inner
+        off.append(f"{head}.")
+    if off:
+        notes.append(f"took '{''.join(off)}' off its names")
+    between = {name: ".".join(part for part in name.split(".") if part not in _INSIDE) for name in found}
+    if any(old != new for old, new in between.items()) and len(set(between.values())) == len(between):
+        words = sorted(_INSIDE & {part for name in found for part in name.split(".")})
+        notes.append("took " + ", ".join(f"'{word}.'" for word in words) + " out of its names")
+        found = {between[name]: value for name, value in found.items()}
+    return found, notes
+
+
+def without_prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Beginnings that all names share, up to a full stop, shortest first, each with the tensors without it.
+
+    Example:
+        >>> tensors = {"depth.net.a.w": torch.ones(1), "depth.net.b": torch.ones(1)}
+        >>> [(prefix, list(found)) for prefix, found in without_prefixes(tensors)]
+        [('depth.', ['net.a.w', 'net.b']), ('depth.net.', ['a.w', 'b'])]
+    """
+    least, greatest = min(tensors, default="").split("."), max(tensors, default="").split(".")
+    prefix = ""
+    for one, other in zip(least[:-1], greatest[:-1], strict=False):
+        if one != other:
+            return
+        prefix += f"{one}."
+        yield prefix, {name.removeprefix(prefix): value for name, value in tensors.items()}
+
+
+def _are_copies(tensors: Mapping[str, Tensor], heads: set[str]) -> bool:
+    return len({frozenset(_under(tensors, head)) for head in heads}) == 1
+
+
+def _under(tensors: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{head}."): value for name, value in tensors.items() if name.startswith(f"{head}.")}
 
 
 class Place(NamedTuple):

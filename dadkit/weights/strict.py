@@ -9,10 +9,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from dadkit.weights.errors import WeightsError
+from dadkit.errors import WeightsError
 from dadkit.weights.families import recognise
 from dadkit.weights.reading import WeightFile, read_file, some
-from dadkit.weights.unwrapping import without_prefixes
+from dadkit.weights.renaming import without_prefixes
 
 __all__ = ["Fit", "load_family", "load_strict"]
 

@@ -13,9 +13,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from dadkit.config import ConfigError, RunConfig, build, components, parse_run
-from dadkit.config.components import complete_options, options_model, validate_options
-from dadkit.config.section import find_slots
-from dadkit.config.signature import SignatureError, signature_model
+from dadkit.config.components import SignatureError, complete_options, options_model, signature_model, validate_options
+from dadkit.config.sections import find_slots
 from dadkit.plugin import Component, PluginError
 
 if TYPE_CHECKING:

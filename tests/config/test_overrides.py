@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dadkit.config import ConfigError, RunConfig
-from dadkit.config.overrides import parse_assignments, split_arguments
+from dadkit.config.stages import parse_assignments, split_arguments
 
 Load = Callable[..., RunConfig]
 Problems = Callable[..., list[str]]

@@ -15,7 +15,7 @@ from dadkit.config import ConfigError, default_text, json_schema, load_run
 from dadkit.config.reader import read_document
 from dadkit.config.reference import find_keys, markdown, renew
 from dadkit.config.schema import OptimConfig, RunConfig, RunFile, StageConfig, StageFields, StudentConfig
-from dadkit.config.section import find_slots, kinds_of, models_in, slot_paths
+from dadkit.config.sections import find_slots, kinds_of, models_in, slot_paths
 from dadkit.kinds import KINDS
 from dadkit.plugin import PluginError
 

@@ -10,8 +10,7 @@ import yaml
 
 from dadkit.config.components import options_model
 from dadkit.evaluation import Protocol, protocol_names
-from dadkit.evaluation.metrics import DEPTH_METRICS
-from dadkit.evaluation.ordinal import ORDINAL_METRICS
+from dadkit.evaluation.metrics import DEPTH_METRICS, ORDINAL_METRICS
 from dadkit.plugin import Registry
 from dadkit.prediction import FORMATS
 from dadkit.report.evaluation import FIGURES

@@ -8,8 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dadkit.evaluation.metrics import BOUNDARY_THRESHOLDS, DEPTH_METRICS, METRICS, boundary_f1, find_metric, measure
-from dadkit.evaluation.ordinal import ordinal_metrics, whdr_of_depth
+from dadkit.evaluation.metrics import (
+    BOUNDARY_THRESHOLDS,
+    DEPTH_METRICS,
+    METRICS,
+    boundary_f1,
+    find_metric,
+    measure,
+    ordinal_metrics,
+    whdr_of_depth,
+)
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
 

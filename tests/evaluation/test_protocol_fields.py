@@ -10,8 +10,8 @@ import yaml
 from dadkit.data.sample import Sample
 from dadkit.errors import DataError
 from dadkit.evaluation import Protocol, ProtocolError, load_protocol, protocol_names
-from dadkit.evaluation.crops import CROPS, cut_frame, keep_inside
 from dadkit.evaluation.evaluate import predict_under
+from dadkit.evaluation.protocol import CROPS, cut_frame, keep_inside
 from dadkit.interfaces import DepthModel, ModelSpec, Prediction
 from dadkit.plugin import get_registry
 from dadkit.spaces import Space

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from dadkit.plugin import PluginError, PluginState, PluginVersionWarning, Registry, use_registry, warn_of_other_versions
+from dadkit.plugin.discovery import disabled_file, switched_off
 from dadkit.plugin.messages import known_plugins
-from dadkit.plugin.switches import disabled_file, switched_off
 
 LOCAL = '''
 """A teacher in one file."""

@@ -17,10 +17,10 @@ from dadkit.config.schema import AnchorLossConfig, LossConfig, OptimConfig, Stag
 from dadkit.data.sample import Batch
 from dadkit.interfaces import ModelSpec, Prediction, Student, Teacher
 from dadkit.spaces import Space
+from dadkit.training.batches import Iteration
 from dadkit.training.folder import RunFolder
 from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
-from dadkit.training.micro import Iteration
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep
 from dadkit.training.terms import StageTerm

@@ -31,8 +31,8 @@ from dadkit.interfaces import Teacher
 from dadkit.loading import load_teacher
 from dadkit.normalizers import Global, Hybrid
 from dadkit.spaces import Space
+from dadkit.training.batches import StageData
 from dadkit.training.compose import Maps, combine
-from dadkit.training.data import StageData
 from dadkit.training.distributed import ALONE, Ranks, join
 from dadkit.training.folder import RunFolder
 from dadkit.training.labels import Labeller

@@ -8,9 +8,9 @@ import torch
 from dadkit.losses import ssi_loss
 from dadkit.normalizers import Global, Identity
 from dadkit.spaces import Space
+from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, PseudoLabels, average, draw, drawn_names, to_float
-from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.scale import SourceScales
 from dadkit.training.soundness import check_stage
 from dadkit.training.step import DistillationStep

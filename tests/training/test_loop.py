@@ -12,7 +12,7 @@ import torch
 from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.training.compose import Maps, combine
 from dadkit.training.folder import RunFolder
-from dadkit.training.guard import NonFiniteError
+from dadkit.training.gradients import NonFiniteError
 from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
 from dadkit.training.metrics import read_metrics

@@ -20,9 +20,9 @@ from dadkit.losses import (
 )
 from dadkit.normalizers import Hybrid, Identity
 from dadkit.spaces import Space
+from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, to_float
-from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.samples import draw_samples
 from dadkit.training.scale import SourceScales
 from dadkit.training.step import DistillationStep, by_region, mixed_rows

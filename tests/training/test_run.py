@@ -22,7 +22,7 @@ from dadkit.errors import DadkitError
 from dadkit.loading import LoadError, load_model, load_student, read_card
 from dadkit.ops import fused
 from dadkit.training.checkpoint import file_sha256
-from dadkit.training.lock import RunLockedError, lock
+from dadkit.training.folder import RunLockedError, lock
 from dadkit.training.metrics import read_metrics
 from dadkit.training.record import ConfigChangedError
 from dadkit.training.run import train
@@ -347,7 +347,7 @@ def test_two_processes_do_not_train_into_one_folder(small, tmp_path):
     with lock(folder), pytest.raises(RunLockedError, match=f"process {os.getpid()}, this one"):
         small()
     code = (
-        "import sys, time, pathlib, dadkit.training.lock as module\n"
+        "import sys, time, pathlib, dadkit.training.folder as module\n"
         "with module.lock(pathlib.Path(sys.argv[1])):\n    print(1, flush=True)\n    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE) as other:

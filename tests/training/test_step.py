@@ -21,9 +21,9 @@ from dadkit.losses import (
 from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.ops.reference import sample_boxes
 from dadkit.spaces import Space
+from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, labelled_target, to_float
-from dadkit.training.micro import Iteration, micro_batches
 from dadkit.training.scale import LABELS, SourceScales
 from dadkit.training.soundness import StageError
 from dadkit.training.step import DistillationStep

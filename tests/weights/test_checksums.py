@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dadkit.weights import WeightsError, checksum_problem, read_weights
-from dadkit.weights import checksums as module
+from dadkit.weights import sources as module
 
 
 def test_the_table_holds_whole_sums():

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from dadkit.weights import find_file, read_weights
 from dadkit.weights.hub import commit_of
-from dadkit.weights.used import find_again, noted_files
+from dadkit.weights.sources import find_again, noted_files
 
 STATE = {"a": torch.arange(3.0)}
 

@@ -6,7 +6,6 @@ ORDER = (
     *(
         "models",
         "encoders",
-        "teachers",
         "students",
         "normalizers",
         "contexts",
