@@ -170,7 +170,7 @@ PLUGINS = (
 def _small_leres(monkeypatch: pytest.MonkeyPatch) -> None:
     """LeReS has no tiny size: a residual network of some layers goes by the name of its smallest."""
     from dadkit_leres import model
-    from dadkit_leres.encoder import ResidualNet
+    from dadkit_leres.network import ResidualNet
 
     small = ResidualNet((1, 1, 2, 1), levels=(32, 48, 64, 96), widths=(16, 16, 16, 24))
     monkeypatch.setattr(model, "ENCODERS", {**model.ENCODERS, "resnet50": small})

@@ -235,7 +235,7 @@ def _rows(evaluations: Sequence[Evaluation], protocol: Protocol) -> tuple[list[s
     images were measured, skipped and failed, crop, floor, protocol. ``evaluation.csv`` has everything that was measured.
     """
     from dadkit.evaluation.intervals import bootstrap_mean
-    from dadkit.report.results import heading
+    from dadkit.report.page import heading
 
     first = protocol.metrics[0]
     others = [name for name in protocol.metrics[1:] if name in _USUAL] or list(protocol.metrics[1:3])

@@ -1,14 +1,29 @@
-"""How listings are printed: a table for people at a terminal, plain aligned columns for pipes and files, JSON for programs."""
+"""How commands print: a table for people at a terminal, plain aligned columns for pipes and files, JSON for programs.
+
+Of the processes that ``torchrun`` started, one prints and one reports an error.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
-__all__ = ["note", "print_error", "print_facts", "print_json", "print_table"]
+from dadkit.errors import DadkitError
+
+__all__ = [
+    "INTERRUPTED",
+    "note",
+    "print_error",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "together",
+]
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[str, str] | None = None) -> None:
@@ -71,3 +86,30 @@ def print_error(error: Exception) -> None:
     """Print the message of an error on standard error."""
     typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
     typer.echo(str(error), err=True)
+
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+@contextmanager
+def together() -> Iterator[tuple[bool, bool, Callable[[Exception], bool]]]:
+    """Yields ``(main, several, reports)`` to a command that ``torchrun`` may have started in several processes.
+
+    ``main`` is True in the process that prints and writes. ``several`` is True if there is more than one process.
+    ``reports(error)`` is True if this process is the one that prints the error. A single process imports no torch here.
+
+    An error that leaves the block is printed once: the other processes end in silence, with the same exit code.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield True, False, lambda _: True
+        return
+    from dadkit.training.distributed import join
+
+    with join() as ranks:
+        try:
+            yield ranks.main, ranks.several, ranks.reports
+        except DadkitError as error:
+            if ranks.reports(error):
+                raise
+            raise typer.Exit(error.exit_code) from error

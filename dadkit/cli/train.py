@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dadkit.cli.arguments import PluginFile
-from dadkit.cli.output import print_error
-from dadkit.cli.together import INTERRUPTED, together
+from dadkit.cli.output import INTERRUPTED, print_error, together
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ import numpy as np
 from jinja2 import Environment
 
 from dadkit import pictures
+from dadkit.data.label_codec import png_bytes
 from dadkit.data.labels import Labels
-from dadkit.data.png import png_bytes
 from dadkit.data.sample import SampleError
 from dadkit.files import write_text
 from dadkit.labelling.scores import duplicates

@@ -19,8 +19,17 @@ from dadkit.evaluation.strips import find_samples, strip
 from dadkit.interfaces import DepthModel, convert
 from dadkit.pictures import grid
 from dadkit.report import figures as draw
-from dadkit.report.page import Picture, picture, plot, read_json, write_page
-from dadkit.report.results import comparison_table, heading, higher_is_better, scores_table
+from dadkit.report.page import (
+    Picture,
+    comparison_table,
+    heading,
+    higher_is_better,
+    picture,
+    plot,
+    read_json,
+    scores_table,
+    write_page,
+)
 from dadkit.spaces import Space
 
 __all__ = ["FIGURES", "check_figures", "write_evaluation_report"]

@@ -10,8 +10,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from dadkit.report.page import picture_file, plot, read_json, write_page
-from dadkit.report.results import scores_table
+from dadkit.report.page import picture_file, plot, read_json, scores_table, write_page
 
 __all__ = ["PANELS", "write_report"]
 

@@ -17,7 +17,7 @@ from PIL import Image
 from dadkit.data import DepthPairs, SampleError
 from dadkit.data.depth_files import SUFFIXES, read_depth, usable
 from dadkit.errors import DataError
-from dadkit.prediction.formats import write_exr
+from dadkit.prediction.outputs import write_exr
 from dadkit.spaces import Space
 
 WIDE = [encoding for encoding in SUFFIXES if encoding not in ("png8", "carla24")]

@@ -16,7 +16,7 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.interfaces import DepthModel, ModelSpec
 from dadkit.prediction import CloudError, Lens, predict_files, predict_video, write_prediction
 from dadkit.prediction.camera import metres, unproject
-from dadkit.prediction.formats import triangles, write_exr, write_glb, write_ply
+from dadkit.prediction.outputs import triangles, write_exr, write_glb, write_ply
 from dadkit.spaces import Space
 
 

@@ -1,17 +1,22 @@
-"""What all readers share: finding the folder, reading a pair, saying what is missing."""
+"""What all readers share: finding the folder, reading a pair and its depth encoding, split lists, saying what is missing.
+
+Split lists have the format in which the field shares them: paths separated by white space, one sample a line.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from dadkit.data.depth_files import optional_package
 from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.packed import PackedStrings
@@ -19,7 +24,170 @@ from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.spaces import Space
 
-__all__ = ["Benchmark", "Entry", "camera_matrix", "existing_root", "missing"]
+__all__ = [
+    "NOTHING",
+    "Benchmark",
+    "Entry",
+    "beneath",
+    "camera_matrix",
+    "existing_root",
+    "find_list",
+    "listed_entries",
+    "missing",
+    "planar_from_distance",
+    "read_columns",
+    "read_dpt",
+    "read_grey",
+    "read_h5",
+    "read_raw_float",
+    "unrotated",
+]
+
+
+_DPT_TAG = 202021.25
+
+
+def read_dpt(path: Path) -> np.ndarray:
+    """Sintel's ``.dpt``: float32 tag 202021.25, int32 width and height, float32 metres by rows, all little endian. (H, W)."""
+    data = _bytes(path)
+    if len(data) < 12 or np.frombuffer(data[:4], "<f4")[0] != np.float32(_DPT_TAG):
+        raise SampleError("is no Sintel depth file: it does not begin with the tag 202021.25")
+    width, height = (int(n) for n in np.frombuffer(data[4:12], "<i4"))
+    if width < 1 or height < 1 or len(data) != 12 + 4 * width * height:
+        raise SampleError(f"the header says {width} x {height}, but {len(data) - 12} bytes of pixels follow")
+    return np.frombuffer(data[12:], "<f4").reshape(height, width)
+
+
+def read_raw_float(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """ETH3D's depth: float32 by rows without a header, little endian; ``size`` is the image's height and width. (H, W)."""
+    data = _bytes(path)
+    if len(data) != 4 * size[0] * size[1]:
+        raise SampleError(
+            f"holds {len(data)} bytes, where the image's {size[1]} x {size[0]} pixels need {4 * size[0] * size[1]}"
+        )
+    return np.frombuffer(data, "<f4").reshape(size)
+
+
+def read_h5(path: Path, name: str) -> np.ndarray:
+    """The dataset ``name`` of an HDF5 file."""
+    h5py: Any = optional_package("h5py", "reading HDF5 files")
+    try:
+        with h5py.File(path, "r") as file:
+            return np.asarray(file[name])
+    except FileNotFoundError as error:
+        raise SampleError("the file does not exist") from error
+    except (OSError, KeyError) as error:
+        raise SampleError(f"cannot be read as HDF5 with a dataset {name!r}: {error}") from error
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """A one-channel image of 1, 8 or 16 bits as it is stored. (H, W)."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            values = np.asarray(image)
+    except FileNotFoundError as error:
+        raise SampleError("the file does not exist") from error
+    except Exception as error:  # decoders raise whatever their libraries do
+        raise SampleError(f"cannot be decoded: {error}") from error
+    if values.ndim == 3:
+        if not (values[..., :1] == values[..., :3]).all():
+            raise SampleError(f"a one-channel image was expected, this is {values.shape}")
+        values = values[..., 0]
+    return values
+
+
+def planar_from_distance(distance: np.ndarray, focal: float) -> np.ndarray:
+    """Depth along the optical axis from the distance to the camera's centre, for a principal point in the middle.
+
+    Hypersim stores distances. z = distance * f / sqrt(x^2 + y^2 + f^2), x and y from the middle to the pixel's centre.
+    """
+    height, width = distance.shape
+    x = np.arange(width) + 0.5 - width / 2
+    y = np.arange(height) + 0.5 - height / 2
+    return np.asarray(distance * (focal / np.sqrt(x[None] ** 2 + y[:, None] ** 2 + focal**2)))
+
+
+def unrotated(stored: np.ndarray) -> np.ndarray:
+    """SUN RGB-D's 16-bit numbers, which are millimetres with the lowest three bits turned to the top."""
+    values = stored.astype(np.uint16)
+    return (values >> 3) | (values << 13)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise SampleError("the file does not exist") from error
+    except OSError as error:
+        raise SampleError(f"cannot be read: {error.strerror or error}") from error
+
+
+NOTHING = "None"
+"""What KITTI's list says where an image has no depth."""
+
+
+def find_list(root: Path, given: str | Path | None, names: Sequence[str]) -> Path | None:
+    """The list file: the given one (as it is, or below the root), or the first of ``names`` that lies below the root.
+
+    Raises:
+        DataError: the given one does not exist.
+    """
+    if given is not None:
+        for path in (Path(given).expanduser(), root / given):
+            if path.is_file():
+                return path
+        raise DataError(f"the list {given} does not exist (looked for {Path(given).absolute()} and {root / given})")
+    return next((root / name for name in names if (root / name).is_file()), None)
+
+
+def read_columns(path: Path, least: int) -> list[list[str]]:
+    """The lines of a list, split at white space; blank lines and lines that begin with ``#`` are left out.
+
+    Raises:
+        DataError: the file cannot be read, holds no line, or a line has fewer than ``least`` columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list {path}: {error}") from error
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        columns = line.split()
+        if not columns or line.lstrip().startswith("#"):
+            continue
+        if len(columns) < least:
+            raise DataError(f"{path}, line {number}: expected {least} columns separated by white space, got {line!r}")
+        rows.append(columns)
+    if not rows:
+        raise DataError(f"the list {path} names no file")
+    return rows
+
+
+def beneath(root: Path, names: Sequence[str], dataset: type[Benchmark], *, prefixes: Sequence[str] = ("",)) -> list[str]:
+    """Paths of a list as they lie below ``root``: leading folders dropped or one of ``prefixes`` put before.
+
+    Public lists begin at different folders, or with the absolute path of their author's disk. How many folders to drop and what
+    to put before is found out on the first few names that exist, and is then the same for all.
+
+    Raises:
+        DataError: none of the names exists below the root in any way.
+    """
+    for name in names[:50]:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        for drop in range(len(parts)):
+            for prefix in prefixes:
+                if Path(root, prefix, *parts[drop:]).is_file():
+                    return [str(PurePosixPath(prefix, *PurePosixPath(n.replace("\\", "/")).parts[drop:])) for n in names]
+    raise missing(dataset, root, [f"{prefix}{'/' if prefix else ''}{names[0]}" for prefix in prefixes])
+
+
+def listed_entries(path: Path, root: Path, dataset: type[Benchmark], *, prefixes: Sequence[str] = ("",)) -> list[Entry]:
+    """The entries that a list names, an image and its depth in the first two columns; errors as in the functions above."""
+    rows = read_columns(path, 2)
+    images, depths = (beneath(root, [row[column] for row in rows], dataset, prefixes=prefixes) for column in (0, 1))
+    return entries_of(zip(images, depths, strict=True))
+
 
 MAX_PIXELS = 200_000_000  # these files are no strangers' uploads; ETH3D's photographs have 24 megapixels
 

@@ -7,9 +7,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_root, missing
-from dadkit.data.benchmarks.encodings import read_grey
-from dadkit.data.benchmarks.lists import NOTHING, beneath, find_list, read_columns
+from dadkit.data.benchmarks.base import (
+    NOTHING,
+    Benchmark,
+    Entry,
+    beneath,
+    camera_matrix,
+    entries_of,
+    existing_root,
+    find_list,
+    missing,
+    read_columns,
+    read_grey,
+)
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError

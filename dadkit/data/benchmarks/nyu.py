@@ -9,9 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_root, missing
-from dadkit.data.benchmarks.encodings import read_grey
-from dadkit.data.benchmarks.lists import beneath, find_list, read_columns
+from dadkit.data.benchmarks.base import (
+    Benchmark,
+    Entry,
+    beneath,
+    camera_matrix,
+    entries_of,
+    existing_root,
+    find_list,
+    missing,
+    read_columns,
+    read_grey,
+)
 from dadkit.data.depth_files import optional_package, usable
 from dadkit.data.folders import scan
 from dadkit.data.sample import Sample, SampleError

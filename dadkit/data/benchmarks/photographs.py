@@ -12,15 +12,19 @@ from torch.nn import functional as F
 from dadkit.data.benchmarks.base import (
     Benchmark,
     Entry,
+    beneath,
     bool_mask,
     camera_matrix,
     entries_of,
     existing_entries,
     existing_root,
+    find_list,
+    listed_entries,
     missing,
+    read_columns,
+    read_grey,
+    read_raw_float,
 )
-from dadkit.data.benchmarks.encodings import read_grey, read_raw_float
-from dadkit.data.benchmarks.lists import beneath, find_list, listed_entries, read_columns
 from dadkit.data.depth_files import read_depth, usable
 from dadkit.data.folders import scan, stem
 

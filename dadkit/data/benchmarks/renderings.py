@@ -9,14 +9,20 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_entries, existing_root
-from dadkit.data.benchmarks.encodings import (
+from dadkit.data.benchmarks.base import (
+    Benchmark,
+    Entry,
+    camera_matrix,
+    entries_of,
+    existing_entries,
+    existing_root,
+    find_list,
+    listed_entries,
     planar_from_distance,
     read_dpt,
     read_grey,
     read_h5,
 )
-from dadkit.data.benchmarks.lists import find_list, listed_entries
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError

@@ -8,8 +8,17 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from dadkit.data.benchmarks.base import Benchmark, Entry, camera_matrix, entries_of, existing_entries, existing_root, missing
-from dadkit.data.benchmarks.encodings import read_grey, unrotated
+from dadkit.data.benchmarks.base import (
+    Benchmark,
+    Entry,
+    camera_matrix,
+    entries_of,
+    existing_entries,
+    existing_root,
+    missing,
+    read_grey,
+    unrotated,
+)
 from dadkit.data.depth_files import optional_package, read_depth, usable
 from dadkit.data.folders import scan, stem
 

@@ -21,9 +21,10 @@ from dadkit.data.benchmarks.base import (
     entries_of,
     existing_entries,
     existing_root,
+    read_columns,
+    read_grey,
+    read_h5,
 )
-from dadkit.data.benchmarks.encodings import read_grey, read_h5
-from dadkit.data.benchmarks.lists import read_columns
 from dadkit.data.depth_files import read_depth, read_exr, usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError

@@ -8,9 +8,8 @@ import pickle
 import torch
 
 from dadkit.testing.check import check, fail
-from dadkit.testing.subject import Subject
+from dadkit.testing.subject import Subject, answers_to, exercise, inputs_for, is_close
 from dadkit.testing.surroundings import differences, known_state, random_states, snapshot
-from dadkit.testing.trials import answers_to, exercise, inputs_for, is_close
 
 MODELS = ("teacher", "student", "encoder")
 MAPS = ("normalizer", "loss")

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dadkit.interfaces import Contexts, ContextSampler
 from dadkit.testing.check import check, fail
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import IMAGE_SIZES
+from dadkit.testing.subject import IMAGE_SIZES, Subject
 
 _SEEDS = range(12)
 

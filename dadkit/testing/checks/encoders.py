@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from dadkit.testing.check import check, fail
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import images, legal_size
+from dadkit.testing.subject import Subject, images, legal_size
 
 
 @check("encoder", since=1, needs=["builds"])

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dadkit.testing.cases import Case, for_each_case
 from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.checks.normalizers import claimed
-from dadkit.testing.maps import make_pair
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import is_close, spread
+from dadkit.testing.maps import Case, for_each_case, make_pair
+from dadkit.testing.subject import Subject, is_close, spread
 
 
 @check("loss", since=1)

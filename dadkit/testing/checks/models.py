@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from dadkit.interfaces import DepthModel, FeatureEncoder, ModelSpec, NetworkSpec, Prediction, Student
 from dadkit.testing.check import check, fail, skip_unless
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import answers_to, images, inputs_for, is_close, legal_size
+from dadkit.testing.subject import Subject, answers_to, images, inputs_for, is_close, legal_size
 
 DEPTH = ("teacher", "student")
 MODELS = ("teacher", "student", "encoder")

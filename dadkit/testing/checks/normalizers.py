@@ -9,11 +9,9 @@ from torch import Tensor
 
 from dadkit.interfaces import Normalizer
 from dadkit.normalizers import map_loss
-from dadkit.testing.cases import Case, for_each_case
 from dadkit.testing.check import check, fail, skip_unless
-from dadkit.testing.maps import KINDS, make_map, make_pair
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import is_close
+from dadkit.testing.maps import KINDS, Case, for_each_case, make_map, make_pair
+from dadkit.testing.subject import Subject, is_close
 
 CLAIMS = ("scale", "shift")
 

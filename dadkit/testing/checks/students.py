@@ -10,8 +10,7 @@ import torch
 from dadkit.interfaces import FrozenTeacher, Teacher
 from dadkit.losses import ssi_loss
 from dadkit.testing.check import check, fail
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import images, legal_size
+from dadkit.testing.subject import Subject, images, legal_size
 
 _STEPS = 20
 

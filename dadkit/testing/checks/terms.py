@@ -13,8 +13,7 @@ from dadkit.interfaces import FeaturePair, MapPair, ModelSpec, Need, PatchPair, 
 from dadkit.spaces import Space
 from dadkit.testing.check import check, fail, skip_unless
 from dadkit.testing.maps import make_pair
-from dadkit.testing.subject import Subject
-from dadkit.testing.trials import is_close
+from dadkit.testing.subject import Subject, is_close
 
 _IMAGES = 4
 _UNLABELLED = {"regions", "patches", "teachers", "features"}

@@ -14,8 +14,8 @@ from dadkit.spaces import Space
 from dadkit.weights import WeightsError
 from dadkit_genpercept import LICENSE
 from dadkit_genpercept.architecture import LATENT_SCALE
+from dadkit_genpercept.files import empty_prompt
 from dadkit_genpercept.networks import build_head, build_unet, build_vae
-from dadkit_genpercept.text import empty_prompt
 
 __all__ = ["GenPercept"]
 

@@ -111,7 +111,7 @@ def teacher(base, unet_folder, embedding):
 @pytest.fixture
 def head_state(randomise):
     """The state dict of a tiny DPT head."""
-    from dadkit_genpercept.head import DPTHead
+    from dadkit_genpercept.networks import DPTHead
 
     tiny = ARCHITECTURES["tiny"]
     return randomise(DPTHead(tiny.unet["block_out_channels"], tiny.head_width), 3).state_dict()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from dadkit_genpercept import LICENSE
+from dadkit_genpercept.files import empty_prompt
 from dadkit_genpercept.networks import vae_names
-from dadkit_genpercept.text import empty_prompt
 from safetensors.torch import load_file, save_file
 
 from dadkit.errors import DadkitError

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from dadkit_genpercept.architecture import ARCHITECTURES
-from dadkit_genpercept.head import DPTHead
+from dadkit_genpercept.networks import DPTHead
 
 SCALE = 0.18215
 

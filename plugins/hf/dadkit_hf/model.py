@@ -15,8 +15,7 @@ from torch.nn import functional as F
 from dadkit.errors import DadkitError
 from dadkit.interfaces import ModelSpec, Prediction, Teacher
 from dadkit.spaces import Space
-from dadkit_hf.families import FAMILIES, Family, family_of
-from dadkit_hf.processing import multiple, post_process, prepare, size_policy, statistics
+from dadkit_hf.families import FAMILIES, Family, family_of, multiple, post_process, prepare, size_policy, statistics
 from dadkit_hf.source import find, load, read_license
 
 __all__ = ["AutoDepth", "SpaceUnknownError"]

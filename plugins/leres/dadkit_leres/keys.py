@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from dadkit.weights import assemble, compile_rules
-from dadkit_leres.encoder import ENCODERS
+from dadkit_leres.network import ENCODERS
 
 __all__ = ["CONTAINERS", "DECODER", "ENCODER", "is_official", "looks_like", "to_model"]
 

@@ -13,9 +13,8 @@ from dadkit.interfaces import ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space
 from dadkit.weights import Fit, load_family
 from dadkit_leres import LICENSE
-from dadkit_leres.decoder import Decoder
-from dadkit_leres.encoder import ENCODERS, Encoder
 from dadkit_leres.keys import CONTAINERS, DECODER, is_official, looks_like, to_model
+from dadkit_leres.network import ENCODERS, Decoder, Encoder
 
 __all__ = ["LeReS"]
 

@@ -6,8 +6,8 @@ import dadkit_leres.keys
 import dadkit_leres.model
 import pytest
 import torch
-from dadkit_leres.encoder import ENCODERS, ResidualNet
 from dadkit_leres.model import LeReS
+from dadkit_leres.network import ENCODERS, ResidualNet
 from torch import nn
 
 torch.set_num_threads(1)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dadkit_leres.decoder import Refine
-from dadkit_leres.encoder import ENCODERS, Encoder
 from dadkit_leres.model import LeReS
+from dadkit_leres.network import ENCODERS, Encoder, Refine
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 

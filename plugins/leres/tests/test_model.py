@@ -7,7 +7,7 @@ import copy
 import dadkit_leres
 import pytest
 import torch
-from dadkit_leres.encoder import ENCODERS
+from dadkit_leres.network import ENCODERS
 from dadkit_leres.options import Options, TeacherOptions
 from pydantic import ValidationError
 

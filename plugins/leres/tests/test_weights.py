@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from dadkit_leres import LICENSE
-from dadkit_leres.encoder import ENCODERS
 from dadkit_leres.keys import looks_like, to_model
 from dadkit_leres.model import LeReS
+from dadkit_leres.network import ENCODERS
 
 from dadkit.errors import DadkitError
 

@@ -10,8 +10,7 @@ from dadkit_procedural.dataset import ProceduralScenes
 from dadkit_procedural.geometry import interval, to_local
 from dadkit_procedural.lighting import BLOCK, Blocks
 from dadkit_procedural.parts import Frame, Parts
-from dadkit_procedural.photo import develop
-from dadkit_procedural.render import render
+from dadkit_procedural.render import develop, render
 from dadkit_procedural.scene import Kind, Light, Material, Photo, Primitives
 from dadkit_procedural.styles import STYLES
 from dadkit_procedural.tiles import SIDE, TILES, lookup, tile_index

@@ -13,10 +13,8 @@ from torch.nn import functional as F
 from dadkit.interfaces import Deployable, ModelSpec, SizePolicy, Student
 from dadkit.spaces import Space, depth_of
 from dadkit.weights import Fit, load_family
-from dadkit_topformer.decoder import Decoder
-from dadkit_topformer.encoder import TopFormer
-from dadkit_topformer.fusion import fold_batch_norms
 from dadkit_topformer.keys import CONTAINERS, DECODER, ENCODER, INJECTION, looks_like, to_model
+from dadkit_topformer.network import Decoder, TopFormer, fold_batch_norms
 from dadkit_topformer.sizes import SIZES
 
 __all__ = ["TopFormerDepth"]

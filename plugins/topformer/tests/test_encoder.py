@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from dadkit_topformer.encoder import Attention, Injection, TopFormer
+from dadkit_topformer.network import Attention, Injection, TopFormer
 from dadkit_topformer.sizes import SIZES
 from torch.nn import functional as F
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from dadkit_topformer.fusion import fold_batch_norms
+from dadkit_topformer.network import fold_batch_norms
 from dadkit_topformer.sizes import SIZES
 from torch import nn
 

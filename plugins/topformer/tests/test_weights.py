@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dadkit_topformer.encoder import TopFormer
 from dadkit_topformer.model import TopFormerDepth
+from dadkit_topformer.network import TopFormer
 from dadkit_topformer.options import Options
 from dadkit_topformer.sizes import SIZES
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dadkit.data.benchmarks.encodings import planar_from_distance
+from dadkit.data.benchmarks.base import planar_from_distance
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dadkit.data.benchmarks.encodings import unrotated
+from dadkit.data.benchmarks.base import unrotated
 
 
 def test_ddad(mini, tmp_path):
