@@ -236,7 +236,8 @@ def cells_needed(length: int, side: int, overlap: int) -> int:
 
 
 def cover(length: int, side: int, overlap: int, cells: int, generator: torch.Generator) -> Tensor:
-    """Where ``cells`` intervals of ``side`` begin so that they cover [0, length] and neighbours share at least ``overlap``.
+    """Returns where ``cells`` intervals of ``side`` begin so that they cover [0, length] and neighbours share at least
+    ``overlap``.
 
     They are spread evenly, the first at 0 and the last at ``length - side``. The others are moved at random, by at most half of
     what their overlaps exceed ``overlap`` and half of the way to their neighbours, so that coverage, overlap and order hold

@@ -59,5 +59,5 @@ class WeightsError(DadkitError):
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error begins with: the rest is advice for another program."""
+    """Returns what another library's error begins with: the rest is advice for another program."""
     return (str(error).splitlines() or [""])[0]

@@ -82,13 +82,13 @@ class ModelCard:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> ModelCard:
-        """The inverse of :meth:`to_metadata`. Raises KeyError or ValueError if the metadata are not dadkit's."""
+        """Returns the inverse of :meth:`to_metadata`. Raises KeyError or ValueError if the metadata are not dadkit's."""
         found = json.loads(metadata[METADATA_KEY])
         return cls(**{name: found[name] for name in cls.__dataclass_fields__})
 
 
 def load_teacher(name: str, **options: Any) -> Teacher:
-    """A frozen model that labels, by its registered name.
+    """Returns a frozen model that labels, by its registered name.
 
     Args:
         name: for instance ``"dav2/large"``; `dadkit teachers` lists what is installed.
@@ -106,20 +106,23 @@ def load_teacher(name: str, **options: Any) -> Teacher:
 
 
 def load_student(name: str, **options: Any) -> Student:
-    """A model that learns, by its registered name. Arguments and errors as in :func:`load_teacher`."""
+    """Returns a model that learns, by its registered name. Arguments and errors as in :func:`load_teacher`."""
     student: Student = _checked(build("student", name, options), Student, "student", name)
     return student
 
 
 def load_encoder(name: str, **options: Any) -> FeatureEncoder:
-    """A frozen network that answers with features, by its registered name. Arguments and errors as in :func:`load_teacher`."""
+    """Returns a frozen network that answers with features, by its registered name. Arguments and errors as in
+    :func:`load_teacher`.
+    """
     encoder: FeatureEncoder = _checked(build("encoder", name, options), FeatureEncoder, "encoder", name)
     encoder.freeze()
     return encoder
 
 
 def load_completer(path_or_name: str | Path, **options: Any) -> Completer:
-    """What makes dense metres of sparse ones: the result of a run that trained it, or a registered completer; in eval mode.
+    """Returns what makes dense metres of sparse ones: the result of a run that trained it, or a registered completer; in eval
+    mode.
 
     Args:
         path_or_name: a run folder, a stage's folder, a ``model.safetensors`` written by dadkit, or a registered name.
@@ -155,7 +158,7 @@ def load_reference(name: str, **options: Any) -> FeatureEncoder | Teacher:
 
 
 def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
-    """A model to predict with: the result of a training run, or a registered one; in eval mode, on the CPU.
+    """Returns a model to predict with: the result of a training run, or a registered one; in eval mode, on the CPU.
 
     Args:
         path_or_name: a run folder (its last finished stage), a stage's folder, a ``model.safetensors`` or an exported file
@@ -177,7 +180,7 @@ def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
 
 
 def load_result(file: Path) -> Student:
-    """The model in a ``model.safetensors`` written by dadkit, with all its licences in ``spec.license``; in eval mode.
+    """Returns the model in a ``model.safetensors`` written by dadkit, with all its licences in ``spec.license``; in eval mode.
 
     Warns where a plugin that took part is installed in another version now.
     """
@@ -208,7 +211,7 @@ def _fill(model: Any, file: Path, card: ModelCard) -> None:
 
 
 def read_card(file: Path) -> ModelCard:
-    """The metadata of a ``model.safetensors`` written by dadkit. Reads the header only."""
+    """Returns the metadata of a ``model.safetensors`` written by dadkit. Reads the header only."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -244,7 +247,7 @@ def result_path(path: Path) -> Path:
 
 
 def rebuild_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A student's options without those that name initial weights: what its trained result is rebuilt with."""
+    """Returns a student's options without those that name initial weights: what its trained result is rebuilt with."""
     return {name: value for name, value in options.items() if name not in INITIAL_WEIGHTS}
 
 
@@ -253,7 +256,7 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": 
 
 
 def set_precision(model: DepthModel, name: str) -> DepthModel:
-    """The model with all parameters in that precision, one of :data:`PRECISIONS`; answers stay float32.
+    """Returns the model with all parameters in that precision, one of :data:`PRECISIONS`; answers stay float32.
 
     Raises:
         LoadError: no such precision.
@@ -266,7 +269,7 @@ def set_precision(model: DepthModel, name: str) -> DepthModel:
 
 
 def pick_device(name: str, *, apple: bool = True) -> torch.device:
-    """The device of that name; ``auto`` is the first CUDA GPU, else Apple's (``mps``), else the CPU.
+    """Returns the device of that name; ``auto`` is the first CUDA GPU, else Apple's (``mps``), else the CPU.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -290,13 +293,13 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
 
 
 def _finished(run: Path) -> list[Path]:
-    """The results of a run's finished stages, in the order of its configuration."""
+    """Returns the results of a run's finished stages, in the order of its configuration."""
     done = {path: json.loads(path.read_text()) for path in (run / "stages").glob("*/done.json")}
     return [path.with_name("model.safetensors") for path in sorted(done, key=lambda path: int(done[path]["index"]))]
 
 
 def _deployed(path: Path) -> DeployedModel:
-    """The model in a file that `dadkit export` wrote, by the exporter of its suffix."""
+    """Returns the model in a file that `dadkit export` wrote, by the exporter of its suffix."""
     from dadkit.plugin import PluginError, get_registry
 
     registry, missing = get_registry(), []

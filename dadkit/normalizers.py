@@ -247,7 +247,7 @@ def local_global(
 
 
 def _pixel_loss(normalizer: Normalizer, pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Per-pixel loss, the pixels that take part, and the poison factor of maps (B, H, W), through ``__call__``."""
+    """Returns the per-pixel loss, the pixels that take part, and the poison factor of maps (B, H, W), through ``__call__``."""
     pred, target, valid, poison = sanitize(pred, target, mask)
     pred_n, target_n, weight = normalizer(pred[:, None], target[:, None], valid[:, None])
     want = (len(pred), *pred.shape[1:])
@@ -290,7 +290,7 @@ def _fast_path(normalizer: Normalizer, name: str, *, backend: Backend, **keyword
 
 @functools.cache
 def _keywords(function: Callable[..., Any]) -> set[str]:
-    """Names of a function's parameters, and ``**`` if it takes any keyword."""
+    """Returns the names of a function's parameters, and ``**`` if it takes any keyword."""
     parameters = inspect.signature(function).parameters.values()
     return {"**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters}
 

@@ -39,7 +39,7 @@ INVALID = np.array([128, 128, 128], np.uint8)
 
 
 def nearness(values: Map, space: Space | str) -> NDArray[np.floating]:
-    """The quantity that is coloured, larger = nearer: (H, W) float32 (float64 of float64), NaN where the map has none."""
+    """Returns the quantity that is coloured, larger = nearer: (H, W) float32 (float64 of float64), NaN where the map has none."""
     array = _plane(values)
     match Space(space):
         case Space.DISPARITY:
@@ -115,7 +115,7 @@ def colorize(
 def error_map(
     prediction: Map, truth: Map, valid: Map, *, spread: float | None = None, top: float = 0.3, colormap: str = "magma"
 ) -> Picture:
-    """The error on a fixed scale of 0 to ``top``; invalid is grey.
+    """Returns the error on a fixed scale of 0 to ``top``; invalid is grey.
 
     It is ``|prediction - truth| / truth`` of metric depth, or ``|prediction - truth| / spread`` where ``spread`` is given, for
     maps that are known up to scale and shift.
@@ -130,7 +130,7 @@ def error_map(
 
 
 def to_uint8(image: Tensor | NDArray[np.generic]) -> Picture:
-    """An image tensor (3, H, W), uint8 or float in [0, 1], or an array (H, W, 3), as (H, W, 3) uint8."""
+    """Returns an image tensor (3, H, W), uint8 or float in [0, 1], or an array (H, W, 3), as (H, W, 3) uint8."""
     array = image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
     if isinstance(image, Tensor):
         array = array.transpose(1, 2, 0)
@@ -140,7 +140,7 @@ def to_uint8(image: Tensor | NDArray[np.generic]) -> Picture:
 
 
 def color_bar(height: int, low: str, high: str, *, colormap: str = COLORMAP) -> Picture:
-    """A vertical colour bar of the given height, warm end up, with a label at each end."""
+    """Returns a vertical colour bar of the given height, warm end up, with a label at each end."""
     ramp = np.linspace(255, 0, height).round().astype(np.uint8)
     bar = np.repeat(_lut(colormap)[ramp][:, None], 14, axis=1)
     font = _font(_text_size(height))
@@ -203,7 +203,7 @@ def grid(rows: Sequence[Sequence[Picture]], *, titles: Sequence[str] = (), pad: 
 
 
 def draw_boxes(picture: Picture, boxes: Sequence[Sequence[float]] | Tensor) -> Picture:
-    """The picture with boxes (x0, y0, x1, y1 in its pixels) drawn over it, each in a colour of its own."""
+    """Returns the picture with boxes (x0, y0, x1, y1 in its pixels) drawn over it, each in a colour of its own."""
     canvas = Image.fromarray(picture.copy())
     draw = ImageDraw.Draw(canvas)
     colors = ("#ff3b30", "#ffcc00", "#34c759", "#0a84ff", "#ff2d92", "#ffffff")
@@ -227,7 +227,7 @@ def _text_size(height: int) -> int:
 
 
 def _shortened(text: str, width: int, size: int) -> str:
-    """The text, or as much of it as ``width`` pixels hold with an ellipsis."""
+    """Returns the text, or as much of it as ``width`` pixels hold with an ellipsis."""
     kept = text
     while kept and _font(size).getlength(kept if kept == text else f"{kept}…") > width:
         kept = kept[:-1]

@@ -62,7 +62,9 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """The list of a folder; an empty one where there is none. Half a line, as a killed process leaves it, is passed over."""
+    """Returns the list of a folder; an empty one where there is none. Half a line, as a killed process leaves it, is passed
+    over.
+    """
     results = Results(folder)
     try:
         lines = (folder / LIST).read_text(encoding="utf-8", errors="replace").splitlines()

@@ -87,7 +87,7 @@ def check_conversion(source: Space | str, target: Space | str, *, what: str = "t
 
 
 def conversion_text(source: Space | str, target: Space | str) -> str | None:
-    """What :func:`convert` does to the numbers, in a few words; None where it does nothing.
+    """Returns what :func:`convert` does to the numbers, in a few words; None where it does nothing.
 
     Example:
         >>> conversion_text("metric", "disparity")

@@ -92,7 +92,9 @@ def _build(component: Component) -> DepthModel:
 
 
 def _least_options(component: Component) -> dict[str, Any]:
-    """What a model needs to be built without a file: no weights, and some value where one must be given (space, max_depth)."""
+    """Returns what a model needs to be built without a file: no weights, and some value where one must be given (space,
+    max_depth).
+    """
     from dadkit.config.components import options_model
 
     fields = options_model(component).model_fields

@@ -162,7 +162,7 @@ def predict(
 
 
 def _default(console: Console) -> str:
-    """The model that the package carries, which is named since the user did not."""
+    """Returns the model that the package carries, which is named since the user did not."""
     from dadkit.errors import DadkitError
     from dadkit.plugin import PluginError, get_registry
 
@@ -260,7 +260,7 @@ def _bits(text: str) -> int | Literal["percentile"]:
 
 
 def _pair(align: str | None) -> tuple[tuple[float, float] | None, str | None]:
-    """What --align gives: two numbers, or a calibration's file."""
+    """Returns what --align gives: two numbers, or a calibration's file."""
     from dadkit.prediction import CloudError
 
     if align is None or align == "none" or Path(align).expanduser().is_file():

@@ -71,7 +71,9 @@ def train(
 def _load(
     files: list[str], overrides: list[str], reports: Callable[[Exception], bool]
 ) -> tuple[dict[str, RunConfig], dict[str, int]]:
-    """The runs that can be read, all mistakes of the others printed before anything is trained; and exit codes of those."""
+    """Returns the runs that can be read, all mistakes of the others printed before anything is trained; and exit codes of
+    those.
+    """
     from dadkit.config import load_run
     from dadkit.errors import DadkitError
 

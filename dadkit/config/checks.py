@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
 from dadkit.config.rules import StageFacts, TermFacts, findings
-from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, MapLossConfig, ReferenceConfig, StageFields
+from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, ReferenceConfig, StageFields
 from dadkit.config.stages import Lookup, StageView
 from dadkit.config.tree import KeyPath, Problem
 from dadkit.errors import did_you_mean
@@ -141,20 +141,11 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
 
 
 def declared(losses: LossConfig, lookup: Lookup) -> list[TermFacts]:
-    """What the terms that are on declare. Training asks the built terms instead."""
-    facts: list[TermFacts] = []
-    for key, need in (("shared", "regions"), ("local_global", "patches"), ("labelled", "labels")):
-        section: MapLossConfig = getattr(losses, key)
-        normalizer = section.normalizer.name
-        if section.weight > 0:
-            needs = {need} if normalizer in ("hybrid", "global", "local") else {need, "scale"}
-            facts.append(TermFacts(frozenset(needs), raw=normalizer == "none", path=("losses", key)))
-    if losses.gradient.weight > 0:
-        on_patches = losses.shared.weight == 0 and losses.local_global.weight > 0
-        needs = {"patches" if on_patches else "regions", "labels"}
-        facts.append(TermFacts(frozenset(needs), path=("losses", "gradient")))
-    if losses.feature.weight > 0:
-        facts.append(TermFacts(frozenset({"features"}), path=("losses", "feature")))
+    """Returns what the terms that are on declare. Training asks the built terms instead."""
+    facts = []
+    for key, needs in losses.needs().items():
+        raw = getattr(getattr(losses, key), "raw", False)
+        facts.append(TermFacts(needs, raw=raw, path=("losses", key)))
     for index, extra in enumerate(losses.extra):
         if extra.weight > 0:
             facts.append(TermFacts(_needs(extra, lookup), path=("losses", "extra", index)))
@@ -162,7 +153,7 @@ def declared(losses: LossConfig, lookup: Lookup) -> list[TermFacts]:
 
 
 def _needs(extra: ExtraLossConfig, lookup: Lookup) -> frozenset[str]:
-    """What a term's class declares, or what a loss looks at."""
+    """Returns what a term's class declares, or what a loss looks at."""
     term = None if lookup.find("loss", extra.name) else lookup.find("term", extra.name)
     if term is not None:
         declared: frozenset[str] = getattr(lookup.load(term), "needs", frozenset())
@@ -228,7 +219,7 @@ def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lo
 
 
 def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
-    """One teacher, or metres from all of them; whether other spaces share their range is not known before they are built."""
+    """True for one teacher, or metres from all of them; whether other spaces share a range is not known before they are built."""
     count = len(stage.fields.teachers)
     spaces = [space for path, _, space in _sources(stage, earlier, lookup) if path[0] == "teachers"]
     return count < 2 or (len(spaces) == count and set(spaces) == {Space.METRIC})
@@ -252,13 +243,13 @@ def _sources(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> 
 
 
 def _space(component: Component | None, options: Mapping[str, Any]) -> Space | None:
-    """What a component's option ``space`` says, if it has one, else its registration."""
+    """Returns what a component's option ``space`` says, if it has one, else its registration."""
     said = options.get("space") or (component.space if component is not None else None)
     return Space(said) if said in list(Space) else None
 
 
 def _result_space(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Space | None:
-    """The space of a stage's result, if it is registered."""
+    """Returns the space of a stage's result, if it is registered."""
     student = stage.fields.student
     if student is None or "student" in stage.broken:
         return None

@@ -61,7 +61,7 @@ class _Unwritable:
 
 
 def signature_model(target: Callable[..., Any], *, fixed: Collection[str] = ()) -> type[SignatureOptions]:
-    """A model with one field a keyword that ``target`` takes.
+    """Returns a model with one field a keyword that ``target`` takes.
 
     Args:
         target: class or function.
@@ -119,7 +119,7 @@ def _field(target: Any, name: str, parameter: inspect.Parameter, description: st
 
 
 def _types(target: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
-    """The parameters' types: Any without an annotation, ``_Unwritable`` where YAML cannot hold one."""
+    """Returns the parameters' types: Any without an annotation, ``_Unwritable`` where YAML cannot hold one."""
     function = inspect.unwrap(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
     module = sys.modules.get(getattr(target, "__module__", ""), None)
     names = getattr(function, "__globals__", None) or vars(module or SimpleNamespace())
@@ -207,7 +207,7 @@ def build(kind: str, name: str, options: Mapping[str, Any] | None = None, *, reg
 
 
 def options_model(component: Component, *, registry: Registry | None = None) -> type[BaseModel]:
-    """The pydantic model of a component's options: its plugin's own, or one made from its target's signature.
+    """Returns the pydantic model of a component's options: its plugin's own, or one made from its target's signature.
 
     Raises:
         dadkit.plugin.PluginError: its code cannot be imported, or declares options that no configuration can give.
@@ -227,7 +227,7 @@ def options_model(component: Component, *, registry: Registry | None = None) -> 
 
 
 def validate_options(component: Component, options: Mapping[str, Any], *, registry: Registry | None = None) -> dict[str, Any]:
-    """The keyword arguments that ``options`` mean: validated, and converted to the types that the target takes.
+    """Returns the keyword arguments that ``options`` mean: validated, and converted to the types that the target takes.
 
     Raises:
         ConfigError: an option is unknown, missing or wrong; all of them at once.
@@ -242,7 +242,7 @@ def validate_options(component: Component, options: Mapping[str, Any], *, regist
 
 
 def check_options(model: type[BaseModel], tree: Node) -> tuple[dict[str, Any], list[Problem]]:
-    """The keyword arguments that ``tree`` means, or what is wrong with it."""
+    """Returns the keyword arguments that ``tree`` means, or what is wrong with it."""
     try:
         return _arguments(_parse(model, tree.plain())), []
     except ValidationError as error:
@@ -338,12 +338,12 @@ class Components:
         self._light: list[tuple[Component, dict[str, Any], Any]] = []
 
     def find(self, kind: str, name: str) -> Component | None:
-        """The component, or None where there is no such thing."""
+        """Returns the component, or None where there is no such thing."""
         found = self._resolve((kind,), name)
         return None if isinstance(found, Exception) else found
 
     def load(self, component: Component) -> Any:
-        """The class or function that builds a component; None if it cannot be imported, which is reported elsewhere."""
+        """Returns the class or function that builds a component; None if it cannot be imported, which is reported elsewhere."""
         from dadkit.plugin import PluginError
 
         try:
@@ -352,7 +352,9 @@ class Components:
             return None
 
     def build(self, component: Component | None, options: Mapping[str, Any]) -> Any:
-        """A component that is light to build; None where there is none or its options are wrong, as is reported elsewhere."""
+        """Returns a component that is light to build; None where there is none or its options are wrong, as is reported
+        elsewhere.
+        """
         from dadkit.plugin import PluginError
 
         if component is None:

@@ -66,7 +66,7 @@ def parse_run(
 
 
 def dump(run: RunConfig) -> str:
-    """The run as YAML, every key with its value, in the order of the schema.
+    """Returns the run as YAML, every key with its value, in the order of the schema.
 
     ``load_run`` of the text gives an equal run, and training it gives the same result, whatever the defaults of a later
     version are. Left out is only what cannot be given beside its alternative: ``stage`` beside ``name``, ``epochs`` beside
@@ -146,7 +146,7 @@ def _view(index: int, node: Node, data: dict[str, Any], errors: Sequence[ErrorDe
 
 
 def _unsaid(run: Node) -> list[Problem]:
-    """A problem for every value of the tree that is still ``??? what it should be``."""
+    """Returns a problem for every value of the tree that is still ``??? what it should be``."""
     problems = {}
     for node in run.walk():
         if isinstance(node.value, str) and node.value.startswith(UNSAID):
@@ -194,7 +194,7 @@ def _label(stage: Node) -> Scalar:
 
 
 def _hint(parent: KeyPath, key: str) -> str:
-    """Where an unknown key does belong, if that is somewhere else."""
+    """Returns where an unknown key does belong, if that is somewhere else."""
     if len(parent) == 2 and parent[0] == "stages" and key in RunFields.model_fields:
         return ": it belongs to the run as a whole, so write it at the top level"
     elsewhere = _PATHS.get(key, [])

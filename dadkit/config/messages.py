@@ -108,7 +108,7 @@ def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> dict[str, FieldInfo]:
-    """Key -> field, of a mapping at ``path``; where a union leaves several models, the first that has the key decides."""
+    """Returns key -> field, of a mapping at ``path``; where a union leaves several models, the first that has the key decides."""
     models = [model]
     for part in path:
         if isinstance(part, str):
@@ -155,7 +155,7 @@ def _union_problems(
 
 
 def _is_inside(found: _Found, path: KeyPath) -> bool:
-    """The value at ``path`` is of the right shape, something about its content is wrong."""
+    """Returns the problem of a value that has the right shape, but whose content is wrong."""
     content = ("value_error", "assertion_error")
     return len(found.path) > len(path) or found.missing is not None or found.error["type"] in content
 

@@ -61,7 +61,7 @@ class StageFacts:
     selection: str = "iteration"
 
     def needed(self, *needs: str) -> list[TermFacts]:
-        """The terms that need one of these, and teach something."""
+        """Returns the terms that need one of these, and teach something."""
         return [term for term in self.terms if not term.auxiliary and not term.needs.isdisjoint(needs)]
 
 

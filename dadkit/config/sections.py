@@ -312,6 +312,11 @@ class MapLossConfig(Section):
     trim: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of each image's largest per-pixel losses that is dropped (Depth Anything V2: 0.1)."""
 
+    @property
+    def raw(self) -> bool:
+        """True if values are compared as they are."""
+        return self.normalizer.name == "none"
+
 
 class FeatureLossConfig(Section):
     """Feature alignment between the student's and a frozen encoder's last tokens."""
@@ -376,6 +381,26 @@ class LossConfig(Section):
     """Scale anchor on the shared pair and on true depth (not from a paper)."""
     extra: Annotated[list[ExtraLossConfig], Kind("loss", ("term",))] = Field(default_factory=list)
     """Further registered losses and terms."""
+
+    def needs(self) -> dict[str, frozenset[str]]:
+        """Returns what the terms that are on and have a key of their own look at: key -> needs (``dadkit.interfaces.Need``).
+
+        Training asks the built terms instead, which know more: a plugin's term declares its own.
+        """
+        maps = {"shared": "regions", "local_global": "patches", "labelled": "labels"}
+        found: dict[str, frozenset[str]] = {}
+        for key, where in maps.items():
+            section: MapLossConfig = getattr(self, key)
+            if section.weight > 0:
+                scale_free = section.normalizer.name in ("hybrid", "global", "local")
+                found[key] = frozenset({where} if scale_free else {where, "scale"})
+        if self.gradient.weight > 0:
+            found["gradient"] = frozenset(
+                {"patches" if "local_global" in found and "shared" not in found else "regions", "labels"}
+            )
+        if self.feature.weight > 0:
+            found["feature"] = frozenset({"features"})
+        return found
 
 
 def _check_interval(name: str, interval: tuple[float, float], *, above: float, most: float = float("inf")) -> None:

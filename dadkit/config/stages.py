@@ -345,7 +345,7 @@ def _lay_over(base: Node, own: Node) -> tuple[Node, list[Problem]]:
 
 
 def _change_stages(base: Node | None, changes: Node) -> tuple[Node, list[Problem]]:
-    """The other file's list of stages with the changes in it."""
+    """Returns the other file's list of stages with the changes in it."""
     assert changes.mapping is not None
     items = base.items if base is not None else None
     if base is None or not items:
@@ -368,13 +368,13 @@ class Lookup(Protocol):
     """The components that a run may name; a :class:`~dadkit.config.components.Components`."""
 
     def find(self, kind: str, name: str) -> Component | None:
-        """The registered component, or None where there is no such thing (which is reported elsewhere)."""
+        """Returns the registered component, or None where there is no such thing (which is reported elsewhere)."""
 
     def load(self, component: Component) -> Any:
-        """The class or function that builds a component; None if it cannot be imported."""
+        """Returns the class or function that builds a component; None if it cannot be imported."""
 
     def build(self, component: Component | None, options: Mapping[str, Any]) -> Any:
-        """A component that is light to build; None where there is none, or its options are wrong."""
+        """Returns a component that is light to build; None where there is none, or its options are wrong."""
 
 
 @dataclass(frozen=True)
@@ -394,7 +394,7 @@ class StageView:
     broken: frozenset[str] = frozenset()
 
     def problem(self, path: KeyPath, message: str) -> Problem:
-        """A problem at ``path``, or at its nearest ancestor that was written down."""
+        """Returns a problem at ``path``, or at its nearest ancestor that was written down."""
         node = self.node.nearest(path)
         existing = next(count for count in range(len(path), -1, -1) if self.node.find(path[:count]) is not None)
         return Problem(node.place, dotted((*node.path, *path[existing:])), message)

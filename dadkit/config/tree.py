@@ -15,7 +15,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 
 def dotted(path: Iterable[str | int]) -> str:
-    """A path as it is printed: ``stages.0.optim.lr``."""
+    """Returns a path as it is printed: ``stages.0.optim.lr``."""
     return ".".join(str(part) for part in path)
 
 

@@ -59,7 +59,7 @@ _RESAMPLE = {"bicubic": 3, "bilinear": 2, "area": 3}
 
 
 def remote_code(model: DepthModel, component: str, options: Mapping[str, Any]) -> Export:
-    """The folder's tensors and texts.
+    """Returns the folder's tensors and texts.
 
     Args:
         model: the student.

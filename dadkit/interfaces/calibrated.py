@@ -79,7 +79,7 @@ class CalibratedModel(Teacher):
         self.freeze()
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
-        """The relative model's answer; :meth:`brought_to` makes metres of it at the final size."""
+        """Returns the relative model's answer; :meth:`brought_to` makes metres of it at the final size."""
         return self.model.estimate(x)
 
     def to_legal_size(self, images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class CalibratedModel(Teacher):
         return self.model.to_legal_size(images)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The relative model's answer, by its own policy, in metres."""
+        """Returns the relative model's answer, by its own policy, in metres."""
         given = {"cameras": cameras} if self.model.spec.takes_camera else {}
         return self._metric(self.model.predict_batch(images, **given))
 
@@ -96,7 +96,7 @@ class CalibratedModel(Teacher):
         return self.metres(self.model.brought_to(depth, size))
 
     def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
-        """The relative model's own, with the pair in the graph."""
+        """Returns the relative model's own, with the pair in the graph."""
         network = self.model.deployable(size)
         outer = copy.copy(self)
         outer._modules = {"model": network.model}

@@ -16,7 +16,7 @@ __all__ = ["camera_from_fov", "crop_camera", "flip_camera", "focal_length", "kno
 
 
 def camera_from_fov(fov: float, size: Sequence[int]) -> Tensor:
-    """The (3, 3) camera of a picture of ``size`` (height, width) with square pixels and its axis in the middle.
+    """Returns the (3, 3) camera of a picture of ``size`` (height, width) with square pixels and its axis in the middle.
 
     Args:
         fov: horizontal field of view in degrees, between 0 and 180.

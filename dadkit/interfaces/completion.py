@@ -139,7 +139,7 @@ class Hints:
         return cls.from_points(torch.stack((x, y, depth[valid].double()), 1), size, see_through=see_through)
 
     def at_size(self, size: tuple[int, int]) -> Hints:
-        """The same points for the picture at another size. Points move by their coordinates; nothing is interpolated."""
+        """Returns the same points for the picture at another size. Points move by their coordinates; nothing is interpolated."""
         if tuple(self.depth.shape[-2:]) == tuple(size):
             return self
         parts = []
@@ -195,14 +195,14 @@ class Completer(nn.Module):
     spec: CompleterSpec
 
     def param_groups(self) -> list[ParamGroup]:
-        """Every trainable parameter, as what an optimiser calls the decoder; empty if nothing is learned."""
+        """Returns every trainable parameter, as what an optimiser calls the decoder; empty if nothing is learned."""
         params = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [ParamGroup(name="decoder", params=params)] if params else []
 
     def forward(
         self, images: Tensor, hints: Hints, relative: Prediction | None = None, intrinsics: Tensor | None = None
     ) -> Prediction:
-        """The same as :meth:`complete`."""
+        """Returns the same as :meth:`complete`."""
         return self.complete(images, hints, relative, intrinsics)
 
     @abstractmethod

@@ -56,7 +56,7 @@ class ExportRequest:
     calibration: Sequence[np.ndarray] = ()
 
     def example(self) -> Tensor:
-        """An input to trace with. Its sizes are no sizes that a network treats in its own way."""
+        """Returns an input to trace with. Its sizes are no sizes that a network treats in its own way."""
         batch, (height, width) = (1, self.size) if self.size else (2, (3 * self.multiple, 5 * self.multiple))
         if self.input == "uint8":
             return torch.zeros(batch, height, width, 3, dtype=torch.uint8)
@@ -115,7 +115,7 @@ class Exporter(ABC):
         """
 
     def companions(self, path: Path) -> Sequence[Path]:
-        """Files beside ``path`` that belong to it; none for most formats."""
+        """Returns files beside ``path`` that belong to it; none for most formats."""
         return []
 
     def variants(self, precision: str) -> Sequence[str]:
@@ -128,11 +128,11 @@ class Exporter(ABC):
 
     @abstractmethod
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What :meth:`annotate` stored; empty for a file of another writer."""
+        """Returns what :meth:`annotate` stored; empty for a file of another writer."""
 
     @abstractmethod
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-        """The file as a function from an array, as ``request.example()`` describes it, to the map (B, 1, H, W) float32.
+        """Returns the file as a function from an array, as ``request.example()`` describes it, to the map (B, 1, H, W) float32.
 
         Args:
             path: the written file.
@@ -181,7 +181,7 @@ class Deployable(nn.Module):
         self.register_buffer("shift", (-mean / std).float())
 
     def forward(self, images: Tensor) -> Tensor:
-        """The depth map of each image.
+        """Returns the depth map of each image.
 
         Args:
             images: (B, 3, h, w) RGB in [0, 1]; h and w are multiples of ``model.spec.size_multiple``. Other sizes are not

@@ -62,7 +62,7 @@ class DepthModel(ImageNetwork):
 
     @abstractmethod
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
-        """The network itself.
+        """Returns the network itself.
 
         Args:
             x: (B, 3, h, w) normalised by ``spec.mean`` and ``spec.std``; h and w are multiples of ``spec.size_multiple``.
@@ -145,7 +145,8 @@ class DepthModel(ImageNetwork):
         return concatenate(parts)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """What :meth:`predict` does with images of one size. Override it where ``spec.native`` cannot say the official policy.
+        """Returns what :meth:`predict` does with images of one size. Override it where ``spec.native`` cannot say the official
+        policy.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1] on the model's device, in inference and eval mode.
@@ -159,7 +160,7 @@ class DepthModel(ImageNetwork):
         return self._run(resized, (height, width), cameras) if self.spec.takes_camera else self._run(resized, (height, width))
 
     def export(self, layout: str) -> Export:
-        """The model as other programs store it. A model that names ``layouts`` implements this.
+        """Returns the model as other programs store it. A model that names ``layouts`` implements this.
 
         Args:
             layout: a key of ``layouts``.
@@ -167,7 +168,7 @@ class DepthModel(ImageNetwork):
         raise NotImplementedError(f"{self.spec.name} has no layout '{layout}'")
 
     def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
-        """The model as one function from a tensor to a tensor, for exporters.
+        """Returns the model as one function from a tensor to a tensor, for exporters.
 
         The function is the one of :meth:`forward` for sizes that the network can take: RGB in [0, 1] at (B, 3, h, w) in, the
         map (B, 1, h, w) out. Exporters trace it with ``torch.export``, in which sizes are symbols.
@@ -185,7 +186,7 @@ class DepthModel(ImageNetwork):
         return Deployable(self)
 
     def brought_to(self, depth: Tensor, size: tuple[int, int]) -> Tensor:
-        """A map (B, 1, h, w) of :meth:`estimate` in float32 at ``size``, interpolated as ``spec`` says."""
+        """Returns a map (B, 1, h, w) of :meth:`estimate` in float32 at ``size``, interpolated as ``spec`` says."""
         depth = depth.float()
         if depth.shape[-2:] != size:
             depth = F.interpolate(depth, size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
@@ -256,15 +257,15 @@ class FrozenTeacher(Teacher):
         self.freeze()
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
-        """The wrapped model's answer."""
+        """Returns the wrapped model's answer."""
         return self.model.estimate(x)
 
     def deployable(self, size: tuple[int, int] | None = None) -> Deployable:
-        """The wrapped model's own."""
+        """Returns the wrapped model's own."""
         return self.model.deployable(size)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The wrapped model's answer, by its own policy."""
+        """Returns the wrapped model's answer, by its own policy."""
         return self.model.predict_batch(images, cameras) if self.spec.takes_camera else self.model.predict_batch(images)
 
     def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
@@ -291,7 +292,7 @@ class Student(DepthModel):
     where one that starts from a random head is held at a mean absolute deviation of about 1."""
 
     def param_groups(self) -> list[ParamGroup]:
-        """Every trainable parameter exactly once, as ``encoder`` (usually pre-trained: small rate) and ``decoder``.
+        """Returns every trainable parameter exactly once, as ``encoder`` (usually pre-trained: small rate) and ``decoder``.
 
         Override it when names do not tell the two apart. Empty groups are left out.
         """

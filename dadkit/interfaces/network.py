@@ -86,7 +86,7 @@ class FeatureEncoder(Frozen, ImageNetwork):
 
     @abstractmethod
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
-        """The network itself.
+        """Returns the network itself.
 
         Args:
             x: (B, 3, h, w) normalised by ``spec.mean`` and ``spec.std``; h and w are multiples of ``spec.size_multiple``.

@@ -48,7 +48,7 @@ class Prediction:
                 )
 
     def to_space(self, space: Space | str) -> Prediction:
-        """The same prediction in another space, or :class:`SpaceError` if that needs a guess.
+        """Returns the same prediction in another space, or :class:`SpaceError` if that needs a guess.
 
         Sky is settled on the way, whatever the spaces: it is infinitely far and valid in metres and in depth up to one factor
         (``inf``), its disparity is 0 and valid, and affine depth has no value for it, so there it is invalid.

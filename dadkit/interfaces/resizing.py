@@ -73,7 +73,9 @@ class SizePolicy:
 
 
 def nearest_multiple(side: int, multiple: int) -> int:
-    """The multiple of ``multiple`` nearest to ``side`` (ties up), at least one multiple: 560 -> 560 for 14, 576 for 32 x 18."""
+    """Returns the multiple of ``multiple`` nearest to ``side`` (ties up), at least one multiple: 560 -> 560 for 14, 576 for 32
+    x 18.
+    """
     return max(multiple, int(side / multiple + 0.5) * multiple)
 
 

@@ -135,7 +135,7 @@ class PatchPair:
         return _scaled(self.target, self.scale)
 
     def sampled(self) -> MapPair:
-        """Every patch as a map of its own, (B N, 1, h, w): the student's map is read at the patches' pixels."""
+        """Returns every patch as a map of its own, (B N, 1, h, w): the student's map is read at the patches' pixels."""
         from dadkit.ops.reference import sample_boxes
 
         crops = sample_boxes(self.pred.squeeze(1), self.boxes, (self.target.shape[-2], self.target.shape[-1]))
@@ -192,7 +192,7 @@ class StepInputs:
         return bool(wanted) and all(found[name] is not None for name in wanted)
 
     def looked_at(self, needs: frozenset[Need]) -> int:
-        """Number of images that a term with these needs looks at. Patches leave out images that CutMix mixed."""
+        """Returns the number of images that a term with these needs looks at. Patches leave out images that CutMix mixed."""
         return self.patches.images if self.patches is not None and "patches" in needs and not self.labelled else self.images
 
 
@@ -225,7 +225,7 @@ class Term(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The term's value.
+        """Returns the term's value.
 
         Args:
             inputs: images of one kind, with everything that ``needs`` names for this kind.

@@ -27,7 +27,7 @@ def scale_anchor_loss(
     reduction: Reduction = "mean",
     backend: Backend = "auto",
 ) -> Tensor:
-    """How far the student's magnitude is from the one that the teacher's map asks for (not from a paper).
+    """Returns how far the student's magnitude is from the one that the teacher's map asks for (not from a paper).
 
         L_i = | log s(pred_i) - log( student_scale * s(target_i) / target_scale ) |,    s = mean |x - median(x)|
 
@@ -114,7 +114,7 @@ class ScaleAnchorLoss(nn.Module):
         self.student = ScaleMeter(warmup_maps)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None, *, teacher: int = 0) -> Tensor:
-        """The loss; 0 before the first usable map of ``teacher`` has been seen.
+        """Returns the loss; 0 before the first usable map of ``teacher`` has been seen.
 
         Args:
             pred, target, mask: as in :func:`scale_anchor_loss`.

@@ -17,5 +17,5 @@ class Configured(nn.Module):
         self.options = options
 
     def extra_repr(self) -> str:
-        """The keywords, for ``repr``."""
+        """Returns the keywords, for ``repr``."""
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -26,7 +26,8 @@ def channel_wise_loss(
     divergence: Divergence = "kl",
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Each channel as a distribution over pixels (Shu et al. 2021; Robust Lightweight, where the map is the only channel).
+    """Returns each channel as a distribution over pixels (Shu et al. 2021; Robust Lightweight, where the map is the only
+    channel).
 
         phi(x)_i = exp(x_i / tau) / sum_j exp(x_j / tau)
         kl:   L = tau^2 sum_i phi(target)_i log( phi(target)_i / phi(pred)_i )
@@ -84,7 +85,7 @@ def channel_wise_loss(
 def spatial_loss(
     pred: Tensor, target: Tensor, mask: Tensor | None = None, *, tau: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Each pixel's channels as a distribution (SN + KL of Robust Lightweight's ablation): features only.
+    """Returns each pixel's channels as a distribution (SN + KL of Robust Lightweight's ablation): features only.
 
         L_i = tau^2 KL( softmax_c(target_i / tau) || softmax_c(pred_i / tau) ),    averaged over pixels
 
@@ -182,7 +183,7 @@ class ChannelWiseLoss(Configured):
         super().__init__(tau=tau, divergence=divergence, reduction=reduction)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target``, (B, C, H, W) or (B, H, W), where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target``, (B, C, H, W) or (B, H, W), where ``mask`` is True."""
         return channel_wise_loss(pred, target, mask, **self.options)
 
 
@@ -200,5 +201,5 @@ class SpatialLoss(Configured):
         super().__init__(tau=tau, reduction=reduction)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target``, (B, C, H, W) with C > 1, where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target``, (B, C, H, W) with C > 1, where ``mask`` is True."""
         return spatial_loss(pred, target, mask, **self.options)

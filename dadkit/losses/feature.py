@@ -24,7 +24,7 @@ __all__ = [
 def feature_alignment_loss(
     student_tokens: Tensor, reference_tokens: Tensor, *, cos_threshold: float = 0.85, reduction: Reduction = "mean"
 ) -> Tensor:
-    """One minus the cosine similarity of the student's and a frozen encoder's tokens (Depth Anything, section 3.3).
+    """Returns one minus the cosine similarity of the student's and a frozen encoder's tokens (Depth Anything, section 3.3).
 
     L = 1 - mean of cos(f_i, f'_i) over the kept tokens. A token is kept while cos <= ``cos_threshold``: what is similar enough
     is left alone, so that the student need not copy what helps semantics and harms depth.
@@ -80,7 +80,7 @@ def check_threshold(cos_threshold: float) -> None:
 
 
 def _directions(tokens: Tensor) -> Tensor:
-    """Tokens of length 1; zero tokens stay zero, without gradient."""
+    """Returns tokens of length 1; zero tokens stay zero, without gradient."""
     squares = tokens.square().sum(-1, keepdim=True)
     nonzero = squares != 0  # true for NaN, which must be seen
     return torch.where(nonzero, tokens, 0) * torch.where(nonzero, squares, 1).rsqrt()
@@ -124,7 +124,7 @@ class FeatureAlignmentLoss(Configured):
             self.adapter = nn.Linear(student_width, reference_width)
 
     def forward(self, student_tokens: Tensor, reference_tokens: Tensor) -> Tensor:
-        """The loss of tokens (B, N, student_width) against (B, N, reference_width)."""
+        """Returns the loss of tokens (B, N, student_width) against (B, N, reference_width)."""
         if self.adapter is not None:
             student_tokens = self.adapter(student_tokens)
         return feature_alignment_loss(student_tokens, reference_tokens, **self.options)
@@ -133,7 +133,7 @@ class FeatureAlignmentLoss(Configured):
 def pairwise_loss(
     student: Tensor, reference: Tensor, *, grid: int | None = 16, reduction: Literal["mean", "image"] = "mean"
 ) -> Tensor:
-    """The student's places should be as alike to each other as the reference's (PWD; Liu et al. 2019).
+    """Asks that the student's places are as alike to each other as the reference's (PWD; Liu et al. 2019).
 
         L = 1 / N^2 sum_ij ( cos(f_i, f_j) - cos(f'_i, f'_j) )^2
 
@@ -216,5 +216,5 @@ class PairwiseLoss(Configured):
         super().__init__(grid=grid, reduction=reduction)
 
     def forward(self, student: Tensor, reference: Tensor) -> Tensor:
-        """The loss of ``student`` (B, C, h, w) against ``reference`` (B, C', h', w')."""
+        """Returns the loss of ``student`` (B, C, h, w) against ``reference`` (B, C', h', w')."""
         return pairwise_loss(student, reference, **self.options)

@@ -341,7 +341,9 @@ class GeometricLoss(Configured):
         space: str = "depth",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The loss of ``pred`` against ``target``, both in ``space``, where ``mask`` is True; cameras as in the functional."""
+        """Returns the loss of ``pred`` against ``target``, both in ``space``, where ``mask`` is True; cameras as in the
+        functional.
+        """
         return geometric_loss(
             pred,
             target,

@@ -94,5 +94,5 @@ class GradientMatchingLoss(Configured):
         super().__init__(scales=scales, normalize=normalize, reduction=reduction, backend=backend)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
         return gradient_matching_loss(pred, target, mask, **self.options)

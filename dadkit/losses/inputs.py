@@ -36,7 +36,7 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
 
 
 def whole_maps(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The pair as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
+    """Returns the pair as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
     _check_map("pred", pred)
     _check_map("target", target)
     if pred.shape != target.shape:
@@ -48,7 +48,7 @@ def whole_maps(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tenso
 
 
 def single_map(name: str, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """One map as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
+    """Returns one map as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
     _check_map(name, x)
     _check_mask("mask", mask, x)
     _check_device(**{name: x, "mask": mask})

@@ -84,7 +84,7 @@ def normalize(
     detach_median: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
-    """A map normalised within its segments, one channel per level.
+    """Returns a map normalised within its segments, one channel per level.
 
     N_u(x) = (x - t_u) / max(s_u, mad_floor * s), with t_u and s_u the median and deviation of the segment u that the pixel
     belongs to on that level, and s the deviation of the whole map.
@@ -141,7 +141,8 @@ def target_statistics(
     range_clip: tuple[float, float] = (0.0, 1.0),
     backend: Backend = "auto",
 ) -> TargetStats:
-    """The statistics of a target that the losses need, to be computed once, cached, and passed back as ``target_stats``.
+    """Returns the statistics of a target that the losses need, to be computed once, cached, and passed back as
+    ``target_stats``.
 
     Args:
         target: (B, H, W) or (B, 1, H, W); for local-global losses the patches as (B * N, h, w).

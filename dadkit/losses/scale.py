@@ -64,12 +64,12 @@ class ScaleMeter(nn.Module):
         self.count.copy_((self.count + take.sum()).clamp(max=len(self.logs)))
 
     def log_value(self) -> Tensor:
-        """The lower median of the logarithms, a tensor of shape (); 0 before the first map."""
+        """Returns the lower median of the logarithms, a tensor of shape (); 0 before the first map."""
         filled = torch.arange(len(self.logs), device=self.logs.device) < self.count
         ordered = torch.where(filled, self.logs, torch.inf).sort().values
         middle = ordered.index_select(0, ((self.count - 1).clamp(min=0) // 2)[None])[0]
         return torch.where(self.count > 0, middle, 0)
 
     def value(self) -> Tensor:
-        """The typical scale, a tensor of shape (); 1 before the first map."""
+        """Returns the typical scale, a tensor of shape (); 1 before the first map."""
         return self.log_value().exp()

@@ -206,7 +206,7 @@ class MSELoss(Configured):
         super().__init__(trim=trim, reduction=reduction)
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
         return mse_loss(pred, target, mask, **self.options)
 
 
@@ -249,7 +249,7 @@ class SILogLoss(Configured):
             )
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
         return silog_loss(pred, target, mask, **self.options)
 
 
@@ -277,5 +277,5 @@ class LogL1Loss(Configured):
             raise ValueError(f"log-l1 compares logarithms of metres, but the student answers in space '{space}'")
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The loss of ``pred`` against ``target`` where ``mask`` is True."""
+        """Returns the loss of ``pred`` against ``target`` where ``mask`` is True."""
         return log_l1_loss(pred, target, mask, **self.options)

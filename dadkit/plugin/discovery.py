@@ -311,7 +311,9 @@ _HOME_VARIABLE = "DADKIT_HOME"
 
 
 def disabled_file() -> Path:
-    """Where switches are kept: ``$DADKIT_HOME/disabled.toml``, else in ``$XDG_CONFIG_HOME/dadkit`` or ``~/.config/dadkit``."""
+    """Returns where switches are kept: ``$DADKIT_HOME/disabled.toml``, else in ``$XDG_CONFIG_HOME/dadkit`` or
+    ``~/.config/dadkit``.
+    """
     home = os.environ.get(_HOME_VARIABLE)
     if home:
         return Path(home).expanduser() / "disabled.toml"

@@ -110,7 +110,7 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
 
 
 def conflict(record: PluginRecord) -> str:
-    """Two distributions claim one plugin name for different code."""
+    """Returns the message about two distributions that claim one plugin name for different code."""
     return f"the name '{record.name}' is claimed for different code by {' and by '.join(record.claims)}"
 
 

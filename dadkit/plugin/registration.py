@@ -44,7 +44,9 @@ class Registration:
         return tuple(self._components)
 
     def qualified(self, name: str) -> str:
-        """What users write for a component that the plugin calls ``name``; one with the plugin's own name needs no prefix."""
+        """Returns what users write for a component that the plugin calls ``name``; one with the plugin's own name needs no
+        prefix.
+        """
         return name if self.record.name in (CORE, name) else f"{self.record.name}/{name}"
 
     def add(self, component: Component) -> None:

@@ -152,7 +152,7 @@ def _figures(
     scores: Mapping[str, dict[str, float]],
     protocol: Protocol,
 ) -> dict[str, Any]:
-    """The figures that were asked for, and what they were drawn for."""
+    """Returns the figures that were asked for, and what they were drawn for."""
     metric = protocol.metrics[0]
     last = list(models)[-1]
     key = _ranked(scores[last], metric).get("median") or _ranked(scores[last], metric)["best"]
@@ -187,7 +187,7 @@ def _normalisation(sample: Sample) -> tuple[Picture, Markup]:
 
 
 def _histograms(scores: Mapping[str, dict[str, float]], protocol: Protocol) -> Markup:
-    """The first metric over images, all models on the same bins."""
+    """Returns the first metric over images, all models on the same bins."""
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     axis = figure.subplots()
     every = np.concatenate([list(values.values()) for values in scores.values()])

@@ -76,7 +76,7 @@ def alignment_figure(
 
 
 def crops_figure(sample: Sample, models: Mapping[str, DepthModel]) -> pictures.Picture:
-    """A model on the whole image against the same model on the central region alone (Fig. 5 of Distill Any Depth).
+    """Draws a model on the whole image against the same model on the central region alone (Fig. 5 of Distill Any Depth).
 
     Both maps of the region are in the model's own space; the whole image's is aligned to the region's by least squares, so that
     the difference is detail and not scale. A row a model: image with the region, region, map from the whole image, map of the
@@ -177,7 +177,7 @@ def _on_cpu(prediction: Prediction) -> Prediction:
 
 
 def _leaves(depth: Tensor, segments: int) -> Tensor:
-    """The segment of each pixel, by the one formula of membership."""
+    """Returns the segment of each pixel, by the one formula of membership."""
     low, high = depth.min(), depth.max()
     return sum((depth >= low + (high - low) * k / segments).long() for k in range(1, segments))  # type: ignore[return-value]
 
@@ -190,7 +190,9 @@ def _borders(leaves: Tensor) -> np.ndarray:
 
 
 def _sized(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
-    """All pictures with a longer side of :data:`SIDE`, so that titles fit above small ones and the page holds large ones."""
+    """Returns all pictures with a longer side of :data:`SIDE`, so that titles fit above small ones and the page holds large
+    ones.
+    """
     height, width = row[0].shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -199,7 +201,7 @@ def _sized(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
 
 
 def _boxed(picture: pictures.Picture, side: int = 280) -> pictures.Picture:
-    """The picture inside a grey square, so that images of any shape share a grid."""
+    """Returns the picture inside a grey square, so that images of any shape share a grid."""
     canvas = Image.new("RGB", (side, side), (235, 235, 235))
     small = Image.fromarray(picture)
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

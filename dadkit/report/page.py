@@ -81,26 +81,26 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
 
 
 def picture(pixels: NDArray[np.uint8], caption: str) -> Picture:
-    """An (H, W, 3) picture with its caption."""
+    """Returns an (H, W, 3) picture with its caption."""
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "JPEG", quality=90)
     return _jpeg(data.getvalue(), caption)
 
 
 def picture_file(path: Path, caption: str) -> Picture | None:
-    """A JPEG file with its caption; None if there is no such file."""
+    """Returns a JPEG file with its caption; None if there is no such file."""
     return _jpeg(path.read_bytes(), caption) if path.is_file() else None
 
 
 def plot(figure: Figure) -> Markup:
-    """A matplotlib figure as an ``<svg>`` element; the same numbers give the same text."""
+    """Returns a matplotlib figure as an ``<svg>`` element; the same numbers give the same text."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return Markup(text.getvalue()[text.getvalue().index("<svg") :])  # matplotlib escapes the text in it
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None if there is none."""
+    """Returns the content of a JSON file, or None if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -113,17 +113,17 @@ _ORDINAL = {"pair_accuracy": "pairs right ↑", "whdr": "WHDR ↓"}
 
 
 def heading(metric: str) -> str:
-    """How a metric is called in a table, with an arrow towards better."""
+    """Returns how a metric is called in a table, with an arrow towards better."""
     return _ORDINAL[metric] if metric in ORDINAL_METRICS else find_metric(metric).heading
 
 
 def higher_is_better(metric: str) -> bool:
-    """The direction of a metric."""
+    """Returns the direction of a metric."""
     return metric in HIGHER_IS_BETTER or (metric not in ORDINAL_METRICS and find_metric(metric).higher_is_better)
 
 
 def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table:
-    """A row per model, the best value of each column bold.
+    """Returns a row per model, the best value of each column bold.
 
     Args:
         results: the content of ``evaluation.json``.
@@ -154,7 +154,7 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table
 
 
 def comparison_table(results: Mapping[str, Any]) -> Table | None:
-    """Each pair of models on the images that both have; None where there is no pair."""
+    """Returns each pair of models on the images that both have; None where there is no pair."""
     rows = []
     for item in results.get("comparisons", []):
         low, high = item["interval"]["low"], item["interval"]["high"]

@@ -66,7 +66,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _stage(folder: Path, name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page shows of a stage: its curves, and its first and last grid of samples."""
+    """Returns what the page shows of a stage: its curves, and its first and last grid of samples."""
     samples = sorted((folder / "stages" / name / "samples").glob("*.jpg"))
     shown = samples[-1:] if len(samples) < 2 else [samples[0], samples[-1]]
     grids = [picture_file(path, f"{path.stem}: view with patches, label, student, difference") for path in shown]
@@ -74,7 +74,7 @@ def _stage(folder: Path, name: str, lines: Sequence[Mapping[str, Any]]) -> dict[
 
 
 def _curves(lines: Sequence[Mapping[str, Any]]) -> Markup | str:
-    """All panels that have data, as one SVG.
+    """Returns all panels that have data, as one SVG.
 
     Args:
         lines: the stage's lines of ``metrics.jsonl``: ``step`` and named numbers; null marks a value that was not finite.

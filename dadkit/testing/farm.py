@@ -58,7 +58,7 @@ class PluginFarm:
         modules: Mapping[str, str] | None = None,
         site: str = "site",
     ) -> str:
-        """One distribution with one plugin; returns the name of its entry module.
+        """Makes one distribution with one plugin; returns the name of its entry module.
 
         Args:
             plugin: name of the plugin.
@@ -86,7 +86,9 @@ class PluginFarm:
         return target or package
 
     def add_good(self, plugin: str, components: Mapping[str, str] | None = None, **keywords: object) -> str:
-        """A plugin whose teachers (name -> source of the target's module) can be built; returns its entry module's name."""
+        """Makes a plugin whose teachers (name -> source of the target's module) can be built; returns its entry module's
+        name.
+        """
         names = components or {"small": "class Small:\n    pass\n"}
         package = f"farm_{str(keywords.get('distribution') or f'dadkit-{plugin}').replace('-', '_').lower()}"
         registrations = "\n".join(
@@ -99,6 +101,6 @@ class PluginFarm:
     def registry(
         self, *, sites: Sequence[str] = ("site",), version: str = "0.1.0", disabled: Sequence[str] = (), strict: bool = False
     ) -> Registry:
-        """A registry that sees nothing but the farm."""
+        """Returns a registry that sees nothing but the farm."""
         path = [str(self.folder / site) for site in sites]
         return Registry(distributions(path=path), version=version, disabled=disabled, strict=strict)

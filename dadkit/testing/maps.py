@@ -32,7 +32,7 @@ TAME_KINDS = ("smooth", "noise", "quantised", "sky", "steps")
 
 
 def make_map(kind: str, height: int, width: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A map (H, W) of one of :data:`KINDS`.
+    """Returns a map (H, W) of one of :data:`KINDS`.
 
     Raises:
         ValueError: no such kind.
@@ -67,7 +67,7 @@ def make_map(kind: str, height: int, width: int, generator: torch.Generator, dty
 def make_pair(
     seed: int, *, batch: int = 2, height: int = 20, width: int = 28, kind: str = "smooth", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A prediction, a target and a mask (B, 1, H, W); the prediction is the target, changed in scale, shift and noise."""
+    """Returns a prediction, a target and a mask (B, 1, H, W); the prediction is the target, changed in scale, shift and noise."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.stack([make_map(kind, height, width, generator, dtype) for _ in range(batch)])[:, None]
     noise = torch.randn(target.shape, generator=generator, dtype=dtype)

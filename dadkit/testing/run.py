@@ -159,12 +159,12 @@ def check_plugin(
 
 
 def run_checks(subject: Subject, checks: Mapping[str, Check], expected_failures: Mapping[str, str]) -> list[Result]:
-    """All of ``checks`` on ``subject``; a component that breaks its contract raises nothing here."""
+    """Returns the results of all of ``checks`` on ``subject``; a component that breaks its contract raises nothing here."""
     return [expect(run_check(subject, one), expected_failures.get(one.name)) for one in checks.values()]
 
 
 def run_check(subject: Subject, one: Check) -> Result:
-    """One check, once: asked again, the answer is remembered. What it needs is run first."""
+    """Returns the result of one check, which is run once: asked again, the answer is remembered. What it needs is run first."""
     if one.name not in subject.results:
         subject.results[one.name] = _run(subject, one)
     return subject.results[one.name]
@@ -192,7 +192,7 @@ def _run(subject: Subject, one: Check) -> Result:
 
 
 def expect(result: Result, reason: str | None) -> Result:
-    """The result in the light of an expected failure; None where none is expected."""
+    """Returns the result in the light of an expected failure; None where none is expected."""
     from dataclasses import replace
 
     if reason is None or result.outcome is Outcome.SKIPPED:

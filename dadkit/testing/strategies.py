@@ -103,7 +103,9 @@ def pairs(
     kinds: Sequence[str] = KINDS,
     mask_kinds: Sequence[str] = MASKS,
 ) -> Pair:
-    """A prediction, a target and a mask; the prediction is unrelated, or the target with another scale, shift and noise."""
+    """Returns a prediction, a target and a mask; the prediction is unrelated, or the target with another scale, shift and
+    noise.
+    """
     shape = draw(shapes(max_batch, max_side))
     target = draw(depth_maps(shape, kinds=kinds, dtype=dtype))
     if draw(st.booleans()):

@@ -66,7 +66,7 @@ class Subject:
     results: dict[str, Result] = field(default_factory=dict)
 
     def fresh(self, *, seed: int = 0, **options: Any) -> Any:
-        """A new one, its random initial values drawn from ``seed``; the process's random state stays as it was.
+        """Returns a new one, its random initial values drawn from ``seed``; the process's random state stays as it was.
 
         Args:
             seed: of the initial values.
@@ -105,7 +105,7 @@ def make_subject(
     registry: Registry | None = None,
     **settings: Any,
 ) -> Subject:
-    """A component by its registered name, or a class or function that builds one.
+    """Returns a component by its registered name, or a class or function that builds one.
 
     Args:
         kind: its kind.
@@ -143,7 +143,7 @@ _LEAST_SIDE = 48
 
 
 def legal_size(subject: Subject) -> tuple[int, int]:
-    """A small height and width that the network takes, different from each other so that nothing can be transposed."""
+    """Returns a small height and width that the network takes, different from each other so that nothing can be transposed."""
     if subject.size is not None:
         return subject.size
     multiple = subject.shared.spec.size_multiple
@@ -161,14 +161,14 @@ def images(size: tuple[int, int], *, batch: int = 2, seed: int = 0) -> Tensor:
 
 
 def inputs_for(subject: Subject, *, seed: int = 0) -> tuple[Tensor, ...]:
-    """What a component of the subject's kind is called with: images, or a prediction, a target and a mask."""
+    """Returns what a component of the subject's kind is called with: images, or a prediction, a target and a mask."""
     if subject.kind in {"teacher", "student", "encoder"}:
         return (images(legal_size(subject), batch=3, seed=seed),)
     return make_pair(seed, batch=3)
 
 
 def answers_to(subject: Subject, instance: Any, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """What ``instance`` answers, in a fixed order, without gradient; models in eval mode."""
+    """Returns what ``instance`` answers, in a fixed order, without gradient; models in eval mode."""
     if isinstance(instance, torch.nn.Module):
         instance.eval()
     with torch.no_grad():
@@ -197,7 +197,7 @@ def _read(dataset: Any, index: int) -> Any:
 
 
 def spread(x: Tensor) -> float:
-    """The largest magnitude among finite values, at least a tiny number: what tolerances are relative to."""
+    """Returns the largest magnitude among finite values, at least a tiny number: what tolerances are relative to."""
     finite = x[x.isfinite()].double().abs()
     return max(float(finite.max()) if finite.numel() else 0.0, 1e-12)
 

@@ -70,7 +70,7 @@ def random_states() -> dict[str, Any]:
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names of what is not as it was."""
+    """Returns the names of what is not as it was."""
     return [name for name, value in before.items() if after[name] != value]
 
 

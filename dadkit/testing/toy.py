@@ -110,7 +110,7 @@ class ToyEncoder(FeatureEncoder):
         self.patches = _patches()
 
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Tokens (B, h / 4 * w / 4, 8)."""
+        """Returns tokens (B, h / 4 * w / 4, 8)."""
         return {"tokens": _tokens(self.patches(x))}
 
 
@@ -120,7 +120,7 @@ class ToyNormalizer:
     invariances = ("scale", "shift")
 
     def __call__(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Both maps normalised, and a weight of 1 where the mask is True; (B, 1, H, W) each."""
+        """Returns both maps normalised, and a weight of 1 where the mask is True; (B, 1, H, W) each."""
         pred, target = _flat(pred), _flat(target).detach()
         valid = torch.ones_like(target, dtype=torch.bool) if mask is None else _flat(mask)
         weight = valid.to(pred.dtype)
@@ -168,7 +168,7 @@ class ToyLoss(nn.Module):
         self.softness = softness
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One number: the mean over valid pixels, then over images; 0 without a valid pixel."""
+        """Returns one number: the mean over valid pixels, then over images; 0 without a valid pixel."""
         dtype = torch.float64 if pred.dtype == torch.float64 else torch.float32
         valid = torch.ones_like(target, dtype=torch.bool) if mask is None else mask
         difference = (pred.to(dtype) - target.to(dtype)).where(valid, 0)
@@ -186,7 +186,7 @@ class ToyTerm(Term):
         self.log_softness = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """One number: the mean over valid pixels, then over images."""
+        """Returns one number: the mean over valid pixels, then over images."""
         pair = inputs.maps
         assert pair is not None
         softness = self.log_softness.exp()
@@ -244,13 +244,13 @@ class ToyExporter(Exporter):
         self._save(torch.export.load(path), path, {**self.metadata(path), **metadata})
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What annotate stored."""
+        """Returns what annotate stored."""
         extra = {"metadata.json": ""}
         torch.export.load(path, extra_files=extra)
         return json.loads(extra["metadata.json"] or "{}")
 
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-        """The graph as torch runs it; torch has one number of threads for the whole process."""
+        """Returns the graph as torch runs it; torch has one number of threads for the whole process."""
         graph = torch.export.load(path).module()
 
         def run(images: np.ndarray) -> np.ndarray:
@@ -266,7 +266,7 @@ class ToyExporter(Exporter):
 
 
 def _patches() -> nn.Conv2d:
-    """The same weights every time, so that two toys agree."""
+    """Returns weights that are the same every time, so that two toys agree."""
     layer = nn.Conv2d(3, _WIDTH, 4, stride=4)
     with torch.no_grad():
         layer.weight.copy_(torch.linspace(-1, 1, layer.weight.numel()).view_as(layer.weight).sin())

@@ -107,7 +107,7 @@ def _converts(source: Space, target: Space) -> bool:
 
 
 def _untrained(run: RunConfig, stage: StageConfig, results: Mapping[str, Path]) -> DepthModel:
-    """The student as its first stage began: with its initial weights."""
+    """Returns the student as its first stage began: with its initial weights."""
     by_name = {other.name: other for other in run.stages}
     while stage.student is not None and stage.student.stage is not None:
         stage = by_name[stage.student.stage]

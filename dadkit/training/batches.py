@@ -57,7 +57,7 @@ class Iteration:
         return tuple(key for batch in (self.unlabelled, self.labelled) if batch is not None for key in batch.keys)
 
     def to(self, device: torch.device) -> Iteration:
-        """The same on ``device``."""
+        """Returns the same on ``device``."""
         unlabelled, labelled = (None if batch is None else batch.to(device) for batch in (self.unlabelled, self.labelled))
         return replace(self, unlabelled=unlabelled, labelled=labelled)
 
@@ -159,11 +159,11 @@ class StageData:
             yield Iteration(_read(streams.unlabelled), _read(streams.labelled), counts, first)
 
     def preview(self) -> Iteration:
-        """The first iteration, all of it, read in this process and beside the others."""
+        """Returns the first iteration, all of it, read in this process and beside the others."""
         return next(StageData(self._streams.anew(workers=0)).iterations(0))
 
     def whole(self) -> StageData:
-        """The same data, all of each iteration, whatever this process's share is."""
+        """Returns the same data, all of each iteration, whatever this process's share is."""
         return StageData(self._streams.anew())
 
     def state(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class StageData:
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The states of processes that each read a share of the same streams as one: the accounts of errors are added up."""
+    """Returns the states of processes that each read a share of the same streams as one: the accounts of errors are added up."""
     result: dict[str, Any] = {}
     for name, first in states[0].items():
         streams = [state[name] for state in states]
@@ -206,7 +206,7 @@ def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def without_account(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state with nothing read yet: for all processes but the one that takes over the :func:`merged` account."""
+    """Returns the state with nothing read yet: for all processes but the one that takes over the :func:`merged` account."""
     return {name: {**stream, "reads": 0, "failed_reads": 0, "errors": {}} for name, stream in state.items()}
 
 

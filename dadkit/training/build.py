@@ -174,7 +174,7 @@ def _sky_depth(config: StageConfig, student: ModelSpec) -> float | None:
 
 
 def build_student(config: StudentConfig, results: Results) -> Student:
-    """The student with its initial weights, in training mode."""
+    """Returns the student with its initial weights, in training mode."""
     if config.stage is not None:
         student = _open(results[config.stage])
     else:
@@ -185,7 +185,7 @@ def build_student(config: StudentConfig, results: Results) -> Student:
 
 
 def _completion(run: RunConfig, config: StageConfig, student: Student, results: Results) -> list[Teacher]:
-    """The models whose maps a stage with ``completion`` completes."""
+    """Returns the models whose maps a stage with ``completion`` completes."""
     if isinstance(student, Completer) != (config.completion is not None):
         raise StageError(
             f"stage '{config.name}': a completer such as refine is trained by a stage with a section completion, which says "
@@ -204,14 +204,14 @@ def _completion(run: RunConfig, config: StageConfig, student: Student, results: 
 
 
 def _input(config: TeacherConfig, results: Results) -> Teacher:
-    """A frozen model whose maps are completed: a teacher, or a student with trained weights."""
+    """Returns a frozen model whose maps are completed: a teacher, or a student with trained weights."""
     if config.name is None or get_registry().resolve_first(("teacher", "student"), config.name).kind == "teacher":
         return build_teacher(config, results)
     return FrozenTeacher(load_student(config.name, **config.options))
 
 
 def build_teacher(config: TeacherConfig, results: Results) -> Teacher:
-    """A frozen teacher."""
+    """Returns a frozen teacher."""
     if config.stage is not None:
         return FrozenTeacher(_open(results[config.stage]))
     assert config.name is not None
@@ -219,7 +219,7 @@ def build_teacher(config: TeacherConfig, results: Results) -> Teacher:
 
 
 def build_reference(config: ReferenceConfig, results: Results) -> FeatureEncoder | Teacher:
-    """The frozen model whose features the student follows."""
+    """Returns the frozen model whose features the student follows."""
     if config.stage is not None:
         return FrozenTeacher(_open(results[config.stage]))
     assert config.name is not None
@@ -239,7 +239,7 @@ def _build(model: Callable[[], Any]) -> Any:
 
 
 def _labellers(configs: Sequence[TeacherConfig], results: Results, load: Callable[[Callable[[], Any]], Any]) -> list[Labeller]:
-    """The teachers, each under a name of its own."""
+    """Returns the teachers, each under a name of its own."""
     named = zip(teacher_names(configs), configs, strict=True)
     return [Labeller(name, load(partial(build_teacher, config, results)), config.probability) for name, config in named]
 
@@ -261,7 +261,7 @@ def _check_cache(config: StageConfig, contexts: ContextSampler, *, follows_teach
 
 
 def _cached(teacher: Labeller, source: TeacherConfig, config: StageConfig, processes: int) -> Labeller:
-    """The teacher with its answers kept on disk."""
+    """Returns the teacher with its answers kept on disk."""
     assert config.teacher_cache is not None
     identity = {"name": teacher.model.spec.name, "options": source.options, "precision": config.precision}
     room = config.teacher_cache.max_gb * 1e9 / processes
@@ -270,7 +270,9 @@ def _cached(teacher: Labeller, source: TeacherConfig, config: StageConfig, proce
 
 
 def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
-    """What logs and tables call the teachers: their registered name, or ``stage:NAME``; numbered from the second time on."""
+    """Returns what logs and tables call the teachers: their registered name, or ``stage:NAME``; numbered from the second time
+    on.
+    """
     called = [config.name or f"stage:{config.stage}" for config in configs]
     counts = [called[: index + 1].count(name) for index, name in enumerate(called)]
     return [f"{name}#{count}" if count > 1 else name for name, count in zip(called, counts, strict=True)]
@@ -309,7 +311,7 @@ def _streams(
 
 
 def _perturbations(config: PerturbConfig | None) -> tuple[Strong | None, CutMix | None]:
-    """What a ``perturb`` section means for the unlabelled stream."""
+    """Returns what a ``perturb`` section means for the unlabelled stream."""
     if config is None:
         return None, None
     color, blur = ColorJitter(**config.color.model_dump()), GaussianBlur(**config.blur.model_dump())

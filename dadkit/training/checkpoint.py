@@ -104,7 +104,7 @@ class Checkpoints:
         return final
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest readable checkpoint, or None; and what to tell the user about damaged ones, which are set aside."""
+        """Returns the newest readable checkpoint, or None; and what to tell the user about damaged ones, which are set aside."""
         self._sweep()
         messages: list[str] = []
         for step in reversed(self.steps()):
@@ -118,7 +118,7 @@ class Checkpoints:
         return None, messages
 
     def load(self, step: int) -> Checkpoint:
-        """The checkpoint of a step; raises CheckpointError if a file is missing, torn or altered."""
+        """Returns the checkpoint of a step; raises CheckpointError if a file is missing, torn or altered."""
         path = self._path(step)
         try:
             manifest = json.loads((path / MANIFEST).read_text())
@@ -164,7 +164,7 @@ class Checkpoints:
 
 
 def contiguous_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as safetensors takes them: on the CPU, contiguous, none sharing memory with another."""
+    """Returns the tensors as safetensors takes them: on the CPU, contiguous, none sharing memory with another."""
     storages: set[int] = set()
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():

@@ -65,7 +65,9 @@ class CompletionStep(DistillationStep):
         images: tuple[int, int] | None = None,
         with_stats: bool = False,
     ) -> StepResult:
-        """The loss of a (micro-)batch; see :meth:`DistillationStep.forward`. ``teacher`` is not looked at: all take part."""
+        """Returns the loss of a (micro-)batch; see :meth:`DistillationStep.forward`. ``teacher`` is not looked at: all take
+        part.
+        """
         batches = [batch for batch in (labelled, self._with_truth(unlabelled)) if batch is not None]
         total = sum(images) if images is not None else sum(map(len, batches))
         results = [
@@ -80,7 +82,7 @@ class CompletionStep(DistillationStep):
         return first
 
     def predict(self, student: StudentForward, batches: list[Batch]) -> list[Prediction]:
-        """The completer on each batch, with points drawn from its truth."""
+        """Returns the completer on each batch, with points drawn from its truth."""
         answers = []
         for batch in batches:
             images = to_float(batch.images)
@@ -129,7 +131,7 @@ class CompletionStep(DistillationStep):
         return Hints(torch.cat([part.depth for part in parts]).to(device), torch.cat([part.valid for part in parts]).to(device))
 
     def _bent(self, maps: Tensor) -> Tensor:
-        """The maps, half of them with smooth random errors, so that more than these models' own errors are seen."""
+        """Returns the maps, half of them with smooth random errors, so that more than these models' own errors are seen."""
         field = self.config.bend * F.interpolate(torch.randn(len(maps), 1, 3, 4), maps.shape[-2:], mode="bicubic")
         chosen = torch.rand(len(maps)) < 0.5
         field = torch.where(chosen.view(-1, 1, 1, 1), field, torch.zeros_like(field)).to(maps.device)
@@ -146,7 +148,7 @@ class CompletionStep(DistillationStep):
 
 
 def mixed_depth(answers: Sequence[Prediction]) -> Tensor:
-    """A random depth (B, 1, H, W) with the shapes that several models see.
+    """Returns a random depth (B, 1, H, W) with the shapes that several models see.
 
     Relative maps are scaled to [0, 1] and become exp(-k d) with k from 1 to 5; metric ones stay. All are divided by their
     median, mixed with random weights that add up to 1, and multiplied by 1 to 20 metres.

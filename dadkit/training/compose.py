@@ -80,7 +80,7 @@ def combine(
     space: Space = Space.DISPARITY,
     backend: Backend = "auto",
 ) -> tuple[StageTerm, ...]:
-    """The terms of the formula at the top of ``step.py``; None, 0 or empty where one is off.
+    """Returns the terms of the formula at the top of ``step.py``; None, 0 or empty where one is off.
 
     Gradients are matched on regions, or on patches if those are all that is compared; and they are matched raw where values are
     compared raw. Values that are compared raw need no anchor, and neither do metric students, whose scale is metres.

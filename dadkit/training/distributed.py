@@ -1,4 +1,4 @@
-"""Several processes that train one model, started by ``torchrun``: who they are, and how they agree.
+"""Several processes that train one model, started by ``torchrun``: their ranks, and how they agree.
 
 Every process (*rank*) builds the same run and reads its own share of each batch. Rank 0 alone writes: logs, checkpoints,
 results, the report; it holds the run's lock. What has to be the same everywhere follows from (seed, stage, step), and what
@@ -65,7 +65,7 @@ class Ranks:
         return self.rank, self.count
 
     def device(self, name: str) -> torch.device:
-        """The device that a run's ``device`` means here: each process of a machine takes a GPU of its own.
+        """Returns the device that a run's ``device`` means here: each process of a machine takes a GPU of its own.
 
         Raises:
             DadkitError: it names one GPU for all, or there are fewer GPUs than processes.
@@ -92,7 +92,7 @@ class Ranks:
         return bool(self.union([flag])[0])
 
     def union(self, flags: Sequence[bool]) -> list[bool]:
-        """Which of these flags are set on any rank."""
+        """Returns which of these flags are set on any rank."""
         if not self.several:
             return list(flags)
         found = torch.tensor(flags, dtype=torch.uint8)
@@ -110,7 +110,7 @@ class Ranks:
         return found
 
     def from_main(self, function: Callable[[], T]) -> T:
-        """What ``function`` answers on rank 0 (plain data), everywhere. The others wait, however long it takes."""
+        """Returns what ``function`` answers on rank 0 (plain data), everywhere. The others wait, however long it takes."""
         found: list[Any] = [function() if self.main else None]
         if self.several:
             with lost_peers():
@@ -145,7 +145,7 @@ class Ranks:
 
 
 def restart_hint() -> str | None:
-    """What to tell who asked torchrun for restarts that may hang; see docs/runs.md."""
+    """Returns a warning about restarts by torchrun that may hang, if it was asked for them; see docs/runs.md."""
     environment = os.environ
     shared = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     if not shared or environment.get("TORCHELASTIC_MAX_RESTARTS", "0") == "0":
@@ -196,7 +196,7 @@ def _connect() -> Ranks:
             backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
         # No device_id: it would connect NCCL at once, which a run with device: cpu does not want, nor more processes than GPUs,
-        # who are to get a message of ours. Every collective here has tensors, which say the device; there is no barrier.
+        # that are to get a message of ours. Every collective here has tensors, which say the device; there is no barrier.
         with lost_peers():
             dist.init_process_group(backend)
     if dist.get_world_size() == 1:

@@ -124,8 +124,8 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _held(model: nn.Module, blocks: Sequence[nn.Module], processes: int) -> int:
-    """What a process holds of a frozen model while it runs: all of it; or, where its ``blocks`` are spread, its part, what
-    belongs to no block, and the two largest blocks (one runs, the next is being gathered).
+    """Returns what a process holds of a frozen model while it runs: all of it; or, where its ``blocks`` are spread, its part,
+    what belongs to no block, and the two largest blocks (one runs, the next is being gathered).
     """
     whole, parts = _bytes(model), sorted(_bytes(block) for block in blocks)
     if processes == 1 or not parts:
@@ -134,7 +134,7 @@ def _held(model: nn.Module, blocks: Sequence[nn.Module], processes: int) -> int:
 
 
 def _views(stage: Stage, part: Iteration) -> list[Tensor]:
-    """What a teacher sees of a micro-batch: regions and patches in one forward pass where they have one size."""
+    """Returns what a teacher sees of a micro-batch: regions and patches in one forward pass where they have one size."""
     batch, needs = part.unlabelled, stage.step.needs
     if batch is None:
         return []
@@ -146,7 +146,7 @@ def _views(stage: Stage, part: Iteration) -> list[Tensor]:
 def _peak(
     model: nn.Module, images: Tensor, device: torch.device, autocast: torch.dtype | None, *, backward: bool = False
 ) -> int:
-    """The most bytes that a forward pass (and a backward pass) of uint8 ``images`` holds, weights and gradients apart."""
+    """Returns the most bytes that a forward pass (and a backward pass) of uint8 ``images`` holds, weights and gradients apart."""
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
 
         def empty(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -303,12 +303,12 @@ def _plan(run: RunConfig, stage: Stage) -> StagePlan:
 
 
 def _device(name: str) -> torch.device:
-    """The kind of device whose rules the estimate follows. The machine that plans need not have it."""
+    """Returns the kind of device whose rules the estimate follows. The machine that plans need not have it."""
     return torch.device("cuda" if name.startswith("cuda") or (name == "auto" and torch.cuda.is_available()) else "cpu")
 
 
 def _card(config: StageConfig, stage: Stage, cards: Mapping[str, ModelCard]) -> ModelCard:
-    """What later stages build on."""
+    """Returns what later stages build on."""
     assert config.student is not None
     if config.student.stage is not None:
         earlier = cards[config.student.stage]

@@ -97,7 +97,7 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def stage(self, name: str) -> StageFolder:
-        """The folder of a stage."""
+        """Returns the folder of a stage."""
         return StageFolder(self.path / "stages" / name)
 
 
@@ -166,7 +166,7 @@ def _try_lock(handle: IO[str]) -> bool:
 def make_card(
     run: RunConfig, stage: Stage, results: Mapping[str, Path], versions: Mapping[str, str], *, step: int, digest: str
 ) -> ModelCard:
-    """The metadata of a stage's result.
+    """Returns the metadata of a stage's result.
 
     Args:
         run: the run.

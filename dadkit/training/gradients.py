@@ -236,6 +236,6 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _parts(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The inverse of :func:`_flat`."""
+    """Inverts :func:`_flat`."""
     pieces = torch.split(flat, [tensor.numel() for tensor in like])
     return [piece.view(tensor.shape) for piece, tensor in zip(pieces, like, strict=True)]

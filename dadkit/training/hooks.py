@@ -38,7 +38,7 @@ class Hook:
         """A stage begins, or goes on from a checkpoint; the models are on their device."""
 
     def on_loss(self, trainer: Trainer, part: Iteration, result: StepResult) -> Tensor | None:
-        """A micro-batch has its loss.
+        """Called when a micro-batch has its loss.
 
         Args:
             trainer: the stage's.
@@ -70,7 +70,7 @@ class Hook:
         """The stage is over; ``outcome`` is None if it was stopped or failed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this hook: tensors and plain data."""
+        """Returns what a checkpoint keeps of this hook: tensors and plain data."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

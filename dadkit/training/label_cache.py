@@ -61,11 +61,11 @@ class CachedTeacher(Teacher):
         self.hits = self.misses = 0
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
-        """The wrapped teacher's answer."""
+        """Returns the wrapped teacher's answer."""
         return self.model.estimate(x)
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The teacher's answer for images (B, 3, H, W) in [0, 1] that come from 8 bits, and for their cameras."""
+        """Returns the teacher's answer for images (B, 3, H, W) in [0, 1] that come from 8 bits, and for their cameras."""
         if self._prefix is None:
             self._prefix = self._describe()
             self._room = self._max_bytes - sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
@@ -126,7 +126,7 @@ class CachedTeacher(Teacher):
 
 
 def _read(path: Path) -> Mapping[str, Tensor] | None:
-    """What was kept of one image: ``depth``, and ``valid`` unless all of it is; None if it is missing or damaged."""
+    """Returns what was kept of one image: ``depth``, and ``valid`` unless all of it is; None if it is missing or damaged."""
     try:
         found: Mapping[str, Tensor] = load_file(path)
     except FileNotFoundError:
@@ -138,7 +138,7 @@ def _read(path: Path) -> Mapping[str, Tensor] | None:
 
 
 def _joined(kept: Sequence[Mapping[str, Tensor] | None], fresh: Tensor | None, name: str, like: Tensor) -> Tensor | None:
-    """The maps called ``name`` (B, 1, H, W), an image's kept one before its fresh one; None where nobody gives any.
+    """Returns the maps called ``name`` (B, 1, H, W), an image's kept one before its fresh one; None where nobody gives any.
 
     No ``valid`` means that every pixel of ``like`` is valid, no ``sky`` that none is sky.
     """

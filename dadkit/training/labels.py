@@ -97,7 +97,7 @@ def label(
 
 
 def _ask(teacher: Teacher, views: Tensor, cameras: Tensor | None) -> Prediction:
-    """The teacher's answer to uint8 views, without the bookkeeping of autograd; copied, so that losses may save it."""
+    """Returns the teacher's answer to uint8 views, without the bookkeeping of autograd; copied, so that losses may save it."""
     with torch.inference_mode():
         given = (cameras,) if cameras is not None and teacher.spec.takes_camera else ()
         answer = teacher(to_float(views), *given)
@@ -107,7 +107,7 @@ def _ask(teacher: Teacher, views: Tensor, cameras: Tensor | None) -> Prediction:
 
 
 def gather(parts: Sequence[tuple[PseudoLabels, Sequence[int], Sequence[int]]]) -> PseudoLabels:
-    """One set of labels out of several teachers'; each part says at which places its regions and its patches belong."""
+    """Returns one set of labels out of several teachers'; each part says at which places its regions and its patches belong."""
 
     def joined(given: Sequence[tuple[Tensor | None, Sequence[int]]]) -> Tensor | None:
         there = [(values, rows) for values, rows in given if values is not None]
@@ -126,12 +126,12 @@ def gather(parts: Sequence[tuple[PseudoLabels, Sequence[int], Sequence[int]]]) -
 
 
 def average(labels: Sequence[PseudoLabels], space: Space) -> PseudoLabels:
-    """The mean of several teachers' labels, for ablations: Distill Any Depth (Table 4) shows that it fails.
+    """Returns the mean of several teachers' labels, for ablations: Distill Any Depth (Table 4) shows that it fails.
 
     Every map is normalised by its median and deviation, and at each pixel teacher T weighs exp(-mean |N_T - N_T'|) over the
-    other teachers T', so that who disagrees with the others counts less (for two teachers: the plain mean). The paper does not
-    give its rule. The mean is one of normalised maps, except in metric space: metres need no common scale, and must not lose
-    theirs. A pixel counts where all teachers' masks agree.
+    other teachers T', so that a teacher that disagrees with the others counts less (for two teachers: the plain mean). The
+    paper does not give its rule. The mean is one of normalised maps, except in metric space: metres need no common scale, and
+    must not lose theirs. A pixel counts where all teachers' masks agree.
     """
 
     def mean(values: Sequence[Tensor | None], masks: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
@@ -155,7 +155,9 @@ def average(labels: Sequence[PseudoLabels], space: Space) -> PseudoLabels:
 
 
 def split_prediction(prediction: Prediction, sizes: Sequence[int]) -> list[Prediction]:
-    """A prediction on several stacks of images as one prediction per stack. Intrinsics, which no term uses, are dropped."""
+    """Returns a prediction on several stacks of images as one prediction per stack. Intrinsics, which no term uses, are
+    dropped.
+    """
     ends = list(itertools.accumulate(sizes))
     parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     return [
@@ -180,10 +182,10 @@ class Labeller:
 
 
 def draw(teachers: Sequence[Labeller], selection: str, images: int, seed: int, *parts: str | int) -> Drawn:
-    """Who labels an iteration, the same on every rank and after every resumption.
+    """Draws the teachers of an iteration, the same on every rank and after every resumption.
 
     Args:
-        teachers: who may be drawn.
+        teachers: those that may be drawn.
         selection: ``"iteration"``, ``"sample"`` or ``"average"``, the stage's key of that name.
         images: unlabelled images of the iteration.
         seed: the run's seed.
@@ -198,7 +200,7 @@ def draw(teachers: Sequence[Labeller], selection: str, images: int, seed: int, *
 
 
 def drawn_names(teachers: Sequence[Labeller], drawn: Drawn) -> list[str]:
-    """The names of those who were drawn, for logs: one, or one an image."""
+    """Returns the names of the drawn teachers, for logs: one, or one an image."""
     if drawn is None:
         return [AVERAGE]
     return [teachers[index].name for index in ((drawn,) if isinstance(drawn, int) else drawn)]
@@ -214,11 +216,11 @@ def label_with(
     cameras: Tensor | None = None,
     patch_cameras: Tensor | None = None,
 ) -> PseudoLabels:
-    """The labels of those who were drawn.
+    """Returns the labels of the drawn teachers.
 
     Args:
         teachers: all of them.
-        drawn: who labels.
+        drawn: the draw.
         images: (B, 3, v, v) uint8 regions, or None.
         patches: (B, N, 3, p, p) uint8, or None.
         rows: the images whose patches are labelled.
@@ -252,7 +254,7 @@ def label_with(
 
 
 def drawn_scale(teachers: Sequence[Labeller], drawn: Drawn, scales: SourceScales) -> float | Tensor:
-    """What brings the labels to the student's magnitude: a number, or (B,) where each image has its own teacher."""
+    """Returns what brings the labels to the student's magnitude: a number, or (B,) where each image has its own teacher."""
     if drawn is None:
         return scales.student  # averaged maps have a deviation of about 1; metric ones, which are not scaled, their own
     if isinstance(drawn, int):
@@ -266,7 +268,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def usable(prediction: Prediction, space: Space) -> tuple[Tensor, Tensor]:
-    """A teacher's answer as target: ``(target, mask)`` in ``space``; the mask leaves out what is invalid or not finite."""
+    """Returns a teacher's answer as target: ``(target, mask)`` in ``space``; the mask leaves out what is invalid or not finite."""
     converted = prediction.to_space(space)
     finite = converted.depth.isfinite()
     return converted.depth, finite if converted.valid is None else converted.valid & finite

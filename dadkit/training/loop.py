@@ -270,7 +270,8 @@ class Trainer:
             self.checkpoints.save(done, self.student.state_dict(), state)
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the student's weights: tensors and plain data, which load with ``weights_only``.
+        """Returns what a checkpoint holds besides the student's weights: tensors and plain data, which load with
+        ``weights_only``.
 
         There is no state of random generators and no scheduler among it: both follow from the step. All ranks call this, for
         the account of what could not be read; the rest is the same on each.
@@ -308,7 +309,9 @@ class Trainer:
         self.seconds_before = saved.state["seconds"]
 
     def _newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest readable checkpoint, the same on every rank, or None; and what to tell the user about damaged ones."""
+        """Returns the newest readable checkpoint, the same on every rank, or None; and what to tell the user about damaged
+        ones.
+        """
         saved, damaged = self.checkpoints.load_newest() if self.ranks.main else (None, [])
         step = self.ranks.from_main(lambda: None if saved is None else saved.step)
         return (saved if self.ranks.main or step is None else self.checkpoints.load(step)), damaged
@@ -323,7 +326,7 @@ class Trainer:
         return self.seconds_before + time.monotonic() - self.begun
 
     def _outcome(self) -> Outcome:
-        """The best checkpoint's weights if the stage was validated, else the last ones."""
+        """Returns the best checkpoint's weights if the stage was validated, else the last ones."""
         unreadable = self._unreadable()
         best = self.checkpoints.best() if self.ranks.main else None
         step = self.stage.iterations if best is None else best[0]

@@ -100,7 +100,7 @@ def clip_gradients(optimizer: Optimizer, loss: Tensor, max_norm: float | None) -
 
 
 def build_ema(student: Student, decay: float | None) -> AveragedModel | None:
-    """A copy of the student for the exponential moving average of its weights, or None without a ``decay``."""
+    """Returns a copy of the student for the exponential moving average of its weights, or None without a ``decay``."""
     return None if decay is None else AveragedModel(student)
 
 

@@ -68,7 +68,7 @@ _SHOWN = 12  # digits of a hash
 
 
 def describe(files: Mapping[str, Path], noted: Notes | None = None) -> dict[str, dict[str, Any]]:
-    """What is in the files.
+    """Returns what is in the files.
 
     Args:
         files: name -> path.
@@ -78,7 +78,7 @@ def describe(files: Mapping[str, Path], noted: Notes | None = None) -> dict[str,
 
 
 def look_again(noted: Notes) -> dict[str, dict[str, Any]]:
-    """The same files as they are now. One that is not there any more stays as noted: what was made from it is made."""
+    """Returns the same files as they are now. One that is not there any more stays as noted: what was made from it is made."""
     there = {name: file for name in noted if (file := find_again(name)) is not None}
     return {**{name: dict(note) for name, note in noted.items()}, **describe(there, noted)}
 
@@ -92,7 +92,7 @@ def changes(before: Notes, now: Notes) -> Iterator[tuple[str, str, str]]:
 
 
 def named_files(config: StageConfig) -> dict[str, Path]:
-    """Files that the models' options ``weights`` and ``init`` name outright, whoever reads them."""
+    """Returns the files that the models' options ``weights`` and ``init`` name outright, whoever reads them."""
     reference = config.losses.feature.reference
     sections = [config.student, *config.teachers, reference if isinstance(reference, ReferenceConfig) else None]
     options = [section.options.get(name) for section in sections if section is not None for name in INITIAL_WEIGHTS]
@@ -210,7 +210,7 @@ def check_begun(run: RunConfig, folder: RunFolder) -> None:
 
 
 def _builds_on(config: StageConfig) -> list[str]:
-    """Names of the earlier stages whose results this one takes, sorted."""
+    """Returns the names of the earlier stages whose results this one takes, sorted."""
     sources = [config.student, *config.teachers, config.losses.feature.reference]
     stages = (s.stage for s in sources if isinstance(s, StudentConfig | TeacherConfig | ReferenceConfig))
     return sorted({name for name in stages if name is not None})
@@ -284,7 +284,7 @@ def _write(folder: StageFolder, found: Mapping[str, Any], weights: Notes | None 
 
 
 def read_done(folder: StageFolder, digest: str) -> StageRecord | None:
-    """The record of a stage that is finished with this configuration and whose result is intact, else None."""
+    """Returns the record of a stage that is finished with this configuration and whose result is intact, else None."""
     if not (folder.done.is_file() and folder.model.is_file()):
         return None
     record = StageRecord(**json.loads(folder.done.read_text()))
@@ -323,7 +323,7 @@ REPORTED = ("numpy", "timm", "safetensors", "pillow")
 
 
 def run_components(run: RunConfig) -> list[Component]:
-    """Every registered component that the run names, each once."""
+    """Returns every registered component that the run names, each once."""
     registry = get_registry()
     found: dict[tuple[str, str], Component] = {}
     for slot in find_slots(RunConfig, run.model_dump()):

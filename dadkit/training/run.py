@@ -178,7 +178,7 @@ class _Runner:
         self.records: list[StageRecord] = []
 
     def stages(self) -> list[StageRecord]:
-        """All stages in order."""
+        """Returns all stages in order."""
         self._describe()
         for index, config in enumerate(self.run.stages):
             with preferred(config.backend):
@@ -211,7 +211,7 @@ class _Runner:
         return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
 
     def _look(self, files: StageFolder, config: StageConfig) -> StageRecord | None:
-        """The stage's record if it is finished with this configuration."""
+        """Returns the stage's record if it is finished with this configuration."""
         return read_done(files, begin(files, fingerprint(self.run, config, self.results)))
 
     def _finish(self, index: int, digest: str, stage: Stage, outcome: Outcome) -> StageRecord:

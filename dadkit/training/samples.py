@@ -33,7 +33,9 @@ SMALLEST = 160
 
 @torch.no_grad()
 def draw_samples(step: DistillationStep, model: Student, data: Iteration, device: torch.device) -> NDArray[np.uint8] | None:
-    """The sample grid of ``model`` in eval mode; None if the stage has neither teachers nor true depth to compare it with."""
+    """Returns the sample grid of ``model`` in eval mode; None if the stage has neither teachers nor true depth to compare it
+    with.
+    """
     batch, has_teacher = (data.unlabelled, True) if data.unlabelled is not None and step.teachers else (data.labelled, False)
     if batch is None:
         return None
@@ -78,7 +80,7 @@ def sample_grid(
     source: str,
     clean: Tensor | None = None,
 ) -> NDArray[np.uint8]:
-    """A picture with one row per image.
+    """Returns a picture with one row per image.
 
     The student's map is brought to the target's median and MAD (except in metric space) and coloured with the target's limits,
     so that the two can be compared by eye.

@@ -48,12 +48,12 @@ class SourceScales:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`state_dict`."""
+        """Returns the inverse of :meth:`state_dict`."""
         return cls(dict(state["sources"]), float(state["student"]))
 
 
 def measured(meter: ScaleMeter, source: str) -> float:
-    """What a meter has found. Raises ScaleError if every map of ``source`` was constant."""
+    """Returns what a meter has found. Raises ScaleError if every map of ``source`` was constant."""
     if not meter.count:
         doubt = "are the right weights loaded, and are the images in [0, 1]?"
         if source == "the true depth":

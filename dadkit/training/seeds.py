@@ -18,7 +18,7 @@ __all__ = ["draw_index", "seed_everything", "uniform"]
 
 
 def uniform(seed: int, *parts: str | int) -> float:
-    """A number in [0, 1) that depends on every part."""
+    """Returns a number in [0, 1) that depends on every part."""
     return derive(seed, *parts) / 2**63
 
 

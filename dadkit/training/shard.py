@@ -105,7 +105,7 @@ class Rounds:
         return lambda images: self._round(index, images)[1]
 
     def _round(self, index: int | None, images: Tensor | None) -> tuple[bool, object]:
-        """One round; whether anybody asked, and the answer to this process's question if it has one."""
+        """Returns one round; whether anybody asked, and the answer to this process's question if it has one."""
         own: tuple[int, tuple[int, int]] | None = None
         if index is not None and images is not None:
             own = (index, (images.shape[-2], images.shape[-1]))
@@ -148,7 +148,7 @@ class ShardedTeacher(Teacher):
         raise NotImplementedError(f"{self.spec.name} is spread over several processes; call it, in all of them")
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The answer for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
+        """Returns the answer for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
         if cameras is not None:
             raise StageError(f"{self.spec.name} takes cameras, and a spread teacher does not yet; leave shard_teachers out")
         return cast(Prediction, self._ask(images))
@@ -166,7 +166,7 @@ class ShardedEncoder(FeatureEncoder):
         raise NotImplementedError(f"{self.spec.name} is spread over several processes; call it, in all of them")
 
     def forward(self, images: Tensor) -> Mapping[str, Tensor]:
-        """The features for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
+        """Returns the features for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
         return cast("Mapping[str, Tensor]", self._ask(images))
 
 

@@ -39,7 +39,7 @@ def check_stage(
     Args:
         terms: the built terms.
         student: what the model that learns declares.
-        teachers: who labels.
+        teachers: the models that label.
         has_unlabelled, has_labelled: which data there are.
         patches: how many patches the context sampler gives.
         has_reference: features of a model of its own are followed, not a teacher's.
@@ -81,7 +81,7 @@ def check_space(source: Space, student: Space, what: str) -> None:
 
 
 def check_tap(model: ImageNetwork, tap: str, what: str) -> int:
-    """The width of a feature tap that the model declares."""
+    """Returns the width of a feature tap that the model declares."""
     if tap not in model.spec.features:
         have = ", ".join(sorted(model.spec.features)) or "none"
         raise StageError(f"losses.feature asks {what} '{model.spec.name}' for the features '{tap}'; it offers: {have}")
@@ -98,7 +98,7 @@ def advice(student: ModelSpec) -> Iterator[str]:
 
 
 def _share_a_range(specs: Sequence[ModelSpec]) -> bool:
-    """One teacher, only metric ones, or all with the same two declared bounds."""
+    """True if there is one teacher, only metric ones, or all have the same two declared bounds."""
     if len(specs) < 2 or all(spec.space is Space.METRIC for spec in specs):
         return True
     return len({spec.range for spec in specs}) == 1 and None not in specs[0].range

@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def needs_scales(self) -> bool:
-        """Whether the sources' typical magnitudes must be measured before the first step; metric students have theirs."""
+        """True if the sources' typical magnitudes must be measured before the first step; metric students have theirs."""
         return "scale" in self.step.needs and self.step.space is not Space.METRIC
 
     def finish_asking(self) -> None:

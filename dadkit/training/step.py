@@ -71,7 +71,7 @@ class DistillationStep(nn.Module):
     Args:
         terms: the terms, in the order in which they are called.
         space: the student's space, to which every target is brought.
-        teachers: who labels; the first is the primary one.
+        teachers: the models that label; the first is the primary one.
         reference: whose features are followed; None = the primary teacher's.
         cameras: whether the student takes cameras.
         scales: typical magnitude of each source of targets.
@@ -113,13 +113,13 @@ class DistillationStep(nn.Module):
         images: tuple[int, int] | None = None,
         with_stats: bool = False,
     ) -> StepResult:
-        """The loss of a (micro-)batch.
+        """Returns the loss of a (micro-)batch.
 
         Args:
             student: the student, perhaps compiled.
             unlabelled: images that teachers label, or None.
             labelled: images with true depth, or None.
-            teacher: who was drawn: an index, one for each unlabelled image of this micro-batch, or None for all together.
+            teacher: the drawn teacher: an index, one for each unlabelled image of this micro-batch, or None for all together.
             images: numbers of unlabelled and labelled images in the whole iteration; None = the micro-batch is all of it.
             with_stats: also answer with the statistics of the student's raw maps.
         """
@@ -152,7 +152,7 @@ class DistillationStep(nn.Module):
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
 
     def _unlabelled(self, student: Prediction, batch: Batch, teacher: Drawn, seen: PseudoLabels) -> StepInputs:
-        """What terms look at of unlabelled images."""
+        """Returns what terms look at of unlabelled images."""
         unmixed, mixed = mixed_rows(batch.pasted, len(batch))
         features = self._features(student, batch, seen if teacher == 0 and not mixed else None, mixed)
         scale = drawn_scale(self.teachers, teacher, self.scales) if self.teachers else 1.0
@@ -172,7 +172,7 @@ class DistillationStep(nn.Module):
         return labelled_target(batch, self.space, near_floor=self._near_floor, sky_depth=self._sky_depth)
 
     def _labelled(self, student: Prediction, batch: Batch) -> StepInputs:
-        """What terms look at of labelled images."""
+        """Returns what terms look at of labelled images."""
         target, mask = self.truth(batch)
         mask = mask if student.valid is None else mask & student.valid
         cameras = (batch.intrinsics, batch.frames) if "cameras" in self.needs else (None, None)
@@ -225,7 +225,9 @@ class DistillationStep(nn.Module):
         return FeaturePair(student.features, features, (images.shape[-2], images.shape[-1]))
 
     def predict(self, student: StudentForward, batches: list[Batch]) -> list[Prediction]:
-        """The student on all images in one forward pass, so that batch statistics see them together; split by kind again."""
+        """Returns the student on all images in one forward pass, so that batch statistics see them together; split by kind
+        again.
+        """
         views = torch.cat([batch.student_images for batch in batches])
         cameras = (torch.cat([batch.cameras() for batch in batches]),) if self.cameras else ()
         with self._autocast(views.device):
@@ -241,11 +243,11 @@ class DistillationStep(nn.Module):
         patches: bool | None = None,
         rows: Sequence[int] | None = None,
     ) -> PseudoLabels:
-        """What the drawn teachers answer for regions and patches.
+        """Returns what the drawn teachers answer for regions and patches.
 
         Args:
             batch: the images.
-            teacher: who was drawn.
+            teacher: the drawn teacher or teachers.
             regions, patches: whether these are wanted; None = if some term needs them.
             rows: the images whose patches are wanted; None = all.
         """
@@ -282,14 +284,16 @@ class DistillationStep(nn.Module):
 
 
 def _among(term: Term, counts: tuple[int, int]) -> int:
-    """Number of images of the iteration that the term's mean is over, out of ``counts`` unlabelled and labelled ones."""
+    """Returns the number of images of the iteration that the term's mean is over, out of ``counts`` unlabelled and labelled
+    ones.
+    """
     unlabelled = term.over_all_images or bool(term.needs - {"labels", "cameras", "scale"})
     labelled = term.over_all_images or "labels" in term.needs
     return counts[0] * unlabelled + counts[1] * labelled
 
 
 def mixed_rows(boxes: Tensor | None, count: int) -> tuple[list[int], list[int]]:
-    """Indices of the images into which nothing was pasted, and of the others."""
+    """Returns the indices of the images into which nothing was pasted, and of the others."""
     if boxes is None:
         return list(range(count)), []
     filled = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).tolist()
@@ -297,7 +301,7 @@ def mixed_rows(boxes: Tensor | None, count: int) -> tuple[list[int], list[int]]:
 
 
 def by_region(pair: MapPair, boxes: Tensor, mixed: Sequence[int]) -> MapPair:
-    """The pair of a mixed batch, a row for each region: the kept part of every image, then what was pasted.
+    """Returns the pair of a mixed batch, a row for each region: the kept part of every image, then what was pasted.
 
     The loss of a mixed image is the mean of its two regions' losses, weighted by area (Depth Anything, section 3.2):
 

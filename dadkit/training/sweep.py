@@ -46,7 +46,7 @@ class Variant:
     results: Mapping[int, RunResult] = field(default_factory=dict)
 
     def train(self, run_one: Callable[[RunConfig], RunResult | None]) -> Variant:
-        """The same with results; ``run_one`` answers None where a run failed."""
+        """Returns the same with results; ``run_one`` answers None where a run failed."""
         found = {seed: run_one(run) for seed, run in self.runs.items()}
         return replace(self, results={seed: result for seed, result in found.items() if result is not None})
 
@@ -64,7 +64,7 @@ class Row:
 
 
 def plan(files: Sequence[str], overrides: Sequence[str], axes: Sequence[str], seeds: Sequence[int] | int) -> list[Variant]:
-    """Every file with every combination of the axes' values.
+    """Returns every file with every combination of the axes' values.
 
     Args:
         files: YAML files.
@@ -91,7 +91,7 @@ def plan(files: Sequence[str], overrides: Sequence[str], axes: Sequence[str], se
 
 
 def rows(variants: Sequence[Variant]) -> list[Row]:
-    """The table of a sweep: a row for each variant's model, in the order of the variants."""
+    """Returns the table of a sweep: a row for each variant's model, in the order of the variants."""
     return [row for variant in variants for row in _rows(variant)]
 
 

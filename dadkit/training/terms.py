@@ -72,7 +72,7 @@ class MapTerm(Term):
         self.normalizer, self.trim, self.backend = normalizer, trim, backend
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over images."""
+        """Returns the mean over images."""
         pair = inputs.maps
         assert pair is not None
         maps = (pair.pred, pair.scaled_target, pair.mask)
@@ -102,7 +102,7 @@ class PatchTerm(MapTerm):
         super().__init__("patches", normalizer, trim, backend)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over patches and images."""
+        """Returns the mean over patches and images."""
         pair = inputs.patches
         assert pair is not None
         maps = (pair.pred, pair.scaled_target, pair.boxes, pair.mask)
@@ -127,7 +127,7 @@ class GradientTerm(Term):
         self.scales, self.values, self.backend = scales, values, backend
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over images."""
+        """Returns the mean over images."""
         pair = inputs.patches.sampled() if "patches" in self.needs and inputs.patches is not None else inputs.maps
         assert pair is not None
         maps = (pair.pred, pair.scaled_target if self.values else pair.target, pair.mask)
@@ -146,7 +146,7 @@ class Anchor(Term):
         self.needs = _needs(where, scale=True)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over images."""
+        """Returns the mean over images."""
         pair = inputs.maps
         assert pair is not None
         maps = (pair.pred, pair.target, pair.mask)
@@ -178,7 +178,7 @@ class LossTerm(Term):
         self.needs = frozenset(needs)
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over images. The loss is called once for each region, as it answers with one number."""
+        """Returns the mean over images. The loss is called once for each region, as it answers with one number."""
         pair = inputs.maps
         assert pair is not None
 
@@ -229,13 +229,13 @@ class FeatureTerm(Term):
         self.adapter = nn.Linear(*widths) if widths[0] != widths[1] and loss != "pairwise" else None
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """The mean over images."""
+        """Returns the mean over images."""
         assert inputs.features is not None
         pair = inputs.features
         return self.compare(pair.student, pair.reference, pair.view)
 
     def compare(self, student: Mapping[str, Tensor], reference: Mapping[str, Tensor], view: tuple[int, int]) -> Tensor:
-        """The loss of the student's features against the reference's, seen on views of (height, width).
+        """Returns the loss of the student's features against the reference's, seen on views of (height, width).
 
         Raises:
             StageError: the loss compares places, and the reference's features have only one.
@@ -260,7 +260,7 @@ class FeatureTerm(Term):
 def align_features(
     student: Tensor, reference: Tensor, view: tuple[int, int], adapter: nn.Linear | None
 ) -> tuple[Tensor, Tensor]:
-    """Both taps as tokens (B, N', C') on the reference's grid, in float32 at least.
+    """Returns both taps as tokens (B, N', C') on the reference's grid, in float32 at least.
 
     Args:
         student: tokens (B, N, C) or a map (B, C, h, w); gets gradients.
@@ -277,7 +277,8 @@ def align_features(
 
 
 def to_grid(features: Tensor, view: tuple[int, int]) -> Tensor:
-    """A feature tap as a map (B, C, h, w). Tokens (B, N, C) get the grid of N cells whose aspect ratio is nearest the view's.
+    """Returns a feature tap as a map (B, C, h, w). Tokens (B, N, C) get the grid of N cells whose aspect ratio is nearest the
+    view's.
 
     Raises:
         ValueError: the tap is neither tokens nor a map, or its N fits no grid like the view (a class token among the patches).

@@ -107,7 +107,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def recognise(names: Iterable[str]) -> Family | None:
-    """The family of files with these names; None = none that is known here."""
+    """Returns the family of files with these names; None = none that is known here."""
     lines = "\n".join(["", *names, ""])
     return next((family for family in FAMILIES if all(_mark(mark) in lines for mark in family.marks)), None)
 

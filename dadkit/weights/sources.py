@@ -61,7 +61,8 @@ _IN_NAME = re.compile(r"-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.(?:pth|pt|safeten
 
 
 def checksum_problem(file: Path) -> str | None:
-    """What is wrong with a file whose SHA-256 its name, or its publisher, states; None = nothing, or no checksum is stated.
+    """Returns what is wrong with a file whose SHA-256 its name, or its publisher, states; None = nothing, or no checksum is
+    stated.
 
     Only files of such names are read for it.
     """

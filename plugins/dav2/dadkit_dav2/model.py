@@ -41,7 +41,7 @@ class Stated:
     """What is said about a file; None = nothing.
 
     Attributes:
-        by: who says it, for messages.
+        by: what says it, for messages.
         version: ``"v1"`` or ``"v2"``.
         metric: whether the answers are metres.
         max_depth: metres at which they end.

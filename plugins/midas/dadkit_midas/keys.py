@@ -1,6 +1,6 @@
 """From the names in a file to ours, whichever of four layouts the file has; the names themselves tell which.
 
-* official: ``pretrained.…`` and ``scratch.…``. The names of the backbones are those of timm 0.6.12, with which the files were made
+* official: ``pretrained.…`` and ``scratch.…``. Backbones have the names of timm 0.6.12, with which the files were made
 * Hugging Face, on disk and in memory: ``dpt.…`` or ``backbone.…``, ``neck.…``, ``head.…``. BEiT's names are those on disk up to
   transformers 4 and those in memory since 5; the others are the same in both
 * ours, of a trained student: ``backbone.…``, ``reassemble.…``, ``decoder.…``
