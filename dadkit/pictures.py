@@ -39,7 +39,9 @@ INVALID = np.array([128, 128, 128], np.uint8)
 
 
 def nearness(values: Map, space: Space | str) -> NDArray[np.floating]:
-    """Returns the quantity that is coloured, larger = nearer: (H, W) float32 (float64 of float64), NaN where the map has none."""
+    """Returns the quantity that is coloured, larger = nearer: (H, W) float32 (float64 of float64), NaN where the map
+    has none.
+    """
     array = _plane(values)
     match Space(space):
         case Space.DISPARITY:

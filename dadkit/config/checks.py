@@ -219,7 +219,9 @@ def _speaks_one_space(stage: StageView, earlier: Sequence[StageView], lookup: Lo
 
 
 def _share_a_range(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> bool:
-    """True for one teacher, or metres from all of them; whether other spaces share a range is not known before they are built."""
+    """True for one teacher, or metres from all of them; whether other spaces share a range is not known before they
+    are built.
+    """
     count = len(stage.fields.teachers)
     spaces = [space for path, _, space in _sources(stage, earlier, lookup) if path[0] == "teachers"]
     return count < 2 or (len(spaces) == count and set(spaces) == {Space.METRIC})

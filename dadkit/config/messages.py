@@ -108,7 +108,9 @@ def known_keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[str | int]) -> dict[str, FieldInfo]:
-    """Returns key -> field, of a mapping at ``path``; where a union leaves several models, the first that has the key decides."""
+    """Returns key -> field, of a mapping at ``path``; where a union leaves several models, the first that has the key
+    decides.
+    """
     models = [model]
     for part in path:
         if isinstance(part, str):

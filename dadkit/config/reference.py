@@ -271,7 +271,9 @@ def _models(model: type[BaseModel], schema: dict[str, Any]) -> Iterator[tuple[ty
 
 
 def _with_components(node: Any, kinds: Sequence[str]) -> Any:
-    """Returns a field's schema in which each reference to a model also refers to the installed components of one of ``kinds``."""
+    """Returns a field's schema in which each reference to a model also refers to the installed components of one of
+    ``kinds``.
+    """
     if isinstance(node, list):
         return [_with_components(item, kinds) for item in node]
     if not isinstance(node, dict):

@@ -139,7 +139,9 @@ class Hints:
         return cls.from_points(torch.stack((x, y, depth[valid].double()), 1), size, see_through=see_through)
 
     def at_size(self, size: tuple[int, int]) -> Hints:
-        """Returns the same points for the picture at another size. Points move by their coordinates; nothing is interpolated."""
+        """Returns the same points for the picture at another size. Points move by their coordinates; nothing is
+        interpolated.
+        """
         if tuple(self.depth.shape[-2:]) == tuple(size):
             return self
         parts = []

@@ -76,7 +76,9 @@ def collect(plugin: object, record: PluginRecord) -> tuple[Component, ...]:
 
 
 def hook_arguments(registration: Registration, kind: str) -> dict[str, object]:
-    """Returns what the hook of a kind is called with, by name. It may grow: pluggy gives an implementation those that it names."""
+    """Returns what the hook of a kind is called with, by name. It may grow: pluggy gives an implementation those that
+    it names.
+    """
     return {"register": registration.register_for(kind)}
 
 

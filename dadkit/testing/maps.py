@@ -67,7 +67,9 @@ def make_map(kind: str, height: int, width: int, generator: torch.Generator, dty
 def make_pair(
     seed: int, *, batch: int = 2, height: int = 20, width: int = 28, kind: str = "smooth", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns a prediction, a target and a mask (B, 1, H, W); the prediction is the target, changed in scale, shift and noise."""
+    """Returns a prediction, a target and a mask (B, 1, H, W); the prediction is the target, changed in scale, shift
+    and noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     target = torch.stack([make_map(kind, height, width, generator, dtype) for _ in range(batch)])[:, None]
     noise = torch.randn(target.shape, generator=generator, dtype=dtype)

@@ -192,7 +192,9 @@ class StageData:
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the states of processes that each read a share of the same streams as one: the accounts of errors are added up."""
+    """Returns the states of processes that each read a share of the same streams as one: the accounts of errors are
+    added up.
+    """
     result: dict[str, Any] = {}
     for name, first in states[0].items():
         streams = [state[name] for state in states]

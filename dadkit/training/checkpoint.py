@@ -104,7 +104,9 @@ class Checkpoints:
         return final
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """Returns the newest readable checkpoint, or None; and what to tell the user about damaged ones, which are set aside."""
+        """Returns the newest readable checkpoint, or None; and what to tell the user about damaged ones, which are
+        set aside.
+        """
         self._sweep()
         messages: list[str] = []
         for step in reversed(self.steps()):

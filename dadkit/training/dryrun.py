@@ -146,7 +146,9 @@ def _views(stage: Stage, part: Iteration) -> list[Tensor]:
 def _peak(
     model: nn.Module, images: Tensor, device: torch.device, autocast: torch.dtype | None, *, backward: bool = False
 ) -> int:
-    """Returns the most bytes that a forward pass (and a backward pass) of uint8 ``images`` holds, weights and gradients apart."""
+    """Returns the most bytes that a forward pass (and a backward pass) of uint8 ``images`` holds, weights and
+    gradients apart.
+    """
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
 
         def empty(like: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -268,7 +268,9 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def usable(prediction: Prediction, space: Space) -> tuple[Tensor, Tensor]:
-    """Returns a teacher's answer as target: ``(target, mask)`` in ``space``; the mask leaves out what is invalid or not finite."""
+    """Returns a teacher's answer as target: ``(target, mask)`` in ``space``; the mask leaves out what is invalid or
+    not finite.
+    """
     converted = prediction.to_space(space)
     finite = converted.depth.isfinite()
     return converted.depth, finite if converted.valid is None else converted.valid & finite
