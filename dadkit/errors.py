@@ -9,7 +9,6 @@ __all__ = [
     "DataError",
     "WeightsError",
     "did_you_mean",
-    "first_line",
     "near_misses",
 ]
 
