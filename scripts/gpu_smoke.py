@@ -1,13 +1,16 @@
 """Every device kernel once, on awkward small maps: what compute-sanitizer runs. Without a GPU it can run the emulation.
 
 python scripts/gpu_smoke.py [--device cuda|emulated] [--small]
+python scripts/gpu_smoke.py --device ptx --library "$(python scripts/ptx/build.py)"
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import sys
+from typing import Any
 
 import torch
 
@@ -23,7 +26,7 @@ def refusal(device: str) -> str | None:
     """Why the kernels cannot run there; None where they can."""
     if (reason := library.load_error()) is not None:
         return reason
-    if device == "emulated":
+    if device != "cuda":
         return None
     if not torch.cuda.is_available():
         return f"no GPU: torch {torch.__version__} sees no CUDA device (--device emulated runs the kernels on the CPU)"
@@ -32,8 +35,8 @@ def refusal(device: str) -> str | None:
     return None
 
 
-def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partition: str, device: str) -> int:
-    """Every operator on maps of one shape, forward and backward; how many there were."""
+def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partition: str, device: str, seen: Any) -> int:
+    """Every operator on maps of one shape, forward and backward; how many there were. ``seen`` hashes what they answer."""
     generator = torch.Generator().manual_seed(0)
     target, noise = (torch.randn(shape, generator=generator, dtype=dtype).to(device) for _ in range(2))
     pred = (2 * target + noise).requires_grad_()
@@ -59,6 +62,7 @@ def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partit
         what = f"{shape}, {dtype}, {variant}, {partition}, {segments}"
         if not torch.stack(values).isfinite().all() or not gradient.isfinite().all():
             raise SystemExit(f"gpu_smoke: not finite: {what}")
+        seen.update(torch.stack(values).detach().cpu().numpy().tobytes() + gradient.cpu().numpy().tobytes())
         runs += len(values)
     return runs
 
@@ -66,21 +70,24 @@ def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partit
 def main() -> None:
     """Run them all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=["cuda", "emulated"], default="cuda")
+    parser.add_argument("--device", choices=["cuda", "emulated", "ptx"], default="cuda")
+    parser.add_argument("--library", help="for ptx: what scripts/ptx/build.py made")
     parser.add_argument("--small", action="store_true", help="fewer shapes and options: for compute-sanitizer, which is slow")
     options = parser.parse_args()
     if (reason := refusal(options.device)) is not None:
         sys.exit(f"gpu_smoke: {reason}")
     device = "cuda"
-    if options.device == "emulated":
-        library.NAMESPACE, device = "dadkit_emulated", "cpu"
+    if options.device == "ptx":
+        torch.ops.load_library(options.library)
+    if options.device != "cuda":
+        library.NAMESPACE, device = f"dadkit_{options.device}", "cpu"
     shapes, dtypes = (SMALL, (torch.float32,)) if options.small else (SHAPES, (torch.float32, torch.float64))
-    runs = 0
+    runs, seen = 0, hashlib.sha256()
     for case in itertools.product(shapes, dtypes, ("dadkit", "hdn"), ("range", "quantile", "grid")):
-        runs += losses(*case, device)
+        runs += losses(*case, device, seen)
     if device == "cuda":
         torch.cuda.synchronize()
-    print(f"{runs} losses and their gradients, {options.device}")
+    print(f"{runs} losses and their gradients, {options.device}, {seen.hexdigest()[:16]}")
 
 
 if __name__ == "__main__":

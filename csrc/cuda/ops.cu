@@ -48,11 +48,8 @@ cudaStream_t current_stream(int32_t device) {
   return static_cast<cudaStream_t>(stream);
 }
 
-class Cuda {
+class Cuda : public device::Geometry {
  public:
-  static constexpr int64_t kSlice = 4096;  // pixels of a block: a function of nothing, so that results are one on every GPU
-  static constexpr int kTileWidth = 32, kTileHeight = device::kThreads / kTileWidth;
-
   explicit Cuda(const Tensor& like) : guard_(like.get_device_index()), stream_(current_stream(like.get_device_index())) {}
 
   void fresh(const Tensor&) const {}

@@ -29,6 +29,12 @@ namespace device {
 constexpr int kThreads = 128;  // of a block, at most; a power of two
 constexpr int kGroup = 4;      // neighbouring pixels of one thread
 
+// What a GPU's launcher cuts the work into. A function of nothing, so that results are one on every GPU.
+struct Geometry {
+  static constexpr int64_t kSlice = 4096;  // pixels of a block
+  static constexpr int kTileWidth = 32, kTileHeight = kThreads / kTileWidth;
+};
+
 // ------------------------------------------------------------------------------------------------ steps
 // One step over `count` items, shared among the threads.
 template <typename Block, typename Index, typename F>

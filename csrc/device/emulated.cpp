@@ -1,5 +1,5 @@
-// The device kernels run on the CPU, thread after thread: slow, for tests only. It is the same code that csrc/cuda launches, so what the
-// tests show of it here holds there, but for the launches themselves.
+// The device kernels run on the CPU, thread after thread: slow, for tests only. It is the source that csrc/cuda launches, without warps,
+// atomics and anything at the same time: scripts/ptx runs those.
 #include <torch/csrc/stable/library.h>
 
 #include <cstdlib>
