@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +27,10 @@ _NOTES = 20  # as many notes on single images are printed
 
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(help="Image files, videos, folders (searched recursively), lists (.txt), tar shards.")
+        list[str],
+        typer.Argument(
+            help="Image files, videos, folders (searched recursively), lists (.txt), tar shards, streams (rtsp://…), cameras."
+        ),
     ],
     model: Annotated[
         str | None,
@@ -92,9 +96,18 @@ def predict(
     tile: Annotated[
         int | None, typer.Option(min=64, help="Predict in square tiles of so many pixels, fitted to the whole and blended.")
     ] = None,
-    steady: Annotated[
-        bool, typer.Option("--steady", help="Films: bring each map to the one before by scale and shift; says what it changed.")
+    frames: Annotated[
+        bool, typer.Option("--frames", help="The pictures of a folder are frames of a film: common limits of colours.")
     ] = False,
+    steady: Annotated[
+        bool,
+        typer.Option(
+            "--steady", help="Films, --frames: bring each map to the one before by scale and shift; says what it changed."
+        ),
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.0, help="Films and streams: stop after so many seconds of the source.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     plugin: PluginFile = None,
@@ -125,6 +138,10 @@ def predict(
     lens, depth_of_grey = Lens(focal, fov, pair, beyond), _bits(bits)
     console = Console(stderr=True)
     inputs = find_inputs(paths)
+    if frames:
+        inputs.images.sort(
+            key=lambda job: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(job.stem))]
+        )
     metres = None if sparse is None else _sparse(sparse, inputs, completer, sparse_scale, see_through)
     check_targets(inputs, output, chosen, overwrite=overwrite)
     model = model or _default(console)
@@ -139,18 +156,27 @@ def predict(
         "precision": precision,
         "steady": steady,
     }
+    more = {"beyond": beyond, "seconds": seconds, "frames": len(inputs.images) if frames else None}
+    settings |= {key: value for key, value in more.items() if value is not None}  # results of earlier versions stay valid
     if isinstance(loaded, CalibratedModel):
         settings["metres"] = loaded.metres
         console.print(f"metres by {calibrated_by} (--align none: without)", highlight=False, markup=False, soft_wrap=True)
     if metres is not None:
         settings |= metres.settings() | {"completer": completer}
-    plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume)
+    plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume, together=frames and steady)
     _announce(inputs, plan, console)
     for odd in metres.warnings() if metres else []:
         console.print(f"careful: {odd}", style="yellow", highlight=False)
     given: dict[str, Any] = {"name": model, "batch_size": batch_size, "lens": lens}
-    of_images = {"bits": depth_of_grey, "tile": tile, "sparse": metres}
-    written, failures = _carry_out(loaded, plan, console, of_images, given, steady=steady)
+    of_images = {
+        "bits": depth_of_grey,
+        "tile": tile,
+        "sparse": metres,
+        "films": inputs.images if frames else (),
+        "steady": steady and frames,
+    }
+    of_films = {"steady": steady, "seconds": seconds}
+    written, failures = _carry_out(loaded, plan, console, of_images, of_films, given)
     for failure in failures:
         console.print(
             f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
@@ -158,7 +184,8 @@ def predict(
     space = loaded.spec.space if metres is None else Space.METRIC
     console.print(f"wrote {written} files to {output} ({space}: {_meaning(space)})", highlight=False)
     if failures:
-        raise DataError(f"{len(failures)} of {len(inputs.images)} images could not be read or written; see above")
+        what = "images and films" if inputs.films else "images"
+        raise DataError(f"{len(failures)} of {len(inputs.all)} {what} could not be read or written; see above")
 
 
 def _default(console: Console) -> str:
@@ -186,19 +213,21 @@ def _announce(inputs: Inputs, plan: Plan, console: Console) -> None:
 
 
 def _carry_out(
-    model: DepthModel, plan: Plan, console: Console, of_images: dict[str, Any], given: dict[str, Any], *, steady: bool
+    model: DepthModel, plan: Plan, console: Console, of_images: dict[str, Any], of_films: dict[str, Any], given: dict[str, Any]
 ) -> tuple[int, list[Failure]]:
     """Predict under a progress bar, say how fast it was; returns how many files were written and what could not be read.
 
     Args:
         of_images: arguments that only images have.
+        of_films: arguments that only films have.
         given: arguments that images and films share.
     """
     import time
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dadkit.prediction import Note, carry_out, predict_video
+    from dadkit.errors import DataError
+    from dadkit.prediction import Failure, Note, carry_out, predict_video
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
@@ -213,18 +242,24 @@ def _carry_out(
             task = progress.add_task(work.name, total=None)
             show = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: B023, E731
             plan.results.claim(work.files)
-            count += len(
-                predict_video(
-                    model,
-                    work.job.path,
-                    plan.output / work.name,
-                    formats=work.formats,
-                    steady=steady,
-                    note=lambda text: notes.append(Note(work.name, text)),  # noqa: B023
-                    progress=show,
-                    **given,
+            try:
+                count += len(
+                    predict_video(
+                        model,
+                        work.job.path,
+                        plan.output / work.name,
+                        formats=work.formats,
+                        live=work.job.live,
+                        fingerprint=f"{work.fingerprint} {work.formats}",
+                        note=lambda text: notes.append(Note(work.name, text)),  # noqa: B023
+                        progress=show,
+                        **of_films,
+                        **given,
+                    )
                 )
-            )
+            except DataError as error:
+                failures.append(Failure(work.name, str(error)))
+                continue
             plan.results.finish(work.name, work.fingerprint, work.files)
     for note in notes[:_NOTES]:
         console.print(f"{note.path}: {note.text}", highlight=False, markup=False, soft_wrap=True)

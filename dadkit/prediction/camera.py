@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class Lens:
     focal: float | None = None
     fov: float | None = None
     align: tuple[float, float] | None = None
-    beyond: float | None = None
+    beyond: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.focal is not None and self.fov is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,14 +50,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Film:
-    """One video to predict, and the relative path of its outputs, without ending."""
+    """One film or camera to predict.
 
-    path: Path
+    Attributes:
+        path: its file, or the address of a film or a stream.
+        stem: relative path of its outputs, without ending.
+        live: it is a camera or a stream, which does not wait.
+    """
+
+    path: Path | str
     stem: Path
+    live: bool = False
 
     def stamp(self) -> str:
         """Changes when the film's file changes."""
-        return file_stamp(self.path)
+        return file_stamp(self.path) if isinstance(self.path, Path) else self.path
 
 
 @dataclass
@@ -86,7 +95,8 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
 
     Args:
         paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``, one
-            path a line, relative to the list's folder), tar shards (``.tar``).
+            path a line, relative to the list's folder), tar shards (``.tar``), addresses of films (``https://…``) and streams
+            (``rtsp://…``), cameras (``/dev/video0``). The results of a stream or camera are named after it and the time.
 
     Returns:
         Jobs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in their suffix keep it
@@ -96,8 +106,11 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
         DataError: a path does not exist, two inputs would write the same outputs, or there is no input at all.
     """
     found = Inputs()
-    for path in map(Path, paths):
-        if path.is_dir():
+    for given in paths:
+        path = Path(given)
+        if (film := _address(str(given))) is not None:
+            found.films.append(film)
+        elif path.is_dir():
             _search(path, found)
         elif path.suffix.lower() in VIDEOS and path.is_file():
             found.films.append(Film(path, Path(path.stem)))
@@ -107,12 +120,29 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
         elif path.is_file():
             _add(found, FileSource(path.parent, [path.name]))
         else:
-            raise DataError(f"{path} does not exist; give image files, videos, folders, lists (.txt) or tar shards (.tar)")
+            raise DataError(
+                f"{path} does not exist; give image files, videos, folders, lists (.txt), tar shards (.tar), or addresses"
+            )
     if not found.images and not found.films:
         looked = f"looked for {', '.join(EXTENSIONS)}, videos and tar shards"
         raise DataError("; ".join(filter(None, (f"no images in {', '.join(map(str, paths))}", looked, found.summary()))))
     _name_apart(found)
     return found
+
+
+_FILES = ("http", "https", "file")  # schemes of films that wait
+
+
+def _address(text: str) -> Film | None:
+    """The film, stream or camera that is not a file of its own, or None."""
+    match = re.match(r"([a-z][a-z0-9+.-]+)://(?:[^/@]*@)?([^?#]*)", text)
+    if match is None and not text.startswith("/dev/video"):
+        return None
+    scheme, place = match.groups() if match else ("", text.removeprefix("/dev/"))
+    if scheme in _FILES:
+        return Film(text, Path(re.sub(r"[^\w.-]+", "-", stem(place.rstrip("/").rpartition("/")[2])) or "film"))
+    name = re.sub(r"[^\w.-]+", "-", place).strip("-.") or scheme
+    return Film(text, Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"), live=True)
 
 
 def _search(folder: Path, found: Inputs) -> None:
@@ -156,7 +186,7 @@ def _name_apart(found: Inputs) -> None:
     ]
     films = Counter(film.stem for film in found.films)
     found.films = [
-        film if films[film.stem] == 1 else Film(film.path, film.stem.with_name(film.path.name)) for film in found.films
+        film if films[film.stem] == 1 else Film(film.path, film.stem.with_name(Path(film.path).name)) for film in found.films
     ]
     for stems in ([job.stem for job in found.images], [film.stem for film in found.films]):
         if len(set(stems)) < len(stems):

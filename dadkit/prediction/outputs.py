@@ -32,8 +32,10 @@ __all__ = [
     "DEFAULT",
     "FORMATS",
     "MOVING",
+    "PROBES",
     "condition",
     "read_png16",
+    "shared_limits",
     "triangles",
     "write_exr",
     "write_glb",
@@ -203,6 +205,16 @@ MOVING = {"color": ".color.mp4", "side": ".side.mp4"}
 CLOUDS = ("ply", "glb")
 """Formats that need metres and a focal length."""
 
+PROBES = 24
+"""From so many frames or pictures, taken evenly, come limits of colours that all share."""
+
+
+def shared_limits(depths: Iterable[Tensor], space: Space) -> tuple[float, float]:
+    """Returns (low, high) of nearness for the colours of several maps (1, H, W): the medians of their own limits."""
+    own = [pictures.percentile_limits(pictures.nearness(depth, space)) for depth in depths]
+    low, high = np.median(np.array(own), axis=0)
+    return float(low), float(high)
+
 
 def write_prediction(
     stem: Path,
@@ -216,6 +228,7 @@ def write_prediction(
     lens: Lens | None = None,
     intrinsics: Tensor | None = None,
     more: Mapping[str, Tensor] | None = None,
+    limits: tuple[float, float] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write one map in several formats beside each other; each file appears whole or not at all.
@@ -231,6 +244,7 @@ def write_prediction(
         lens: focal length and scale, for ``ply`` and ``glb``.
         intrinsics: (3, 3), the model's own estimate of the camera.
         more: (1, H, W) maps that go into the ``npz`` under their names.
+        limits: (low, high) of nearness for the colours; None = the map's own percentiles.
         note: called with what a person should know, such as pixels that are not in the cloud.
 
     Returns:
@@ -240,7 +254,7 @@ def write_prediction(
         dadkit.prediction.camera.CloudError: points are wanted of a map that holds none.
     """
     written = []
-    colors = lru_cache(lambda: pictures.colorize(depth, space=space, valid=valid))
+    colors = lru_cache(lambda: pictures.colorize(depth, space=space, valid=valid, limits=limits))
     for name in formats:
         path = stem.with_name(stem.name + FORMATS[name])
         with atomic_path(path) as temporary:
@@ -286,6 +300,7 @@ def write_one(
     formats: Iterable[str],
     model: str,
     lens: Lens | None = None,
+    limits: tuple[float, float] | None = None,
     note: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """:func:`write_prediction` of the ``index``-th map of a batch."""
@@ -300,6 +315,7 @@ def write_one(
         lens=lens,
         intrinsics=None if prediction.intrinsics is None else prediction.intrinsics[index],
         more={name: prediction.features[name][index] for name in ("support", "used") if name in prediction.features},
+        limits=limits,
         note=note,
     )
 

@@ -108,7 +108,7 @@ def _files(inputs: Inputs) -> list[Path]:
     from dadkit.data.sources import FileSource
 
     images = [job.source.read(job.index) for job in inputs.images if isinstance(job.source, FileSource)]
-    return [*images, *(film.path for film in inputs.films)]
+    return [*images, *(film.path for film in inputs.films if isinstance(film.path, Path))]
 
 
 def identity(name: str, weights: Mapping[str, Path], settings: Mapping[str, Any]) -> str:
@@ -123,7 +123,9 @@ def identity(name: str, weights: Mapping[str, Path], settings: Mapping[str, Any]
     return json.dumps({"model": name, "weights": files, "settings": dict(settings)}, sort_keys=True, default=str)
 
 
-def make_plan(inputs: Inputs, output: Path, formats: Sequence[str], made_of: str, *, resume: bool = True) -> Plan:
+def make_plan(
+    inputs: Inputs, output: Path, formats: Sequence[str], made_of: str, *, resume: bool = True, together: bool = False
+) -> Plan:
     """What is still to be done of the inputs' images.
 
     Args:
@@ -132,22 +134,27 @@ def make_plan(inputs: Inputs, output: Path, formats: Sequence[str], made_of: str
         formats: names out of ``FORMATS``.
         made_of: see :func:`identity`. Results of the same name, made of the same, of an unchanged image, are finished.
         resume: False computes everything again.
+        together: images of a folder need each other: all are computed where one is missing.
     """
     plan = Plan(output, read_results(output))
-    for job in inputs.all:
+
+    def missing(job: Job | Film) -> tuple[str, list[str]]:
         fingerprint = hashlib.sha256(f"{made_of}\n{job.stamp()}".encode()).hexdigest()[:16]
-        files = {name: target(job, name) for name in formats}
-        left = [
-            name
-            for name, file in files.items()
-            if not (resume and plan.results.is_done(job.stem.as_posix(), fingerprint, file))
-        ]
+        done = [resume and plan.results.is_done(job.stem.as_posix(), fingerprint, target(job, name)) for name in formats]
+        return fingerprint, [name for name, finished in zip(formats, done, strict=True) if not finished]
+
+    whole = {job.stem.parent for job in inputs.images if missing(job)[1]} if together else set()
+    for job in inputs.all:
+        fingerprint, left = missing(job)
+        if isinstance(job, Job) and job.stem.parent in whole:
+            left = list(formats)
         if left:
             if isinstance(job, Job):
                 plan.images.append(Work(job, tuple(left), fingerprint))
             else:
                 plan.films.append(Work(job, tuple(left), fingerprint))
-            plan.replaced += any(files[name] in plan.results.files and (output / files[name]).exists() for name in left)
+            files = [target(job, name) for name in left]
+            plan.replaced += any(file in plan.results.files and (output / file).exists() for file in files)
         else:
             plan.done += 1
     return plan

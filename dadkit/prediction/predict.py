@@ -22,9 +22,10 @@ from dadkit.errors import DadkitError
 from dadkit.interfaces import DepthModel, Prediction, crop_camera
 from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
-from dadkit.prediction.outputs import CLOUDS, DEFAULT, write_one
+from dadkit.prediction.outputs import CLOUDS, DEFAULT, PROBES, shared_limits, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 from dadkit.prediction.sparse import Sparse
+from dadkit.prediction.video import Steady
 from dadkit.spaces import Space
 
 __all__ = ["Failure", "Note", "carry_out", "predict_files", "predict_tiled"]
@@ -92,6 +93,8 @@ def carry_out(
     sparse: Sparse | None = None,
     bits: int | Literal["percentile"] = 16,
     tile: int | None = None,
+    films: Sequence[Job] = (),
+    steady: bool = False,
     notes: list[Note] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Path], list[Failure]]:
@@ -104,6 +107,9 @@ def carry_out(
         sparse: makes metres of each map by the points that come with its picture.
         bits: what 16-bit greyscale holds, see :func:`dadkit.data.images.decode`.
         tile: side of square tiles in pixels, see :func:`predict_tiled`; None = the picture as a whole.
+        films: images that are frames, in order: those of a folder are coloured on the same limits, see
+            :func:`dadkit.prediction.outputs.shared_limits`.
+        steady: bring each map to the one before it in its folder, as ``predict_video`` does.
         notes: gets what a person should know of single images: nearly constant ones, a focal length taken from EXIF, pixels
             that are not in the cloud.
         progress: called with the number of images that were finished, read or not, since the last call.
@@ -115,6 +121,8 @@ def carry_out(
     failures: list[Failure] = []
     refused: list[CloudError] = []
     notes = [] if notes is None else notes
+    limits = _limits(model, films, lens, bits, batch_size) if films and plan.images else {}
+    aligned: dict[Path, Steady] = {}
 
     def write(work: Work[Job], image: Tensor, prediction: Prediction, index: int) -> list[Path]:
         place, own = plan.output / work.name, lens
@@ -134,7 +142,17 @@ def carry_out(
                 note(f"focal length {focal:.0f} pixels, from the EXIF data")
             elif model.spec.takes_camera and model.fov is not None:
                 note(f"camera unknown: a horizontal field of view of {model.fov:g} degrees is assumed, the model's option fov")
-        return write_one(place, image, prediction, index, formats=work.formats, model=name, lens=own, note=note)
+        return write_one(
+            place,
+            image,
+            prediction,
+            index,
+            formats=work.formats,
+            model=name,
+            lens=own,
+            limits=limits.get(work.job.stem.parent),
+            note=note,
+        )
 
     def settle(work: Work[Job], writing: Future[list[Path]]) -> None:
         if progress is not None:
@@ -162,6 +180,13 @@ def carry_out(
                     if tile
                     else model.predict([image for _, image in batch], cameras=cameras, batch_size=batch_size)
                 )
+                if steady:
+                    for work, _ in batch:
+                        aligned.setdefault(work.job.stem.parent, Steady(prediction.space))
+                    maps = [
+                        aligned[work.job.stem.parent](depth) for (work, _), depth in zip(batch, prediction.depth, strict=True)
+                    ]
+                    prediction = replace(prediction, depth=torch.stack(maps))
                 for index, (work, image) in enumerate(batch):
                     mine, place = prediction, index
                     if sparse is not None:
@@ -183,9 +208,34 @@ def carry_out(
         finally:
             readers.shutdown(cancel_futures=True)
             writers.shutdown(cancel_futures=True)
+    notes += [Note(str(folder), align.summary()) for folder, align in aligned.items()]
     if refused and not written:
         raise refused[0]
     return written, failures
+
+
+def _limits(
+    model: DepthModel, films: Sequence[Job], lens: Lens, bits: int | Literal["percentile"], size: int
+) -> dict[Path, tuple[float, float]]:
+    """Limits of colours for each folder, of up to 24 of its images taken evenly."""
+    folders: dict[Path, list[Job]] = {}
+    for job in films:
+        folders.setdefault(job.stem.parent, []).append(job)
+    found = {}
+    for folder, jobs in folders.items():
+        maps: list[Tensor] = []
+        for job in jobs[:: max(1, len(jobs) // PROBES)][:PROBES]:
+            try:
+                image = decode(job.read(), bits=bits)
+            except SampleError:
+                continue  # it is said when it is predicted
+            cameras = None
+            if model.spec.takes_camera:
+                cameras = given_cameras(lens, (image.shape[-2], image.shape[-1]), [job.read()])
+            maps += model.predict(image, cameras=cameras, batch_size=size).depth
+        if maps:
+            found[folder] = shared_limits(maps, model.spec.space)
+    return found
 
 
 def _read(

@@ -1,12 +1,18 @@
-"""Video in, video out: every frame in order, all on the same colour limits. Needs PyAV: ``dadkit[video]``."""
+"""Films and cameras in, films out: every frame in order, all on the same colour limits. Needs PyAV: ``dadkit[video]``."""
 
 from __future__ import annotations
 
+import re
+import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from queue import Empty, Full, Queue
 from types import ModuleType
 from typing import Any
 
@@ -19,17 +25,18 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud, given_cameras
-from dadkit.prediction.outputs import CLOUDS, MOVING, write_one
+from dadkit.prediction.outputs import CLOUDS, MOVING, PROBES, shared_limits, write_one
 from dadkit.spaces import Space
 
 __all__ = ["Steady", "predict_video"]
 
-_PROBES = 24
+_PART = 100  # frames after which a film's results are safe from a kill
+_TIMEOUT = 20.0  # seconds without a frame after which a network stream counts as ended
 
 
 def predict_video(
     model: DepthModel,
-    path: Path,
+    path: str | Path,
     stem: Path,
     *,
     name: str,
@@ -37,81 +44,248 @@ def predict_video(
     batch_size: int = 1,
     lens: Lens | None = None,
     steady: bool = False,
+    live: bool = False,
+    seconds: float | None = None,
+    fingerprint: str | None = None,
     note: Callable[[str], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
-    """Predict every frame of a video, upright as players show it.
+    """Predict every frame of a film, upright as players show it.
 
-    ``color`` and ``side`` become videos with the source's frame rate and size (an odd side loses its last pixel); other formats
+    ``color`` and ``side`` become films with the source's frame rate and size (an odd side loses its last pixel); other formats
     become ``stem/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
     same for all frames: what flickers is the model. A film of variable frame rate keeps the times of its frames; sound is left
     out. Memory is that of one batch.
 
+    Every hundred frames what is done is kept in a hidden folder beside the results. A call with the same ``fingerprint`` goes
+    on from there.
+
     Args:
         model: its own resizing policy is applied to each frame.
-        path: the video.
+        path: the film, its address (``https://…``), or a camera (``rtsp://…``, ``/dev/video0``).
         stem: path of the results, without ending.
         name: the model's name, stored in files that can hold it.
         formats: out of :data:`dadkit.prediction.FORMATS`.
         batch_size: consecutive frames per forward pass.
         lens: focal length and scale, for point clouds.
         steady: bring each map to the one before by scale and shift (:class:`dadkit.prediction.video.Steady`).
+        live: the source does not wait: frames that arrive while the model is busy are dropped, and counted. The colours have
+            the limits of the first frame. It ends with the source, after ``seconds``, or with Ctrl-C, and what there is then
+            is a whole film.
+        seconds: as much of the source is predicted; None = all.
+        fingerprint: what the results are made of; None = no earlier call's results are used.
         note: called with what a person should know: that sound is left out, what ``steady`` changed.
         progress: called with (frames done, frames in all or None if the file does not say).
 
     Returns:
-        The written videos and folders.
+        The written films and folders.
 
     Raises:
-        DataError: the file cannot be read as a video, or has no frame.
+        DataError: the source cannot be read as a film, or has no frame.
         DadkitError: PyAV is not installed.
     """
-    av = _pyav()
     if set(formats) & set(CLOUDS):
         check_cloud(model.spec.space, lens or Lens())
-    rate, total, sound = _facts(av, path)
-    times = _times(av, path)
     note = note or (lambda text: None)
-    if sound:
+    film = _Film(_pyav(), str(path), live, seconds)
+    if film.sound:
         note("sound is left out")
-    if times is not None:
+    if film.variable and not live:
         note("variable frame rate: every frame keeps its time")
+    work = _Unfinished(stem, fingerprint)
+    if work.frames:
+        note(f"{work.frames} frames were finished before")
     align = Steady(model.spec.space) if steady else None
-    limits = _limits(av, model, path, total, batch_size, lens)
+    if align is not None:
+        align.state = work.steady
+    limits = work.limits or (None if live else _limits(film, model, batch_size, lens))
+    moving = [kind for kind in formats if kind in MOVING]
     still = [kind for kind in formats if kind not in MOVING]
-    written = [stem.with_name(stem.name + MOVING[kind]) for kind in formats if kind in MOVING]
-    done = 0
-    with ExitStack() as stack:
-        writers = {
-            kind: stack.enter_context(_Writer(av, stack.enter_context(atomic_path(target)), rate, times))
-            for kind, target in zip([kind for kind in formats if kind in MOVING], written, strict=True)
-        }
-        for frames, prediction in _predicted(model, _frames(av, path), batch_size, lens):
-            if align is not None:
-                prediction = replace(prediction, depth=torch.stack([align(depth) for depth in prediction.depth]))
-            for index, frame in enumerate(frames):
-                depth = prediction.depth[index]
-                colored = pictures.colorize(depth, space=prediction.space, limits=limits)
-                for kind, writer in writers.items():
-                    writer.add(colored if kind == "color" else np.concatenate([pictures.to_uint8(frame), colored], axis=1))
-                if still:
-                    write_one(stem / f"{done:06d}", frame, prediction, index, formats=still, model=name, lens=lens)
-                done += 1
-            if progress is not None:
-                progress(done, total)
+    done = work.frames
+    batches = _predicted(model, film.frames(work.frames), batch_size, lens)
+    with _ended_by_interrupt(film):
+        while batch := next(batches, None):
+            with ExitStack() as stack:
+                writers: dict[str, _Writer] = {}
+                for frames, prediction in _until(batch, batches, _PART):
+                    if align is not None:
+                        prediction = replace(prediction, depth=torch.stack([align(depth) for depth in prediction.depth]))
+                    limits = limits or shared_limits(prediction.depth[:1], prediction.space)
+                    for kind in moving if not writers else ():
+                        part = stack.enter_context(atomic_path(work.part(kind, frames[0].stamp)))
+                        writers[kind] = stack.enter_context(_Writer(film, part, frames[0].stamp))
+                    for index, frame in enumerate(frames):
+                        colored = pictures.colorize(prediction.depth[index], space=prediction.space, limits=limits)
+                        for kind, writer in writers.items():
+                            side = (
+                                np.concatenate([pictures.to_uint8(frame.pixels), colored], axis=1)
+                                if kind == "side"
+                                else colored
+                            )
+                            writer.add(side, frame.stamp)
+                        if still:
+                            place = stem / f"{done:06d}"
+                            write_one(place, frame.pixels, prediction, index, formats=still, model=name, lens=lens)
+                        done += 1
+                    if progress is not None:
+                        progress(done, film.total)
+            work.keep(done, limits, align)
     if done == 0:
-        raise DataError(f"{path} has no frame that can be decoded")
+        raise DataError(f"{film.shown} has no frame that can be decoded")
+    written = [_joined(film, work.parts(kind), stem.with_name(stem.name + MOVING[kind])) for kind in moving]
+    work.clear()
+    if film.dropped:
+        note(f"{film.dropped} frames were dropped: the model is slower than the source")
     if align is not None:
         note(align.summary())
     return written + ([stem] if still else [])
 
 
-class _Writer:
-    """An MP4 file. Its stream begins with the first frame, which decides the size."""
+@dataclass(frozen=True)
+class _Frame:
+    """(3, H, W) uint8, and when it is shown, in units of the film's ``base`` since its beginning."""
 
-    def __init__(self, av: ModuleType, path: Path, rate: Fraction, times: _Times | None) -> None:
-        self._av, self._rate, self._times, self._count = av, rate, times, 0
-        self._container: Any = av.open(str(path), "w", format="mp4")
+    pixels: Tensor
+    stamp: int
+
+
+class _Film:
+    """What a source says of itself, and its frames.
+
+    Attributes:
+        rate: frames a second.
+        total: how many frames there are, or None if that is not known.
+        sound: True if it has any.
+        variable: True if the distances of its frames differ by more than rounding.
+        base: seconds of one unit of the frames' stamps.
+        dropped: frames of a live source that were not predicted.
+        stop: set, a live source ends.
+        shown: the source in messages, without a password.
+    """
+
+    def __init__(self, av: ModuleType, path: str, live: bool, seconds: float | None) -> None:
+        self.av, self._path, self.live, self._seconds = av, path, live, seconds
+        self.shown = re.sub(r"//[^/@]*@", "//", path)
+        self.dropped, self.stop = 0, threading.Event()
+        self._kept: Any = None  # a camera is opened once
+        with self._reported():
+            container = self._open()
+            stream = container.streams.video[0]
+            self.rate = Fraction(stream.average_rate or 25)
+            self.total = stream.frames or None
+            self.sound = bool(container.streams.audio)
+            self._unit = Fraction(stream.time_base)
+            self.variable = live or self._varies(container, stream)
+            if live:
+                self._kept = container
+            else:
+                container.close()
+        self.base = self._unit if self.variable else 1 / self.rate
+        if seconds is not None and self.total is not None:
+            self.total = min(self.total, int(seconds * self.rate) + 1)
+
+    def _open(self) -> Any:
+        device = {"format": "v4l2"} if self._path.startswith("/dev/") else {}
+        patience = {"timeout": _TIMEOUT} if "://" in self._path else {}
+        container = self.av.open(self._path, **device, **patience)
+        if not container.streams.video:
+            container.close()
+            raise DataError(f"{self.shown} holds no video")
+        return container
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except (self.av.error.FFmpegError, ValueError) as error:
+            reason = str(error).replace(self._path, self.shown)
+            raise DataError(f"cannot read {self.shown} as a video: {reason}") from error
+
+    def frames(self, start: int = 0) -> Iterator[_Frame]:
+        """In the order of presentation, without the first ``start``."""
+        decoded = self._newest() if self.live else self._decoded(start)
+        first: int | None = None
+        for number, (pts, pixels) in enumerate(decoded):
+            first = pts if first is None and pts is not None else first
+            since = None if pts is None or first is None else pts - first
+            if self._seconds is not None:
+                shown = number / self.rate if since is None else since * self._unit
+                if shown >= self._seconds:
+                    return
+            if number >= start and pixels is not None:
+                yield _Frame(pixels, number if since is None or not self.variable else since)
+
+    def _decoded(self, start: int = 0) -> Iterator[tuple[int | None, Tensor | None]]:
+        with self._reported(), self._kept or self._open() as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for number, frame in enumerate(container.decode(stream)):
+                if number < start:
+                    yield frame.pts, None
+                    continue
+                turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise, as the file says it is to be shown
+                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                yield frame.pts, torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def _newest(self) -> Iterator[tuple[int | None, Tensor | None]]:
+        """The frames of a source that does not wait: a thread reads, and keeps the newest alone."""
+        newest: Queue[Any] = Queue(1)
+
+        def read() -> None:
+            end: Exception | None = None
+            try:
+                for one in self._decoded():
+                    if self.stop.is_set():
+                        return
+                    try:
+                        newest.put_nowait(one)
+                    except Full:
+                        self.dropped += self._taken(newest)
+                        newest.put(one)
+            except Exception as error:  # it is raised where the frames are used
+                end = error
+            newest.put(end)
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        started = False
+        try:
+            while not self.stop.is_set():
+                try:
+                    one = newest.get(timeout=0.2)
+                except Empty:
+                    continue
+                if one is None or (started and isinstance(one, DataError)):
+                    return  # a stream that breaks off has ended
+                if isinstance(one, Exception):
+                    raise one
+                started = True
+                yield one
+        finally:
+            self.stop.set()
+            self._taken(newest)
+
+    @staticmethod
+    def _taken(queue: Queue[Any]) -> int:
+        try:
+            queue.get_nowait()
+        except Empty:
+            return 0
+        return 1
+
+    def _varies(self, container: Any, stream: Any) -> bool:
+        """Reads no pixels."""
+        found = np.sort([packet.pts for packet in container.demux(stream) if packet.pts is not None])
+        steps = np.diff(found)
+        return len(steps) > 1 and bool(steps.max() - steps.min() > max(2, 0.2 * float(np.median(steps))))
+
+
+class _Writer:
+    """A part of an MP4 film, its times counted from its first frame, which decides the size."""
+
+    def __init__(self, film: _Film, path: Path, start: int) -> None:
+        self._film, self._start = film, start
+        self._container: Any = film.av.open(str(path), "w", format="mp4")
         self._stream: Any = None
 
     def __enter__(self) -> _Writer:
@@ -122,24 +296,119 @@ class _Writer:
             self._container.mux(self._stream.encode())
         self._container.close()
 
-    def add(self, picture: pictures.Picture) -> None:
+    def add(self, picture: pictures.Picture, stamp: int) -> None:
         even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]  # 4:2:0 colour has half the pixels
         if self._stream is None:
-            codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
-            self._stream = self._container.add_stream(codec, rate=self._rate)
+            codec = "libx264" if "libx264" in self._film.av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(codec, rate=self._film.rate)
             self._stream.width, self._stream.height = even.shape[1], even.shape[0]
             self._stream.pix_fmt = "yuv420p"
             if codec == "libx264":
-                self._stream.options = {"crf": "18"}
+                self._stream.options = {"crf": "18", "bf": "0"}  # frames in order, so that parts can be joined
             else:
                 self._stream.bit_rate = 8_000_000
-            if self._times is not None:
-                self._stream.codec_context.time_base = self._times.base
-        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
-        if self._times is not None:
-            frame.pts, frame.time_base = self._times.stamps[min(self._count, len(self._times.stamps) - 1)], self._times.base
-        self._count += 1
+            self._stream.codec_context.time_base = self._film.base
+        frame = self._film.av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")
+        if (frame.width, frame.height) != (self._stream.width, self._stream.height):
+            frame = frame.reformat(self._stream.width, self._stream.height)  # a source may change its size
+        frame.pts, frame.time_base = stamp - self._start, self._film.base
         self._container.mux(self._stream.encode(frame))
+
+
+def _joined(film: _Film, parts: Sequence[Path], target: Path) -> Path:
+    """One film of its parts, whose packets are copied."""
+    with atomic_path(target) as temporary, film.av.open(str(temporary), "w", format="mp4") as whole:
+        stream: Any = None
+        for part in parts:
+            start = int(part.stem.partition(".")[2])
+            with film.av.open(str(part)) as container:
+                source = container.streams.video[0]
+                if stream is None:
+                    copied = getattr(whole, "add_stream_from_template", None)  # PyAV 14 and newer
+                    stream = copied(source) if copied else whole.add_stream(template=source)
+                    stream.time_base = source.time_base
+                for packet in container.demux(source):
+                    if packet.dts is None:
+                        continue
+                    offset = round(start * film.base / packet.time_base)
+                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                    packet.stream = stream
+                    whole.mux(packet)
+    return target
+
+
+@dataclass
+class _Unfinished:
+    """What is done of a film, in a hidden folder beside its results until it is whole.
+
+    Attributes:
+        stem: path of the results, without ending.
+        fingerprint: what they are made of; None = nothing is kept.
+        frames: how many are done.
+        limits: of the colours.
+        steady: state of :class:`Steady`.
+    """
+
+    stem: Path
+    fingerprint: str | None
+    frames: int = 0
+    limits: tuple[float, float] | None = None
+    steady: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._folder = self.stem.with_name(f".{self.stem.name}.unfinished")
+        try:
+            state = torch.load(self._folder / "state.pt", weights_only=True)
+            if self.fingerprint is not None and state["of"] == self.fingerprint:
+                self.frames, self.limits, self.steady = state["frames"], tuple(state["limits"]), state["steady"]
+                self._last = state["last"]
+                return
+        except Exception:  # none, half of one, or another version's: it is begun anew
+            pass
+        self._last = -1
+        self.clear()
+
+    def part(self, kind: str, stamp: int) -> Path:
+        """The file of the part that begins at ``stamp``."""
+        self._last = stamp
+        return self._folder / f"{kind}.{stamp}.mp4"
+
+    def parts(self, kind: str) -> list[Path]:
+        """The finished parts in order."""
+        found = [(int(path.stem.partition(".")[2]), path) for path in self._folder.glob(f"{kind}.*.mp4")]
+        return [path for stamp, path in sorted(found) if stamp <= self._last]
+
+    def keep(self, frames: int, limits: tuple[float, float] | None, align: Steady | None) -> None:
+        """Say that so many frames are done."""
+        state = {"of": self.fingerprint, "frames": frames, "limits": limits, "last": self._last}
+        with atomic_path(self._folder / "state.pt") as temporary:
+            torch.save(state | {"steady": [] if align is None else align.state}, temporary)
+
+    def clear(self) -> None:
+        """Throw it away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _until(first: Any, rest: Iterator[Any], frames: int) -> Iterator[Any]:
+    """``first``, and as much of ``rest`` until there are ``frames``."""
+    count = len(first[0])
+    yield first
+    while count < frames and (batch := next(rest, None)):
+        count += len(batch[0])
+        yield batch
+
+
+@contextmanager
+def _ended_by_interrupt(film: _Film) -> Iterator[None]:
+    """Ctrl-C ends a live source as if it had ended by itself."""
+    if not film.live or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: film.stop.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pyav() -> ModuleType:
@@ -151,63 +420,19 @@ def _pyav() -> ModuleType:
     return module
 
 
-@dataclass(frozen=True)
-class _Times:
-    """When the frames of a film of variable rate are shown, in units of ``base`` seconds."""
-
-    base: Fraction
-    stamps: list[int]
-
-
-def _times(av: ModuleType, path: Path) -> _Times | None:
-    """The times of the frames if their distances differ by more than rounding, else None. Reads no pixels."""
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        found = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
-        base = Fraction(stream.time_base)
-    steps = np.diff(found)
-    if len(steps) < 2 or steps.max() - steps.min() <= max(2, 0.2 * float(np.median(steps))):
-        return None
-    return _Times(base, [stamp - found[0] for stamp in found])
-
-
-def _facts(av: ModuleType, path: Path) -> tuple[Fraction, int | None, bool]:
-    """Frames a second, how many frames the file says it has, and whether it has sound."""
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path} holds no video")
-            stream = container.streams.video[0]
-            return Fraction(stream.average_rate or 25), stream.frames or None, bool(container.streams.audio)
-    except av.error.FFmpegError as error:
-        raise DataError(f"cannot read {path} as a video: {error}") from error
-
-
-def _frames(av: ModuleType, path: Path) -> Iterator[Tensor]:
-    """(3, H, W) uint8, in the order of presentation."""
-    with av.open(str(path)) as container:
-        container.streams.video[0].thread_type = "AUTO"
-        try:
-            for frame in container.decode(video=0):
-                turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise, as the file says it is to be shown
-                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                yield torch.from_numpy(pixels).permute(2, 0, 1)
-        except av.error.FFmpegError as error:
-            raise DataError(f"{path} is damaged: {error}") from error
-
-
 def _predicted(
-    model: DepthModel, frames: Iterator[Tensor], size: int, lens: Lens | None = None
-) -> Iterator[tuple[list[Tensor], Prediction]]:
-    def ask(batch: list[Tensor]) -> Prediction:
+    model: DepthModel, frames: Iterator[_Frame], size: int, lens: Lens | None = None
+) -> Iterator[tuple[list[_Frame], Prediction]]:
+    def ask(batch: list[_Frame]) -> Prediction:
+        pixels = [one.pixels for one in batch]
         cameras = None
         if model.spec.takes_camera:
-            cameras = given_cameras(lens, (batch[0].shape[-2], batch[0].shape[-1]), [None] * len(batch))
-        return model.predict([one.float() / 255 for one in batch], cameras=cameras, batch_size=size)
+            cameras = given_cameras(lens, (pixels[0].shape[-2], pixels[0].shape[-1]), [None] * len(batch))
+        return model.predict([one.float() / 255 for one in pixels], cameras=cameras, batch_size=size)
 
-    batch: list[Tensor] = []
+    batch: list[_Frame] = []
     for frame in frames:
-        if batch and (len(batch) == size or frame.shape != batch[0].shape):
+        if batch and (len(batch) == size or frame.pixels.shape != batch[0].pixels.shape):
             yield batch, ask(batch)
             batch = []
         batch.append(frame)
@@ -215,21 +440,13 @@ def _predicted(
         yield batch, ask(batch)
 
 
-def _limits(
-    av: ModuleType, model: DepthModel, path: Path, total: int | None, size: int, lens: Lens | None = None
-) -> tuple[float, float]:
-    """The middle of the limits of some frames taken evenly."""
-    every = max(1, (total or 0) // _PROBES)
-    probes = (frame for number, frame in enumerate(_frames(av, path)) if number % every == 0 and number // every < _PROBES)
-    found = [
-        pictures.percentile_limits(pictures.nearness(depth, prediction.space))
-        for _, prediction in _predicted(model, probes, size, lens)
-        for depth in prediction.depth
-    ]
+def _limits(film: _Film, model: DepthModel, size: int, lens: Lens | None = None) -> tuple[float, float]:
+    every = max(1, (film.total or 0) // PROBES)
+    probes = islice(film.frames(), 0, every * PROBES, every)
+    found = [(depth, prediction.space) for _, prediction in _predicted(model, probes, size, lens) for depth in prediction.depth]
     if not found:
-        raise DataError(f"{path} has no frame that can be decoded")
-    low, high = np.median(np.array(found), axis=0)
-    return float(low), float(high)
+        raise DataError(f"{film.shown} has no frame that can be decoded")
+    return shared_limits([depth for depth, _ in found], found[0][1])
 
 
 _SAMPLES = 20_000
@@ -244,32 +461,34 @@ class Steady:
 
     Args:
         space: of the maps.
+
+    Attributes:
+        state: the last map before and after, how many changes there were, and their sums before and after.
     """
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._last: Tensor | None = None
-        self._raw: Tensor | None = None
-        self._before: list[float] = []
-        self._after: list[float] = []
+        self.state: list[Any] = []
 
     def __call__(self, depth: Tensor) -> Tensor:
         """The map (1, H, W), aligned to the last one that was given."""
         step = max(1, int((depth.numel() / _SAMPLES) ** 0.5))
         raw = depth[0, ::step, ::step].double().cpu().flatten()
         scale, shift = 1.0, 0.0
-        if self._last is not None and self._raw is not None and self._last.shape == raw.shape:
-            scale, shift = self._fit(raw, self._last)
-            spread = float((self._raw - self._raw.mean()).abs().mean()) or 1.0
-            self._before.append(float((raw - self._raw).abs().mean()) / spread)
-            self._after.append(float((scale * raw + shift - self._last).abs().mean()) / spread)
-        self._last, self._raw = scale * raw + shift, raw
+        earlier, last, count, before, after = self.state or (None, None, 0, 0.0, 0.0)
+        if last is not None and earlier is not None and last.shape == raw.shape:
+            scale, shift = self._fit(raw, last)
+            spread = float((earlier - earlier.mean()).abs().mean()) or 1.0
+            count += 1
+            before += float((raw - earlier).abs().mean()) / spread
+            after += float((scale * raw + shift - last).abs().mean()) / spread
+        self.state = [raw, scale * raw + shift, count, before, after]
         return depth * scale + shift
 
     def summary(self) -> str:
         """The change from frame to frame before and after, in parts of a map's mean absolute deviation."""
-        count = max(1, len(self._before))
-        before, after = sum(self._before) / count, sum(self._after) / count
+        *_, count, before, after = self.state or (0, 0.0, 0.0)
+        before, after = before / max(1, count), after / max(1, count)
         return f"steady: mean change from frame to frame {before:.4f} before, {after:.4f} after (1 = a map's mean deviation)"
 
     def _fit(self, x: Tensor, y: Tensor) -> tuple[float, float]:

@@ -1,11 +1,19 @@
 """Films as players show them."""
 
+import socket
+import subprocess
+import sys
+import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from dadkit.loading import load_model
+from dadkit.prediction import video
 from dadkit.prediction.video import Steady
 from dadkit.spaces import Space
 
@@ -78,3 +86,123 @@ def test_steady_says_how_much_it_changed(tmp_path, dadkit):
     answer = dadkit("predict", film(tmp_path / "a.mp4"), "-m", MODEL, "-o", tmp_path / "o", "-f", "color", "--steady")
     assert answer.code == 0
     assert "mean change from frame to frame" in answer.err
+
+
+def pixels(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_killed_film_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "_PART", 4)
+    source, asked = film(tmp_path / "a.mp4", count=11), []
+
+    class KilledError(Exception):
+        """What a kill is to the process."""
+
+    def predict(stem, until=None, fingerprint="x"):
+        model = load_model("midas/tiny-conv", weights="none")
+
+        def answer(images, **options):
+            if len(asked) == until:
+                raise KilledError
+            asked.extend(images)
+            return type(model).predict(model, images, **options)
+
+        monkeypatch.setattr(model, "predict", answer)
+        options = {"name": "m", "formats": ["color", "npy"], "steady": True, "fingerprint": fingerprint}
+        return video.predict_video(model, source, tmp_path / stem, **options)
+
+    torch.manual_seed(0)
+    predict("whole")
+    assert len(asked) == 22  # the limits of the colours take one pass
+    torch.manual_seed(0)
+    with pytest.raises(KilledError):
+        predict("killed", until=22 + 11 + 9)
+    assert not (tmp_path / "killed.color.mp4").exists()
+    count = len(asked)
+    torch.manual_seed(0)
+    predict("killed")
+    assert len(asked) - count == 3  # two parts of four were safe, and so were the limits
+    assert [path.name for path in tmp_path.glob(".*")] == []
+    for one, other in zip(pixels(tmp_path / "whole.color.mp4"), pixels(tmp_path / "killed.color.mp4"), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert times(tmp_path / "killed.color.mp4") == pytest.approx(times(source))
+    for number in range(11):
+        name = f"{number:06d}.npy"
+        np.testing.assert_array_equal(np.load(tmp_path / "whole" / name), np.load(tmp_path / "killed" / name))
+
+
+def test_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"no film")
+    film(tmp_path / "films" / "b.mp4")
+    answer = dadkit("predict", tmp_path / "films", "-m", MODEL, "-o", tmp_path / "o", "-f", "color")
+    assert answer.code == 3
+    assert "skipped a: cannot read" in answer.err
+    assert len(pixels(tmp_path / "o" / "b.color.mp4")) == 6
+
+
+def test_18_frames_of_a_folder_share_their_colours_and_can_be_steadied(tmp_path, dadkit):
+    for number in (1, 2, 10):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.fromarray(picture(48, 64) // (4 if number == 10 else 1)).save(tmp_path / "frames" / f"{number}.png")
+    command = ["predict", tmp_path / "frames", "-m", MODEL, "-f", "color", "-f", "npy"]
+    assert dadkit(*command, "-o", tmp_path / "each").code == 0
+    answer = dadkit(*command, "--frames", "--steady", "-o", tmp_path / "common")
+    assert answer.code == 0, answer.err
+    assert "mean change from frame to frame" in answer.err
+
+    def colour(folder, number):
+        return np.asarray(Image.open(tmp_path / folder / f"{number}.color.png")).astype(float).mean((0, 1))
+
+    assert np.abs(colour("common", 1) - colour("common", 2)).max() == 0
+    assert np.abs(colour("common", 1) - colour("each", 1)).max() > 0
+    (tmp_path / "common" / "2.npy").unlink()
+    assert "wrote 6 files" in dadkit(*command, "--frames", "--steady", "-o", tmp_path / "common").err  # they need each other
+
+
+SENDER = """
+import sys, av, numpy as np
+with av.open(f"tcp://127.0.0.1:{sys.argv[1]}?listen=1", "w", format="mpegts") as container:
+    stream = container.add_stream("mpeg2video", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+    for number in range(60):
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * number, np.uint8), format="rgb24")))
+    container.mux(stream.encode())
+"""
+
+
+def wait_for(port):
+    """Until something listens, which Linux says without a connection."""
+    for _ in range(200):
+        if f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text():
+            return
+        time.sleep(0.05)
+    raise TimeoutError(port)
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sender is waited for by /proc")
+def test_a_stream_is_predicted_until_it_ends(tmp_path, dadkit):
+    """A sender of MPEG-TS by TCP stands in for a network camera: the address is opened by the same library."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    sender = subprocess.Popen([sys.executable, "-c", SENDER, str(port)])
+    wait_for(port)
+    answer = dadkit("predict", f"tcp://me:secret@127.0.0.1:{port}", "-m", MODEL, "-o", tmp_path, "-f", "color")
+    assert sender.wait(20) == 0
+    assert answer.code == 0, answer.err
+    assert "secret" not in answer.err
+    (result,) = tmp_path.glob("127.0.0.1-*.color.mp4")
+    found = times(result)
+    assert found == sorted(found)
+    assert 1 <= len(found) <= 60
+
+
+def test_an_address_that_nobody_answers_is_named_without_its_password(tmp_path, dadkit):
+    answer = dadkit("predict", "rtsp://me:secret@127.0.0.1:9/x", "-m", MODEL, "-o", tmp_path)
+    assert answer.code == 3
+    assert "rtsp://127.0.0.1:9/x" in answer.err
+    assert "secret" not in answer.err
