@@ -1,6 +1,7 @@
-"""The page on fine-tuning: its two configurations train on pairs, from a checkpoint and from a run's result."""
+"""Fine-tuning: the two configurations train on pairs, from a checkpoint and from a run's result."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from safetensors.torch import load_file
 from dadkit.config import load_run
 from dadkit.training.run import train
 
-PAGE = Path(__file__).parents[2] / "docs" / "finetune.md"
-YAML = dict(re.findall(r"```yaml\n(name: finetune-(?:relative|metric)\n.*?)```()", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "configs" / "finetune").glob("*.yaml"))
 SMALL = [
     "contexts.options.view_size=56",
     "batch_size=2",
@@ -26,9 +27,20 @@ SMALL = [
 ]
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_page_shows_the_configuration_and_its_commands_are_valid(file):
+    text = file.read_text(encoding="utf-8")
+    comments, _, body = text.partition("\n\n")
+    assert f"```yaml\n{body}```" in (ROOT / "docs" / "finetune.md").read_text(encoding="utf-8")
+    _, _, name, *given = shlex.split(re.search(r"#     (dadkit train .*)\n", text).group(1))
+    again = shlex.split(comments.splitlines()[-1].removeprefix("# "))
+    assert load_run(ROOT / name, given).name == f"finetune-{file.stem}"
+    assert load_run(ROOT / name, [*given, *again]).name == "finetune-again"
+
+
 @pytest.mark.slow  # two trainings each
-@pytest.mark.parametrize("text", YAML, ids=lambda text: text.split()[1])
-def test_the_configurations_of_the_page_train(text, tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_8_a_checkpoint_and_a_runs_result_are_fine_tuned_on_pairs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for part in ("images", "depth"):
@@ -37,13 +49,12 @@ def test_the_configurations_of_the_page_train(text, tmp_path, monkeypatch):
         Image.fromarray(rng.integers(0, 255, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "mine" / "images" / f"{index}.png")
         ramp = np.linspace(1000, 5000, 64)[:, None] + rng.integers(0, 500, (64, 80))
         Image.fromarray(ramp.astype(np.uint16)).save(tmp_path / "mine" / "depth" / f"{index}.png")
-    tiny = "dav2/tiny-metric" if "metric" in text.split()[1] else "dav2/tiny"
-    (tmp_path / "run.yaml").write_text(text)
+    tiny = "dav2/tiny-metric" if file.stem == "metric" else "dav2/tiny"
     common = [*SMALL, f"student.name={tiny}"]
-    first = train(load_run(tmp_path / "run.yaml", [*common, "student.options.weights=null", "student.options.init=none"]))
+    first = train(load_run(file, [*common, "student.options.weights=null", "student.options.init=none"]))
     weights = first.folder / "stages" / "main" / "model.safetensors"
     again = [f"student.options.weights={weights}", "student.options.init=all", "name=again"]
-    second = train(load_run(tmp_path / "run.yaml", [*common, *again]))
+    second = train(load_run(file, [*common, *again]))
     before, after = (load_file(run.folder / "stages" / "main" / "model.safetensors") for run in (first, second))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
