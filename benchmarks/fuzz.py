@@ -137,7 +137,9 @@ def kinds(rng: np.random.Generator) -> dict[str, Kind]:
         "safetensors": Kind(card, "a.safetensors", lambda path: read_weights(str(path))),
         "card": Kind(card, "a.safetensors", read_card),
         "pth": Kind(
-            written(lambda file: torch.save({"model": weights, "epoch": 1}, file)), "a.pth", lambda path: read_weights(str(path))
+            written(lambda file: torch.save({"model": weights, "epoch": 1}, file)),
+            "a.pth",
+            lambda path: read_weights(str(path)),
         ),
         "pth, old": Kind(
             written(lambda file: torch.save(weights, file, _use_new_zipfile_serialization=False)),

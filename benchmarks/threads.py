@@ -1,27 +1,34 @@
 """What waiting threads cost: images a second with several settings, on quiet cores and beside one busy process, side by side.
 
-    python benchmarks/threads.py [--cores 2] [--rounds 3] [--seconds 2]
+    python benchmarks/threads.py [--cores 2] [--rounds 5] [--seconds 1.5] [--case quickstart]
 
-Each measurement is a process of its own, since OpenMP reads its settings when torch loads. All run on the same cores; in every
-round each setting runs once on quiet cores and once beside a process that never waits. The best of the rounds is shown, as a
-share of the first setting on quiet cores. Cases: a training step of a small student (64 px, batch 8, what the quickstart
-trains), of ``midas/tiny-conv`` (192 px, batch 8), and the fused loss of one image of 560 x 560.
+A process for each setting, since OpenMP reads its settings when torch loads; it stays, and computes only when it is asked to.
+All share the same cores. In every round each setting runs once on quiet cores and once beside a process that never waits, in
+turn, and each is compared with the first setting on quiet cores *of the same round*; the median of these ratios is shown, so that
+other programs on the machine weigh on all settings alike. Cases: the quickstart as `dadkit train` runs it, its loader beside
+it; a training step of ``midas/tiny-conv`` (192 px, batch 8); the fused loss of one image of 560 x 560.
+
+The bars: beside the busy process ``dadkit`` keeps at least 0.5 of quiet, on quiet cores at least 0.97 of ``default``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
-CASES = ("student 64", "tiny-conv 192", "fused loss")
+CASES = ("quickstart", "tiny-conv 192", "fused loss")
 SETTINGS = {
-    "default": {},
-    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "default": {"GOMP_SPINCOUNT": "300000"},  # libgomp's own, where no process has more threads than cores
+    "dadkit": {"GOMP_SPINCOUNT": "1000"},
     "spin 10000": {"GOMP_SPINCOUNT": "10000"},
-    "spin 30000": {"GOMP_SPINCOUNT": "30000"},
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
@@ -31,43 +38,82 @@ def main() -> None:
     """Prints a table for each case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--case", choices=CASES, action="append")
+    parser.add_argument("--settings", default="default,dadkit,one thread")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.case:
-        print(work(options.case, options.seconds))
+    if options.work:
+        work(options.work)
         return
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
-    best: dict[tuple[str, str, bool], float] = {}
-    for _ in range(options.rounds):
-        for case in CASES:
-            for loaded in (False, True):
-                for name in SETTINGS:
-                    key = case, name, loaded
-                    best[key] = max(best.get(key, 0.0), measured(case, name, loaded, options))
-    for case in CASES:
-        quiet = best[case, "default", False]
-        print(f"{case}: {quiet:.1f} images/s by default on quiet cores\n{'':14}   quiet   beside a busy process")
-        for name in SETTINGS:
-            print(f"{name:14} {best[case, name, False] / quiet:7.2f} {best[case, name, True] / quiet:7.2f}")
+    print(f"load before: {os.getloadavg()[0]:.1f}")
+    for case in options.case or CASES:
+        compare(case, options.settings.split(","), options)
 
 
-def measured(case: str, name: str, loaded: bool, options: argparse.Namespace) -> float:
-    """Returns images a second of one case under one setting, in a process of its own."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
-    environment = clean | {"OMP_NUM_THREADS": str(options.cores), "CUDA_VISIBLE_DEVICES": ""} | SETTINGS[name]
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if loaded else None
+def compare(case: str, settings: list[str], options: argparse.Namespace) -> None:
+    """Measures and prints one case."""
+    begun, workers = time.perf_counter(), {name: start(case, name, options.cores) for name in settings}
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    found: dict[tuple[str, bool], list[float]] = {(name, loaded): [] for name in settings for loaded in (False, True)}
     try:
-        command = [sys.executable, __file__, "--case", case, "--seconds", str(options.seconds)]
-        return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()[-1])
+        busy.send_signal(signal.SIGSTOP)
+        for name in settings:
+            ask(workers[name], 0.2)
+        for _ in range(options.rounds):
+            for loaded in (False, True):
+                busy.send_signal(signal.SIGCONT if loaded else signal.SIGSTOP)
+                for name in settings:
+                    found[name, loaded].append(ask(workers[name], options.seconds))
+            busy.send_signal(signal.SIGSTOP)
     finally:
-        if busy is not None:
-            busy.kill()
+        for process in (busy, *workers.values()):
+            process.kill()
+    first = found[settings[0], False]
+    print(f"{case}: {max(first):.1f} images/s by {settings[0]} on quiet cores; {time.perf_counter() - begun:.0f} s")
+    print(f"{'':14}  quiet   busy   busy/its own quiet   (medians of {options.rounds} rounds)")
+    for name in settings:
+        quiet, loaded = (
+            statistics.median(x / y for x, y in zip(found[name, is_busy], first, strict=True)) for is_busy in (False, True)
+        )
+        own = statistics.median(x / y for x, y in zip(found[name, True], found[name, False], strict=True))
+        print(f"{name:14} {quiet:6.2f} {loaded:6.2f} {own:12.2f}", flush=True)
 
 
-def work(case: str, seconds: float) -> float:
-    """Returns images a second."""
+def start(case: str, name: str, cores: int) -> subprocess.Popen[str]:
+    """A process that measures one case under one setting, each time it reads a line."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "MKL_"))}
+    environment = clean | {"OMP_NUM_THREADS": str(cores), "CUDA_VISIBLE_DEVICES": ""} | SETTINGS[name]
+    command = [sys.executable, __file__, "--work", case]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def ask(process: subprocess.Popen[str], seconds: float) -> float:
+    """Images a second over so many seconds."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{seconds}\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+def work(case: str) -> None:
+    """Answers each number of seconds that is read with images a second."""
+    steps = quickstart() if case == "quickstart" else computed(case)
+    next(steps)
+    for line in sys.stdin:
+        for _ in range(3):  # what was prepared meanwhile
+            next(steps)
+        begun, count = time.perf_counter(), 0
+        while (passed := time.perf_counter() - begun) < float(line):
+            count += next(steps)
+        print(count / passed, flush=True)
+
+
+def computed(case: str) -> Iterator[int]:
+    """Steps without training around them; yields how many images each took."""
     import torch
 
     import dadkit
@@ -77,26 +123,45 @@ def work(case: str, seconds: float) -> float:
     if case == "fused loss":
         target = torch.randn(1, 1, 560, 560, generator=generator)
         pred = (target + 0.3 * torch.randn(target.shape, generator=generator)).requires_grad_()
-        batch = 1
-
-        def step() -> None:
+        while True:
             torch.autograd.grad(hybrid_norm_loss(pred, target, backend="fused"), pred)
-    else:
-        side, name = (64, "topformer/tiny") if case == "student 64" else (192, "midas/tiny-conv")
-        batch, x = 8, torch.rand(8, 3, side, side, generator=generator)
-        model = dadkit.load_student(name, weights="none").train()
+            yield 1
+    x = torch.rand(8, 3, 192, 192, generator=generator)
+    model = dadkit.load_student("midas/tiny-conv", weights="none").train()
+    while True:
+        model.zero_grad()
+        model(x).depth.mean().backward()
+        yield len(x)
 
-        def step() -> None:
-            model.zero_grad()
-            model(x).depth.mean().backward()
 
-    for _ in range(2):
-        step()
-    begin, count = time.perf_counter(), 0
-    while time.perf_counter() - begin < seconds:
-        step()
-        count += batch
-    return count / (time.perf_counter() - begin)
+def quickstart() -> Iterator[int]:
+    """The steps of ``configs/quickstart.yaml`` with its loader; yields how many images each took."""
+    import threading
+    from queue import Queue
+
+    from rich.console import Console
+
+    from dadkit.config import load_run
+    from dadkit.training import Hook, train
+
+    go: Queue[None] = Queue()
+    done: Queue[int] = Queue()
+
+    class Gate(Hook):
+        """Lets one iteration pass for each ``go``."""
+
+        def on_step(self, trainer: object, index: int) -> None:
+            done.put(8)
+            go.get()
+
+    folder = tempfile.mkdtemp()
+    file = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
+    run = load_run(file, [f"output={folder}", "stages.student.iterations=100000", "evaluation=null", "sample_every=100000"])
+    threading.Thread(target=train, args=(run,), kwargs={"console": Console(quiet=True), "hooks": [Gate()]}, daemon=True).start()
+    while True:
+        count = done.get()
+        yield count
+        go.put(None)
 
 
 if __name__ == "__main__":
