@@ -4,7 +4,7 @@
 
 A process for each setting, since OpenMP reads its settings when torch loads; it stays, and computes only when it is asked to.
 All share the same cores. In every round each setting runs once on quiet cores and once beside a process that never waits, in
-turn, and each is compared with the first setting on quiet cores *of the same round*; the median of these ratios is shown, so that
+turn, and is compared with the first setting on quiet cores *of the same round*. The median of these ratios is shown, so that
 other programs on the machine weigh on all settings alike. Cases: the quickstart as `dadkit train` runs it, its loader beside
 it; a training step of ``midas/tiny-conv`` (192 px, batch 8); the fused loss of one image of 560 x 560.
 

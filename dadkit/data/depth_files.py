@@ -38,6 +38,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 """File name extensions of each encoding."""
 
+_MAX_BYTES = 2**30  # of one array in an archive, which a few bytes can promise
+
 _EXTRAS = {"h5py": "datasets", "scipy.io": "datasets", "OpenEXR": "exr"}
 
 
@@ -144,7 +146,8 @@ def read_exr(path: Path, channel: str | None = None) -> np.ndarray:
     try:
         channels = exr.File(str(path), separate_channels=True).channels()
     except Exception as error:  # the binding raises RuntimeError, ValueError and its own
-        raise SampleError(f"cannot be read as EXR: {error}") from error
+        reason = "it is cut short or damaged" if "0 parts" in str(error) else error
+        raise SampleError(f"cannot be read as EXR: {reason}") from error
     wanted = [channel] if channel is not None else ["Z", "Y", "V", *sorted(channels)]
     name = next((name for name in wanted if name in channels), None)
     if name is None:
@@ -185,6 +188,9 @@ def _read_npz(path: Path, array: str | None) -> np.ndarray:
     if not zipfile.is_zipfile(path):
         raise SampleError("declared as npz, but it is no archive")
     with np.load(path, allow_pickle=False) as archive:
+        largest = max((entry.file_size for entry in archive.zip.infolist()), default=0)
+        if largest > _MAX_BYTES:
+            raise SampleError(f"an array of {largest / 1e9:.1f} GB is no depth map")
         if array is None and len(archive.files) != 1:
             raise SampleError(f"the archive holds {len(archive.files)} arrays, {', '.join(archive.files)}: say which by array=")
         name = archive.files[0] if array is None else array
