@@ -285,7 +285,8 @@ def enable(name: _Name) -> None:
 
     Example: dadkit plugins enable acme
     """
-    from dadkit.plugin.discovery import DISABLE_VARIABLE, disabled_file, switch_on, switched_off
+    from dadkit.plugin.discovery import disabled_file, switch_on, switched_off
+    from dadkit.plugin.records import DISABLE_VARIABLE
 
     done = switch_on(name)
     where = switched_off().get(name)

@@ -23,8 +23,8 @@ from dadkit.interfaces.cameras import (
 from dadkit.interfaces.completion import Completer, CompleterSpec, Hints
 from dadkit.interfaces.contexts import Contexts, ContextSampler
 from dadkit.interfaces.deployed import DeployedModel
-from dadkit.interfaces.exporter import Deployable, Export, Exporter, ExportRequest
-from dadkit.interfaces.model import CameraError, DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
+from dadkit.interfaces.exporter import Export, Exporter, ExportRequest
+from dadkit.interfaces.model import CameraError, Deployable, DepthModel, FrozenTeacher, ParamGroup, Student, Teacher
 from dadkit.interfaces.network import FeatureEncoder, Frozen, ImageNetwork
 from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize

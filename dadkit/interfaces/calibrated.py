@@ -14,7 +14,7 @@ from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.spaces import Space
 
 if TYPE_CHECKING:
-    from dadkit.interfaces.exporter import Deployable
+    from dadkit.interfaces.model import Deployable
 
 __all__ = ["CalibratedModel", "Metres"]
 

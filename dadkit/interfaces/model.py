@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
 from dadkit.interfaces.cameras import camera_from_fov, focal_length, known_cameras, resize_camera
-from dadkit.interfaces.exporter import Deployable, Export
+from dadkit.interfaces.exporter import Export
 from dadkit.interfaces.network import Frozen, ImageNetwork
 from dadkit.interfaces.prediction import Estimate, Prediction, concatenate
 from dadkit.interfaces.resizing import resize
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
-__all__ = ["CameraError", "DepthModel", "FrozenTeacher", "ParamGroup", "Student", "Teacher"]
+__all__ = ["CameraError", "Deployable", "DepthModel", "FrozenTeacher", "ParamGroup", "Student", "Teacher"]
 
 
 class CameraError(DadkitError, ValueError):
@@ -301,3 +302,40 @@ class Student(DepthModel):
             if parameter.requires_grad:
                 groups["encoder" if name.startswith(self.encoder_prefixes) else "decoder"].append(parameter)
         return [ParamGroup(name=name, params=params) for name, params in groups.items() if params]  # type: ignore[typeddict-item]
+
+
+class Deployable(nn.Module):
+    """What :meth:`dadkit.interfaces.DepthModel.deployable` returns.
+
+    It holds a copy of the model in eval mode, without gradients, and the normalisation of the input as two constants.
+
+    Args:
+        model: the depth model; it is copied.
+
+    Attributes:
+        model: the copy. A plugin's ``deployable`` may change it.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: DepthModel) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (model.spec.mean, model.spec.std))
+        self.register_buffer("scale", (1 / std).float())
+        self.register_buffer("shift", (-mean / std).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the depth map of each image.
+
+        Args:
+            images: (B, 3, h, w) RGB in [0, 1]; h and w are multiples of ``model.spec.size_multiple``. Other sizes are not
+                refused here, since a graph has no way to do so: the program that runs the file checks them.
+
+        Returns:
+            (B, 1, h, w) float32 in ``model.spec.space``.
+        """
+        answer = self.model.estimate(images * self.scale + self.shift)
+        depth = answer.depth if isinstance(answer, Estimate) else answer[0]
+        return self.model.brought_to(depth, (images.shape[-2], images.shape[-1]))

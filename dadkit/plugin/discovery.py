@@ -30,10 +30,9 @@ from typing import NamedTuple
 
 from dadkit.files import write_text
 from dadkit.plugin import messages
-from dadkit.plugin.records import CORE, LOCAL, PluginError, PluginRecord, PluginState
+from dadkit.plugin.records import CORE, DISABLE_VARIABLE, LOCAL, PluginError, PluginRecord, PluginState
 
 __all__ = [
-    "DISABLE_VARIABLE",
     "GROUP",
     "NAME_PATTERN",
     "RESERVED",
@@ -305,7 +304,6 @@ def leading_name(requirement: str) -> str:
     return match[1] if match else ""
 
 
-DISABLE_VARIABLE = "DADKIT_DISABLE_PLUGINS"
 STRICT_VARIABLE = "DADKIT_STRICT_PLUGINS"
 _HOME_VARIABLE = "DADKIT_HOME"
 

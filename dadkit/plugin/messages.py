@@ -10,8 +10,7 @@ from importlib import resources
 
 from dadkit.errors import did_you_mean
 from dadkit.kinds import KINDS
-from dadkit.plugin.discovery import DISABLE_VARIABLE
-from dadkit.plugin.records import CORE, LOCAL, Component, PluginRecord, PluginState
+from dadkit.plugin.records import CORE, DISABLE_VARIABLE, LOCAL, Component, PluginRecord, PluginState
 
 __all__ = [
     "KnownPlugin",

@@ -12,6 +12,7 @@ from dadkit.errors import DadkitError
 
 __all__ = [
     "CORE",
+    "DISABLE_VARIABLE",
     "LOCAL",
     "Component",
     "PluginError",
@@ -25,6 +26,8 @@ CORE = "dadkit"
 """Name of the plugin that the core itself is; its components carry no prefix."""
 LOCAL = "local"
 """Name of the plugin that a file given with ``--plugin`` is."""
+DISABLE_VARIABLE = "DADKIT_DISABLE_PLUGINS"
+"""The environment variable that switches plugins off for one session: names, separated by commas."""
 
 
 class PluginError(DadkitError):

@@ -21,8 +21,8 @@ from dadkit.data.sample import Batch
 from dadkit.interfaces import Hints, Prediction, Teacher
 from dadkit.spaces import Space
 from dadkit.training.labels import Drawn, Labeller, to_float
+from dadkit.training.soundness import StageTerm
 from dadkit.training.step import DistillationStep, StepResult, StudentForward
-from dadkit.training.terms import StageTerm
 
 __all__ = ["CompletionStep", "mixed_depth"]
 

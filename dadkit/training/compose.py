@@ -12,8 +12,8 @@ from dadkit.normalizers import Identity
 from dadkit.ops import Backend
 from dadkit.plugin import get_registry
 from dadkit.spaces import Space
-from dadkit.training.soundness import StageError, check_tap
-from dadkit.training.terms import Anchor, FeatureTerm, GradientTerm, LossTerm, MapTerm, PatchTerm, StageTerm, Where
+from dadkit.training.soundness import StageError, StageTerm, check_tap
+from dadkit.training.terms import Anchor, FeatureTerm, GradientTerm, LossTerm, MapTerm, PatchTerm, Where
 
 __all__ = ["Maps", "build_terms", "combine", "follows_features"]
 

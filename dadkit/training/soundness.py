@@ -1,26 +1,37 @@
-"""Whether the built parts of a stage fit together: the configuration's rules on what models and terms declare."""
+"""The built parts of a stage fit together, or are refused: the configuration's rules on what models and terms declare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dadkit.config.rules import StageFacts, TermFacts, findings
 from dadkit.errors import DadkitError
-from dadkit.interfaces import ImageNetwork, ModelSpec
+from dadkit.interfaces import ImageNetwork, ModelSpec, Term
 from dadkit.spaces import Space, SpaceError, check_conversion
 
 if TYPE_CHECKING:
     from dadkit.training.labels import Labeller
-    from dadkit.training.terms import StageTerm
 
-__all__ = ["StageError", "advice", "check_space", "check_stage", "check_tap"]
+__all__ = ["StageError", "StageTerm", "advice", "check_space", "check_stage", "check_tap"]
 
 
 class StageError(DadkitError):
     """The parts of a stage do not fit together; the message says which, why, and what to change."""
 
     exit_code = 2
+
+
+class StageTerm(NamedTuple):
+    """A term of a stage: its name in logs, its factor in the total, itself, where the configuration has it.
+
+    The values of terms with one name add up.
+    """
+
+    name: str
+    weight: float
+    term: Term
+    path: tuple[str | int, ...] = ()
 
 
 def check_stage(

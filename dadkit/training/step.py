@@ -33,7 +33,8 @@ from dadkit.training.labels import (
     to_float,
 )
 from dadkit.training.scale import LABELS, SourceScales
-from dadkit.training.terms import MapTerm, StageTerm
+from dadkit.training.soundness import StageTerm
+from dadkit.training.terms import MapTerm
 
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 

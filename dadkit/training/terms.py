@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,24 +33,11 @@ __all__ = [
     "LossTerm",
     "MapTerm",
     "PatchTerm",
-    "StageTerm",
     "align_features",
     "to_grid",
 ]
 
 Where = Literal["regions", "patches", "labels"]
-
-
-class StageTerm(NamedTuple):
-    """A term of a stage: its name in logs, its factor in the total, itself, where the configuration has it.
-
-    The values of terms with one name add up.
-    """
-
-    name: str
-    weight: float
-    term: Term
-    path: tuple[str | int, ...] = ()
 
 
 class MapTerm(Term):

@@ -12,8 +12,9 @@ from dadkit.interfaces import camera_from_fov
 from dadkit.losses import SILogLoss
 from dadkit.options import SpaceOptions
 from dadkit.spaces import Space
+from dadkit.training.soundness import StageTerm
 from dadkit.training.step import DistillationStep
-from dadkit.training.terms import LossTerm, StageTerm
+from dadkit.training.terms import LossTerm
 
 STUDENTS = {
     "dav2/tiny": 28,

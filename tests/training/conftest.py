@@ -21,9 +21,9 @@ from dadkit.training.batches import Iteration
 from dadkit.training.folder import RunFolder
 from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
+from dadkit.training.soundness import StageTerm
 from dadkit.training.stage import Stage
 from dadkit.training.step import DistillationStep
-from dadkit.training.terms import StageTerm
 
 
 class ToyStudent(Student):

@@ -39,8 +39,9 @@ from dadkit.training.labels import Labeller
 from dadkit.training.loop import Trainer
 from dadkit.training.run import train as train_run
 from dadkit.training.shard import Rounds
+from dadkit.training.soundness import StageTerm
 from dadkit.training.stage import Stage
-from dadkit.training.terms import FeatureTerm, StageTerm
+from dadkit.training.terms import FeatureTerm
 
 _spec = importlib.util.spec_from_file_location("training_toys", Path(__file__).with_name("conftest.py"))
 assert _spec is not None

@@ -12,9 +12,9 @@ from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, PseudoLabels, average, draw, drawn_names, to_float
 from dadkit.training.scale import SourceScales
-from dadkit.training.soundness import check_stage
+from dadkit.training.soundness import StageTerm, check_stage
 from dadkit.training.step import DistillationStep
-from dadkit.training.terms import FeatureTerm, StageTerm
+from dadkit.training.terms import FeatureTerm
 
 
 def make(toys, terms, **options):

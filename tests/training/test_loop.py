@@ -18,7 +18,8 @@ from dadkit.training.loop import Trainer
 from dadkit.training.metrics import read_metrics
 from dadkit.training.scale import LABELS
 from dadkit.training.signals import StoppedError
-from dadkit.training.terms import LossTerm, StageTerm
+from dadkit.training.soundness import StageTerm
+from dadkit.training.terms import LossTerm
 
 TERMS = combine(shared=Maps(1.0, Hybrid()), local_global=Maps(0.5, Hybrid()), gradient=2.0, anchor=0.1)
 

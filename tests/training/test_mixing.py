@@ -25,8 +25,9 @@ from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, to_float
 from dadkit.training.samples import draw_samples
 from dadkit.training.scale import SourceScales
+from dadkit.training.soundness import StageTerm
 from dadkit.training.step import DistillationStep, by_region, mixed_rows
-from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm, align_features
+from dadkit.training.terms import FeatureTerm, LossTerm, align_features
 
 BOXES = torch.tensor([[3, 2, 11, 9], [0, 0, 0, 0], [0, 0, 6, 16], [10, 4, 16, 12]])
 ALL = {

@@ -19,8 +19,8 @@ from dadkit.normalizers import Global, Hybrid, Identity
 from dadkit.spaces import Space
 from dadkit.training.compose import Maps, build_terms, combine
 from dadkit.training.labels import Labeller
-from dadkit.training.soundness import StageError, advice, check_stage
-from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm
+from dadkit.training.soundness import StageError, StageTerm, advice, check_stage
+from dadkit.training.terms import FeatureTerm, LossTerm
 
 SHARED = combine(shared=Maps(1.0, Hybrid()))
 DISPARITY = ModelSpec("s", Space.DISPARITY)

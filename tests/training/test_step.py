@@ -25,9 +25,9 @@ from dadkit.training.batches import Iteration, micro_batches
 from dadkit.training.compose import Maps, combine
 from dadkit.training.labels import Labeller, labelled_target, to_float
 from dadkit.training.scale import LABELS, SourceScales
-from dadkit.training.soundness import StageError
+from dadkit.training.soundness import StageError, StageTerm
 from dadkit.training.step import DistillationStep
-from dadkit.training.terms import FeatureTerm, LossTerm, StageTerm, align_features, to_grid
+from dadkit.training.terms import FeatureTerm, LossTerm, align_features, to_grid
 
 PAPER = {"shared": Maps(1.0, Hybrid()), "local_global": Maps(0.5, Hybrid()), "gradient": 2.0}
 
