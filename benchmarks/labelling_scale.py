@@ -302,6 +302,9 @@ class Rounded:
     def __init__(self, bit: float) -> None:
         self._bit = bit
 
+    def sees(self, height: int, width: int) -> None:
+        """Every pixel."""
+
     def prepare(self, key: str, image: torch.Tensor) -> torch.Tensor:
         """The picture in [0, 1]."""
         return image.float() / 255

@@ -42,7 +42,9 @@ def label(
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     source_license: Annotated[str, typer.Option("--source-license", help="Terms of the images, copied into records.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of one size that share a forward pass.")] = 8,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images of one size that share a forward pass. Default: 8, and 2 on a CPU.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads a worker that read ahead, and as many that encode.")] = 2,
     max_error_rate: Annotated[float, typer.Option(min=0, max=1, help="Stops when more images than this are broken.")] = 0.2,
     tries: Annotated[int, typer.Option(min=1, help="Workers that a unit may lose before it is given up.")] = 3,
@@ -112,7 +114,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _executor(
-    kind: str, workers: int | None, device: str, batch_size: int, threads: int, plugin: Path | None, address: str
+    kind: str, workers: int | None, device: str, batch_size: int | None, threads: int, plugin: Path | None, address: str
 ) -> Executor:
     from dadkit.errors import DadkitError
     from dadkit.labelling.job import Executor

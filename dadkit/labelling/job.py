@@ -35,7 +35,7 @@ class Executor:
         kind: ``local`` or ``ray``.
         workers: how many; 0 labels in this process; None: one a GPU, or one where there is none (``ray``: one a CPU).
         device: of each worker, see :func:`dadkit.loading.pick_device`.
-        batch_size: images of one size that share a forward pass.
+        batch_size: images of one size that share a forward pass; None: see :class:`Labeller`.
         threads: threads of each worker that read ahead, and as many that encode behind.
         plugin: a file with hooks, used in each worker.
         address: of the Ray cluster.
@@ -45,7 +45,7 @@ class Executor:
     kind: Literal["local", "ray"] = "local"
     workers: int | None = None
     device: str = "auto"
-    batch_size: int = 8
+    batch_size: int | None = None
     threads: int = 2
     plugin: Path | None = None
     address: str = "auto"

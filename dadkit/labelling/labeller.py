@@ -24,7 +24,7 @@ from dadkit._version import __version__
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, data_name, record_name
 from dadkit.data.sample import SampleError
-from dadkit.data.shard_index import read_range
+from dadkit.data.shard_index import read_file, read_range
 from dadkit.data.sources import file_stamp
 from dadkit.data.store import Store, open_store
 from dadkit.errors import DataError
@@ -32,6 +32,7 @@ from dadkit.interfaces import Prediction
 from dadkit.labelling.answers import Answers, load_answers, read_image
 from dadkit.labelling.plan import Plan, PlanError, open_plan
 from dadkit.labelling.scores import about_image, about_map, agreement, consistency
+from dadkit.loading import pick_device
 
 __all__ = ["Labeller", "commit"]
 
@@ -65,7 +66,7 @@ class Labeller:
     Args:
         root: where the labels are, with a plan.
         device: see :func:`dadkit.loading.pick_device`.
-        batch_size: images of one size that share a forward pass.
+        batch_size: images of one size that share a forward pass; None: 8, and 2 on a CPU, whose caches hold no more.
         threads: threads that read ahead, and as many that encode behind.
         teachers: teachers that are loaded already; None loads them.
 
@@ -78,7 +79,7 @@ class Labeller:
         root: str,
         *,
         device: str = "auto",
-        batch_size: int = 8,
+        batch_size: int | None = None,
         threads: int = 2,
         teachers: Sequence[Answers] | None = None,
     ) -> None:
@@ -93,7 +94,8 @@ class Labeller:
         )
         open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
         self._units = plan.open_units(self.store)
-        self._batch_size, self._threads = batch_size, threads
+        self._batch_size = batch_size or (2 if pick_device(device).type == "cpu" else 8)
+        self._threads = threads
 
     def __call__(self, number: int, attempt: int = 1) -> dict[str, Any]:
         """Label a unit. Returns its record, which is another worker's if that one was faster.
@@ -225,12 +227,13 @@ class Labeller:
 
     def _prepare(self, unit: Unit, row: int) -> _Prepared:
         base = Path(self.plan.base)
-        source: bytes | Path = base / unit.names[row] if unit.names else b""
         if unit.shard:
-            source = read_range(base / unit.shard, unit.offsets[row], unit.sizes[row])
-        image = read_image(source, self.plan.settings.images)
+            data = read_range(base / unit.shard, unit.offsets[row], unit.sizes[row])
+        else:
+            data = read_file(base / unit.names[row])
+        image, size = read_image(data, self.plan.settings.images, self._teachers)
         inputs = [teacher.prepare(unit.keys[row], image) for teacher in self._teachers]
-        return _Prepared(row, inputs, about_image(source, image))
+        return _Prepared(row, inputs, about_image(data, image, size))
 
     def _ask(self, batch: list[_Prepared], writers: ThreadPoolExecutor) -> list[Future[_Label]]:
         answers = []

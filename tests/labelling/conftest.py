@@ -33,6 +33,9 @@ class Dim:
     def __init__(self, bit: float = 0.0, pause: float = 0.0, deadly: float | None = None) -> None:
         self.bit, self.pause, self.deadly = bit, pause, deadly
 
+    def sees(self, height: int, width: int) -> None:
+        return None
+
     def prepare(self, key: str, image: Tensor) -> Tensor:
         return image[:, ::2, ::2].float() / 255
 

@@ -14,13 +14,29 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from dadkit.data import Images, Labels
 from dadkit.data.label_codec import CODECS, decode_map, encode_map
 from dadkit.data.label_set import data_name, record_name
 from dadkit.data.store import FolderStore, open_store
 from dadkit.errors import DadkitError, DataError
-from dadkit.labelling import Claims, PlanError, ProcessPool, compact, finished_units, label_units, records, sweep, verify
+from dadkit.labelling import (
+    Claims,
+    Labeller,
+    PlanError,
+    ProcessPool,
+    Settings,
+    compact,
+    finished_units,
+    label_units,
+    make_plan,
+    records,
+    sweep,
+    verify,
+)
+from dadkit.labelling.answers import TeacherAnswers, read_image
 from dadkit.prediction.outputs import read_png16
 from dadkit.spaces import Space
 from tests.labelling.conftest import Dim, contents, planned, run, work
@@ -253,3 +269,38 @@ def test_a_bucket_by_fsspec_is_written_once_and_read_back(images):
     assert verify(store, plan) == []
     assert len(contents(root)) == 48
     assert Labels(root)[3].depth is not None
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    coarse = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a turned camera
+    Image.fromarray(coarse).resize((1600, 1200), Image.Resampling.BICUBIC).save(photos / "a.jpg", exif=exif)
+    teacher = TeacherAnswers("starter/tiny", {}, None, "fp32", "cpu")
+    data = (photos / "a.jpg").read_bytes()
+    small, whole = read_image(data, {}, [teacher])
+    large, _ = read_image(data, {"min_side": 10_000}, [teacher])
+    assert tuple(small.shape) == (3, 800, 600)  # twice 352 x 256, or more
+    assert whole == tuple(large.shape[-2:]) == (1600, 1200)
+    near, exact = (teacher.ask(teacher.prepare("a", image)[None]).depth for image in (small, large))
+    assert (near - exact).abs().max() < 0.05 * (exact.amax() - exact.amin())
+    settings = Settings({"root": str(photos)}, [{"name": "starter/tiny", "options": {}}])
+    store = FolderStore(tmp_path / "out")
+    plan = make_plan(store, settings, [teacher.about])
+    Labeller(store.root, teachers=[teacher])(0)
+    compact(store, plan)
+    labels = Labels(store.root)
+    assert labels[0].image.shape == (3, 1600, 1200)
+    assert (labels.scores(0)["height"], labels.scores(0)["width"]) == (1600, 1200)
+
+
+def test_a_network_that_cannot_take_pixels_with_their_channels_together_is_asked_as_it_is():
+    answers = TeacherAnswers("starter/tiny", {}, None, "fp32", "cpu")
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = answers.ask(pictures).depth
+    convolution = next(module for module in answers._model.modules() if isinstance(module, torch.nn.Conv2d))
+    convolution.register_forward_hook(lambda module, inputs, output: output.view(len(output), -1).view_as(output))
+    assert torch.allclose(answers.ask(pictures).depth, expected, rtol=1e-4, atol=1e-5)
+    assert not answers._last
