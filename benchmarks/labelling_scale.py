@@ -32,7 +32,7 @@ from PIL import Image
 
 from dadkit.data import Labels
 from dadkit.data.label_set import Index, Unit, data_name, read_plan, record_name, write_units
-from dadkit.data.sampling import nth_in_order, nth_in_windows
+from dadkit.data.sampling import Windows, nth_in_order
 from dadkit.data.store import BucketStore, FolderStore, open_store
 from dadkit.interfaces import Prediction
 from dadkit.labelling import (
@@ -173,7 +173,7 @@ def resumed(root: str) -> float:
     store = open_store(root)
     plan = open_plan(store)
     assert plan is not None
-    done = finished_units(store)
+    done = finished_units(store, plan.units)
     with Claims(store) as claims:
         label_units(store, [unit for unit in range(plan.units) if unit not in done], InlinePool(lambda: work), claims)
     return given[0] - begun
@@ -221,7 +221,7 @@ def in_a_bucket(units: int) -> Iterator[Row]:
         assert isinstance(store, BucketStore)
         assert read_plan(store) is not None
         begun = time.perf_counter()
-        assert len(finished_units(store)) == units - 1
+        assert len(finished_units(store, units)) == units - 1
         yield row(f"bucket: {units - 1:,} records listed", time.perf_counter() - begun, "s")
         yield row("bucket: resume, first unit given", resumed(root), "s", 20)
     finally:
@@ -230,10 +230,10 @@ def in_a_bucket(units: int) -> Iterator[Row]:
 
 def orders(units: int) -> Iterator[Row]:
     """A draw of one of 62 million positions; an epoch has each once."""
-    size, ends = units * SIZE, np.arange(1, units + 1, dtype=np.int64) * SIZE
+    size, windows = units * SIZE, Windows(np.arange(1, units + 1, dtype=np.int64) * SIZE, window=16)
     draws: Mapping[str, Callable[[int], int]] = {
         "all images": lambda number: nth_in_order(number, size, 0),
-        "16 units at a time": lambda number: nth_in_windows(number, ends, 0, window=16),
+        "16 units at a time": lambda number: windows(number, 0),
     }
     for name, draw in draws.items():
         draw(0)

@@ -62,7 +62,7 @@ def _depth_anything_v1(row):
     student = "{name: dav2/tiny, options: {version: v1}}"
     given = [f"student={student}", f"data.root={PICTURES}", f"data.labelled={SCENES}", f"contexts.options={VIEWS['shared']}"]
     given += ["batch_size=4", "stages.student.iterations=2"]
-    if row == "labelled-only":
+    if row in ("labelled-only", "labels"):
         return [*given[:1], *given[2:]]
     return [*given, "stages.teacher.iterations=2", "stages.student.losses.feature.reference={name: dinov2/tiny}"]
 
@@ -161,12 +161,12 @@ def test_a_self_contained_config_runs(file, tmp_path):
 
 ROWS = {
     "distill_any_depth": 8 + 4 + 3 + 4,
-    "depth_anything_v1": 4 + 3,
+    "depth_anything_v1": 4 + 3 + 1,
     "lightweight": 1 + 8 + 1 + 1,
     "metric": 3,
     "zipdepth": 2,
 }
-"""Files below each recipe: Tables 1 to 4; terms and margin; student, KD rows, ours and what the KD rows share; data sets."""
+"""Files below each recipe: Tables 1 to 4; terms, margin and labels; student, KD rows, ours and what these share; data sets."""
 
 
 def test_every_row_of_the_papers_tables_is_there_and_short():

@@ -38,6 +38,9 @@ def label(
         typer.Option(metavar="S or HxW", help="The teacher sees whole pictures at this size. Default: its own policy."),
     ] = None,
     scores: Annotated[str, typer.Option(help="flip, agree, or both with a comma; each costs time.")] = "",
+    views: Annotated[str, typer.Option(help="whole, or patches: a grid of squares at native detail besides.")] = "whole",
+    patch_size: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels of the image.")] = 560,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring patches share at least.")] = 56,
     unit: Annotated[int, typer.Option(min=1, help="Images a unit: what a killed worker loses.")] = 1000,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     source_license: Annotated[str, typer.Option("--source-license", help="Terms of the images, copied into records.")] = "",
@@ -64,13 +67,20 @@ def label(
 
     Example: dadkit label data.root=photos/ --teacher starter/small -o labels
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     console = Console(stderr=True)
     if verify or compact or report:
         _keep_up(output, console, verify=verify, compact=compact, report=report)
         return
-    settings = _settings(data or [], teachers or [], codec, size, scores, unit, precision, source_license)
+    settings = replace(
+        _settings(data or [], teachers or [], codec, size, scores, unit, precision, source_license),
+        views=views,
+        patch_size=patch_size,
+        overlap=overlap,
+    )
     how = _executor(executor, workers, device, batch_size, threads, plugin, address)
     if dry_run:
         _dry_run(output, settings, how, console)
@@ -214,5 +224,6 @@ def _keep_up(output: str, console: Console, *, verify: bool, compact: bool, repo
         if wrong:
             raise DataError(f"{len(wrong)} things are wrong in {output}; remove the records of these units and label again")
         console.print(
-            f"{len(finished_units(store))} of {plan.units} units are finished, and all of them are whole", highlight=False
+            f"{len(finished_units(store, plan.units))} of {plan.units} units are finished, and all of them are whole",
+            highlight=False,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -24,7 +25,18 @@ from dadkit.data.sample import SampleError
 from dadkit.data.store import Store
 from dadkit.errors import DataError
 
-__all__ = ["Index", "Manifest", "Unit", "UnitTable", "data_name", "newest_manifest", "read_plan", "record_name", "write_units"]
+__all__ = [
+    "Index",
+    "Manifest",
+    "Unit",
+    "UnitTable",
+    "cells",
+    "data_name",
+    "newest_manifest",
+    "read_plan",
+    "record_name",
+    "write_units",
+]
 
 PLAN = "plan.json"
 
@@ -37,6 +49,25 @@ def record_name(unit: int) -> str:
 def data_name(unit: int, sha12: str, suffix: str = ".tar") -> str:
     """Returns the name of a unit's tar, or of its side index (``.idx``)."""
     return f"data/{unit:06d}.{sha12}{suffix}"
+
+
+def cells(height: int, width: int, side: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Returns the boxes x0, y0, x1, y1 of the patches that are labelled of an image, row by row.
+
+    They are squares that cover the image, evenly spread; neighbours share at least ``overlap`` pixels. Of an image with a
+    shorter side than ``side`` they have that side.
+
+    >>> cells(100, 160, 100, 20)
+    [(0, 0, 100, 100), (60, 0, 160, 100)]
+    """
+    side = min(side, height, width)
+    overlap = min(overlap, side - 1)
+
+    def starts(length: int) -> list[int]:
+        count = max(1, math.ceil((length - overlap) / (side - overlap)))
+        return [place * (length - side) // max(1, count - 1) for place in range(count)]
+
+    return [(x, y, x + side, y + side) for y in starts(height) for x in starts(width)]
 
 
 def read_plan(store: Store) -> dict[str, Any] | None:
@@ -135,8 +166,9 @@ class Index:
 
     Attributes:
         rows: (n,) int32, the labels' places in the unit; images that could not be read have no row.
-        offsets, sizes: (n, m) int64 and int32, where the bytes of the m members of each label are: one map a teacher, and
-            one mask of sky a teacher behind them; a size of 0 means that there is none.
+        offsets, sizes: (n, m) int64 and int32, where the bytes of the m members of each label are: one map a teacher, one mask
+            of sky a teacher, and for each of the patches (:func:`cells`) one map a teacher. A size of 0 means that there is
+            none.
         scores: name -> (n,) array; see :mod:`dadkit.labelling.scores`.
         cameras: (n, m, 3, 3) float32 that the teachers estimate, NaN where they do not; or None.
     """

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from dadkit.data.images import MAX_PIXELS, decode
 from dadkit.data.label_codec import decode_map, decode_mask
-from dadkit.data.label_set import Index, Unit, UnitTable, cached_reader, data_name, newest_manifest, read_plan
+from dadkit.data.label_set import Index, Unit, UnitTable, cached_reader, cells, data_name, newest_manifest, read_plan
 from dadkit.data.sample import Sample, SampleError
-from dadkit.data.sampling import nth_in_order, nth_in_windows
+from dadkit.data.sampling import Windows, derive, nth_in_order
 from dadkit.data.shard_index import read_range
 from dadkit.data.store import open_store
 from dadkit.errors import DataError
@@ -35,6 +36,8 @@ class Labels:
         teacher: which of several teachers, from 0.
         images: the folder that the images are in now, if they moved since they were labelled.
         manifest: number of the manifest; None is the newest. A run that goes on needs the one that it began with.
+        views: ``whole`` pictures, or ``patches`` at native detail, if they are stored: each epoch another one of every image.
+            Regions are cut around it, and have a label there alone: what ``local-global`` compares, with one patch an image.
         window: samples are drawn from so many units (of about 1,000) at a time, for disks and buckets; None draws from all.
         min_score, max_score: name -> closed limit of a score (see ``dadkit.labelling.scores``). Labels without the score, or
             for which it is not a number, are left out. All side indices are then read at the start.
@@ -49,6 +52,7 @@ class Labels:
         *,
         teacher: int = 0,
         images: str | Path | None = None,
+        views: Literal["whole", "patches"] = "whole",
         manifest: int | None = None,
         window: int | None = None,
         min_score: Mapping[str, float] | None = None,
@@ -62,7 +66,11 @@ class Labels:
             raise DataError(f"{root} holds labels of {len(plan['teachers'])} teachers, so there is no teacher {teacher}")
         if window is not None and window < 1:
             raise DataError(f"window is a number of units, at least 1, got {window}")
-        self._teacher, self._teachers, self._window = teacher, len(plan["teachers"]), window
+        self._teacher, self._teachers = teacher, len(plan["teachers"])
+        stored = plan["settings"]
+        if views == "patches" and stored.get("views") != "patches":
+            raise DataError(f"{root} holds whole pictures only; `dadkit label --views patches` stores patches")
+        self._grid = (stored["patch_size"], stored["overlap"]) if views == "patches" else None
         self.space = Space(plan["teachers"][teacher]["space"])
         self.licenses = tuple(
             filter(None, dict.fromkeys((plan["teachers"][teacher]["license"], plan["settings"]["source_license"])))
@@ -87,6 +95,7 @@ class Labels:
         self._ends = np.cumsum(counts[self._filled])
         if not len(self._ends):
             raise DataError(f"{root} holds no label{' that passes the limits of its scores' if limits else ''}")
+        self._windows = None if window is None else Windows(self._ends, window)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "_read"}
@@ -100,9 +109,25 @@ class Labels:
 
     def order(self, number: int, seed: int, skip: int) -> int:
         """Which sample is drawn ``number``-th; see :mod:`dadkit.data.sampling`."""
-        if self._window is None:
-            return nth_in_order(number, len(self), seed, skip=skip)
-        return nth_in_windows(number, self._ends, seed, window=self._window, skip=skip)
+        if self._windows is None:
+            index = nth_in_order(number, len(self), seed, skip=skip)
+        else:
+            index = self._windows(number, seed, skip=skip)
+        # Of patches an index beyond the last image is that image again, in a later epoch.
+        return index if self._grid is None else index + len(self) * (number // len(self))
+
+    def check_contexts(self, patches: int) -> None:
+        """Refuse a context sampler that gives ``patches`` patches an image, if only whole pictures are stored.
+
+        Raises:
+            DataError: they are.
+        """
+        if patches and self._grid is None:
+            raise DataError(
+                f"the contexts have patches at native detail, as local-global's, but of {self._store.root} whole pictures are "
+                "read. Store patches (`dadkit label --views patches`) and give the dataset views: patches, or choose the "
+                "contexts shared or whole"
+            )
 
     def key(self, index: int) -> str:
         """The key of a sample, without reading it."""
@@ -129,13 +154,18 @@ class Labels:
         told = int(table.scores["height"][member]), int(table.scores["width"][member])
         if told != (height, width):
             raise SampleError(f"{key}: the image is {width} x {height} now and was {told[1]} x {told[0]} when it was labelled")
-        values, space = decode_map(self._member(place, table, member, self._teacher, key))
+        part, which = None, self._teacher
+        if self._grid is not None:
+            boxes = cells(height, width, *self._grid)
+            number = (index // len(self) + derive(0, key)) % len(boxes)
+            part, which = boxes[number], (2 + number) * self._teachers + self._teacher
+        values, space = decode_map(self._member(place, table, member, which, key))
         known = np.isfinite(values)
         answer = Prediction(
             torch.from_numpy(np.where(known, values, np.float32(0)))[None, None], space, torch.from_numpy(known)[None, None]
         )
         sky = self._teachers + self._teacher
-        if table.sizes[member, sky]:
+        if table.sizes[member, sky] and part is None:
             mask = decode_mask(self._member(place, table, member, sky, key))
             settled = Prediction(answer.depth, space, answer.valid, sky=torch.from_numpy(mask)[None, None])
             answer = settled.to_space(space)
@@ -148,8 +178,9 @@ class Labels:
             depth=answer.depth[0],
             valid=answer.valid[0],
             space=space,
-            intrinsics=self._camera(table, member, (height, width), answer.depth.shape[-2:]),
+            intrinsics=None if part else self._camera(table, member, (height, width), answer.depth.shape[-2:]),
             scaled=True,
+            part=part,
         )
 
     def _camera(self, table: Index, member: int, size: tuple[int, int], own: torch.Size) -> torch.Tensor | None:
@@ -172,6 +203,8 @@ class Labels:
 
     def _find(self, index: int) -> tuple[int, Unit, Index, int]:
         """The unit's place in the manifest, the unit, its index, and the label's place in that."""
+        if index >= len(self) and self._grid is not None:
+            index %= len(self)
         if not 0 <= index < len(self):
             raise IndexError(f"label {index} of {len(self)}")
         filled = int(np.searchsorted(self._ends, index, side="right"))

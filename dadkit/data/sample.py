@@ -33,7 +33,9 @@ class Sample:
         valid: (1, H, W) bool, True where depth is known; None means everywhere. None if ``depth`` is None.
         space: the space of ``depth``; None if ``depth`` is None.
         intrinsics: (3, 3) float32 camera matrix in pixels (pixel centres at half integers), or None.
-        scaled: True if ``depth`` covers the whole image at another size, (1, h, w), as a teacher's stored map does.
+        scaled: True if ``depth`` covers the image, or ``part`` of it, at another size, (1, h, w), as a teacher's map does.
+        part: the box x0, y0, x1, y1 of the image, in pixels, that ``depth`` covers, as the map of a patch does; None: all of
+            it. Regions are then cut so that they hold the box.
     """
 
     image: Tensor
@@ -43,6 +45,7 @@ class Sample:
     space: Space | None = None
     intrinsics: Tensor | None = None
     scaled: bool = False
+    part: tuple[int, int, int, int] | None = None
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["Mixture", "Permutation", "derive", "nth_in_order", "nth_in_windows"]
+__all__ = ["Mixture", "Permutation", "Windows", "derive", "nth_in_order"]
 
 _MASK64 = 2**64 - 1
 _ROUNDS = 8
@@ -93,42 +93,49 @@ def nth_in_order(number: int, size: int, seed: int, *, skip: int = 0) -> int:
     return _order(size, derive(seed, "epoch", epoch))((place + skip) % size)
 
 
-def nth_in_windows(number: int, ends: np.ndarray, seed: int, *, window: int, skip: int = 0) -> int:
-    """As :func:`nth_in_order`, for samples in files of many: at most ``window`` files are read from at any time.
+class Windows:
+    """Which sample is drawn from files of many, so that at most ``window`` files are read from at any time.
 
-    Each epoch puts the files in a random order, takes ``window`` of them after the other, and mixes the samples of these.
+    As :func:`nth_in_order`, a pure function of seed and position. Each epoch puts the files in a random order, takes ``window``
+    of them after the other, and mixes the samples of these.
 
     Args:
-        number: how many were drawn from this dataset before.
         ends: (files,) int64, where each file's samples end; each file has at least one.
-        seed: decides the orders.
         window: files that are mixed.
-        skip: take the sample so many places later, as in :func:`nth_in_order`.
 
     Example:
-        >>> ends = np.array([2, 5, 6])
-        >>> sorted(nth_in_windows(n, ends, 0, window=2) for n in range(6))
+        >>> drawn = Windows(np.array([2, 5, 6]), window=2)
+        >>> sorted(drawn(n, seed=0) for n in range(6))
         [0, 1, 2, 3, 4, 5]
     """
-    size = int(ends[-1])
-    epoch, place = divmod(number, size)
-    place = (place + skip) % size
-    files, stops = _files_in_order(ends.tobytes(), derive(seed, "files", epoch))
-    file = int(np.searchsorted(stops, place, side="right"))
-    first = file - file % window
-    last = min(first + window, len(files)) - 1
-    begin = int(stops[first - 1]) if first else 0
-    inside = begin + _order(int(stops[last]) - begin, derive(seed, "window", epoch, first))(place - begin)
-    file = int(np.searchsorted(stops, inside, side="right"))
-    return int(ends[files[file]]) - int(stops[file]) + inside
 
+    def __init__(self, ends: np.ndarray, window: int) -> None:
+        self._ends, self._window = ends, window
+        self._order: tuple[int, np.ndarray, np.ndarray] | None = None  # of the last epoch asked for
 
-@lru_cache(maxsize=4)
-def _files_in_order(ends: bytes, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The files in an epoch's order, and where the samples of each end in it."""
-    stops = np.frombuffer(ends, dtype=np.int64)
-    files = np.random.Generator(np.random.PCG64(seed)).permutation(len(stops))
-    return files, np.cumsum(np.diff(stops, prepend=0)[files])
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_order": None}
+
+    def __call__(self, number: int, seed: int, *, skip: int = 0) -> int:
+        """The index drawn ``number``-th; ``skip`` as in :func:`nth_in_order`."""
+        size = int(self._ends[-1])
+        epoch, place = divmod(number, size)
+        place = (place + skip) % size
+        files, stops = self._files(derive(seed, "files", epoch))
+        file = int(np.searchsorted(stops, place, side="right"))
+        first = file - file % self._window
+        last = min(first + self._window, len(files)) - 1
+        begin = int(stops[first - 1]) if first else 0
+        inside = begin + _order(int(stops[last]) - begin, derive(seed, "window", epoch, first))(place - begin)
+        file = int(np.searchsorted(stops, inside, side="right"))
+        return int(self._ends[files[file]]) - int(stops[file]) + inside
+
+    def _files(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The files in an epoch's order, and where the samples of each end in it."""
+        if self._order is None or self._order[0] != seed:
+            files = np.random.Generator(np.random.PCG64(seed)).permutation(len(self._ends))
+            self._order = seed, files, np.cumsum(np.diff(self._ends, prepend=0)[files])
+        return self._order[1:]
 
 
 class Mixture:

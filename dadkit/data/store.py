@@ -12,6 +12,8 @@ import shutil
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +21,8 @@ from dadkit.errors import DadkitError, DataError
 from dadkit.files import write_bytes
 
 __all__ = ["BucketStore", "FolderStore", "Store", "open_store"]
+
+_AT_ONCE = 16  # requests
 
 
 class Store(Protocol):
@@ -34,8 +38,12 @@ class Store(Protocol):
         """Returns the number of bytes. Raises FileNotFoundError."""
         ...
 
-    def names(self, prefix: str) -> list[str]:
-        """Returns the names (without folder) of the objects in the folder ``prefix``, sorted; hidden ones are left out."""
+    def names(self, prefix: str, parts: Sequence[str] = ("",)) -> list[str]:
+        """Returns the names (without folder) of the objects in the folder ``prefix``, sorted; hidden ones are left out.
+
+        ``parts`` are beginnings of names that may occur. A bucket is asked for them at once, where one list would come page by
+        page.
+        """
         ...
 
     def create(self, name: str, data: bytes, *, lasting: bool = True) -> bool:
@@ -85,7 +93,7 @@ class FolderStore:
         """See :class:`Store`."""
         return self._path(name).stat().st_size
 
-    def names(self, prefix: str) -> list[str]:
+    def names(self, prefix: str, parts: Sequence[str] = ("",)) -> list[str]:
         """See :class:`Store`."""
         try:
             return sorted(name for name in os.listdir(self._path(prefix)) if not name.startswith("."))
@@ -209,13 +217,20 @@ class BucketStore:
         """See :class:`Store`."""
         return int(self._fs.info(self._path(name))["size"])
 
-    def names(self, prefix: str) -> list[str]:
+    def names(self, prefix: str, parts: Sequence[str] = ("",)) -> list[str]:
         """See :class:`Store`."""
-        try:
-            found = self._fs.ls(self._path(prefix), detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(name for path in found if (name := path.rpartition("/")[2]) and not name.startswith("."))
+        folder, filesystem = self._path(prefix), self._fs
+
+        def listed(part: str) -> list[str]:
+            try:
+                found: list[str] = filesystem.find(folder, prefix=part) if part else filesystem.ls(folder, detail=False)
+            except FileNotFoundError:
+                return []
+            return found
+
+        with ThreadPoolExecutor(_AT_ONCE) as askers:
+            paths = {path for found in askers.map(listed, parts) for path in found}
+        return sorted(name for path in paths if (name := path.rpartition("/")[2]) and not name.startswith("."))
 
     def create(self, name: str, data: bytes, *, lasting: bool = True) -> bool:
         """See :class:`Store`."""

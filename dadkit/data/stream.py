@@ -238,6 +238,8 @@ class Stream:
         flip = torch.rand((), generator=generator).item() < self.flip
         height, width = sample.image.shape[-2:]
         contexts = self.contexts((height, width), generator)
+        if self.labelled and sample.part is not None:
+            contexts = contexts.around(sample.part, (height, width), generator)
         if not self.patches:
             contexts = replace(contexts, patches=contexts.patches[:0])
         return cut(sample, contexts, flip=flip, space=self.space, perturb=self.perturb, generator=generator)

@@ -140,12 +140,15 @@ def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | N
     assert sample.space is not None
     x0, y0, x1, y1 = contexts.region.tolist()
     height, width = contexts.view_size
-    down, right = (own / whole for own, whole in zip(sample.depth.shape[-2:], sample.image.shape[-2:], strict=True))
-    rows = _nearest(y0 * down, y1 * down, height)[:, None]
-    columns = _nearest(x0 * right, x1 * right, width)
+    left, top, *corner = sample.part or (0, 0, sample.image.shape[-1], sample.image.shape[-2])
+    down, right = sample.depth.shape[-2] / (corner[1] - top), sample.depth.shape[-1] / (corner[0] - left)
+    rows = _nearest((y0 - top) * down, (y1 - top) * down, height)[:, None]
+    columns = _nearest((x0 - left) * right, (x1 - left) * right, width)
+    covered = _within(rows, sample.depth.shape[-2]) & _within(columns, sample.depth.shape[-1])
+    rows, columns = rows.clamp(0, sample.depth.shape[-2] - 1), columns.clamp(0, sample.depth.shape[-1] - 1)
     depth = sample.depth[:, rows, columns].float()
-    valid = torch.ones_like(depth, dtype=torch.bool) if sample.valid is None else sample.valid[:, rows, columns]
-    if (y1 - y0 > height or x1 - x0 > width) and sample.valid is not None:
+    valid = covered[None] if sample.valid is None else sample.valid[:, rows, columns] & covered
+    if (y1 - y0 > height or x1 - x0 > width) and sample.valid is not None and not sample.scaled:
         depth, valid = _densest(depth, valid, sample.depth.float(), sample.valid, (x0, y0, x1, y1))
     if space is not None:
         depth, converted = convert(depth, valid, sample.space, space)
@@ -200,6 +203,10 @@ def _nearest(start: float, stop: float, count: int) -> Tensor:
     """Indices of the source pixels in which the centres of ``count`` equal parts of [start, stop] fall."""
     centres = start + (torch.arange(count, dtype=torch.float64) + 0.5) * (stop - start) / count
     return centres.floor().long()
+
+
+def _within(places: Tensor, count: int) -> Tensor:
+    return (places >= 0) & (places < count)
 
 
 def _flipped(view: View) -> View:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -32,6 +32,23 @@ class Contexts:
         x0, y0, x1, y1 = self.region.tolist()
         scale_x, scale_y = self.view_size[1] / (x1 - x0), self.view_size[0] / (y1 - y0)
         return (self.patches * self.patches.new_tensor([scale_x, scale_y, scale_x, scale_y])).float()
+
+    def around(self, part: tuple[int, int, int, int], size: tuple[int, int], generator: torch.Generator) -> Contexts:
+        """Returns the region at a random place where it holds ``part``; in it, where the region is smaller.
+
+        Args:
+            part: x0, y0, x1, y1 in pixels of the image.
+            size: (height, width) of the image.
+            generator: draws the place.
+        """
+        corner = []
+        for axis, length in enumerate((size[1], size[0])):
+            side = float(self.region[axis + 2] - self.region[axis])
+            ends = sorted((part[axis], part[axis + 2] - side))
+            low, high = max(ends[0], 0), min(ends[1], length - side)
+            corner.append(low + int(torch.randint(0, int(high - low) + 1, (), generator=generator)))
+        moved = self.region.new_tensor(corner * 2) - self.region[:2].repeat(2)
+        return replace(self, region=self.region + moved)
 
 
 @runtime_checkable

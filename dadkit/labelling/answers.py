@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,20 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from dadkit.data.depth_files import SUFFIXES, own_space, read_depth
+from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.sample import SampleError
 from dadkit.data.views import resized
 from dadkit.errors import DataError
 from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher
 from dadkit.interfaces.resizing import resize
-from dadkit.labelling.plan import weights_hash
+from dadkit.labelling.plan import IMPORT, PlanError, Settings, weights_hash
 from dadkit.loading import load_model, pick_device, set_precision
 from dadkit.spaces import Space
 
 __all__ = ["Answers", "load_answers"]
 
-IMPORT = "import"
 _DECODING = ("min_size", "max_pixels", "min_side", "bits")
+_BY_ENDING: dict[str, Any] = {".png": "png16", ".npy": "npy", ".npz": "npz"}
 _JPEG = b"\xff\xd8\xff"
 _SPARE = 2.0  # how much larger than what teachers see an image is decoded
 
@@ -52,6 +55,10 @@ class Answers(Protocol):
         """Returns the maps of several prepared images of one shape, on the CPU."""
         ...
 
+    def ask_patches(self, patches: Tensor) -> Prediction:
+        """Returns the maps of patches (N, 3, p, p) uint8, seen as they are, on the CPU."""
+        ...
+
 
 class TeacherAnswers:
     """A teacher's maps, at the size that its network sees.
@@ -68,7 +75,7 @@ class TeacherAnswers:
         model = set_precision(load_model(name, **options), precision).to(pick_device(device))
         self._model = model if isinstance(model, Teacher) else FrozenTeacher(model)
         self._model.freeze()
-        self._size = size
+        self._size, self.multiple = size, model.spec.size_multiple
         inner = model.model if isinstance(model, FrozenTeacher) else model
         # A model with a policy of its own gets the picture as it is.
         self._own_policy = type(inner).predict_batch is not DepthModel.predict_batch
@@ -102,16 +109,23 @@ class TeacherAnswers:
 
     def ask(self, prepared: Tensor) -> Prediction:
         """See :class:`Answers`."""
+        return self._answer(prepared, self._size is None and self._own_policy)
+
+    def ask_patches(self, patches: Tensor) -> Prediction:
+        """See :class:`Answers`."""
+        return self._answer(patches, False)
+
+    def _answer(self, prepared: Tensor, own: bool) -> Prediction:
         images = prepared.to(self._device)
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         try:
-            answer = self._forward(images)
+            answer = self._forward(images, own)
         except RuntimeError:
             if not self._last:
                 raise
             self._last = False  # a network that cannot take this layout: .view() of a map, say
             _lay_out(self._model, torch.contiguous_format)
-            answer = self._forward(images)
+            answer = self._forward(images, own)
         return Prediction(
             answer.depth.cpu(),
             answer.space,
@@ -120,9 +134,8 @@ class TeacherAnswers:
             sky=None if answer.sky is None else answer.sky.cpu(),
         )
 
-    def _forward(self, images: Tensor) -> Prediction:
+    def _forward(self, images: Tensor, own: bool) -> Prediction:
         with torch.inference_mode():
-            own = self._size is None and self._own_policy
             return self._model.predict_batch(images) if own else self._model(images)
 
 
@@ -132,28 +145,82 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
             parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
+class _PairIndex:
+    """ZipDepth's index: a JSON file with ``samples``, each with ``rgb`` and ``depth``, or the arrays of bytes made of it.
+
+    For ``NAME.json`` the arrays are ``NAME_rgb.npy`` and ``NAME_depth.npy``. Of each image a hash is kept in memory, 16 bytes.
+
+    Args:
+        file: the JSON file, which need not be there if the arrays are.
+
+    Raises:
+        DataError: neither is there, or they are no such index.
+    """
+
+    def __init__(self, file: Path) -> None:
+        arrays = [file.with_name(f"{file.stem}_{kind}.npy") for kind in ("rgb", "depth")]
+        try:
+            if arrays[0].is_file():
+                self._images, self._depths = (np.load(array, mmap_mode="r") for array in arrays)
+            else:
+                samples = json.loads(file.read_bytes())["samples"]
+                self._images = np.array([sample["rgb"] for sample in samples])
+                self._depths = np.array([sample.get("depth") or "" for sample in samples])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"no index of images and maps: {file} ({error}); it is a JSON file with samples") from error
+        hashes = np.array([self._hash(stem(_text(path))) for path in self._images], np.uint64)
+        self._order = np.argsort(hashes)
+        self._hashes = hashes[self._order]
+
+    @staticmethod
+    def _hash(path: str) -> int:
+        return int.from_bytes(hashlib.blake2b(os.path.normpath(path).encode(), digest_size=8).digest(), "little")
+
+    def find(self, image: Path) -> Path:
+        """Returns the map of an image, given without its ending. Raises :class:`SampleError` if there is none."""
+        wanted = np.uint64(self._hash(str(image.absolute())))
+        place = int(np.searchsorted(self._hashes, wanted))
+        if place == len(self._hashes) or self._hashes[place] != wanted:
+            raise SampleError(f"the index names no map of {image.absolute()}")
+        return Path(_text(self._depths[self._order[place]]))
+
+
+def _text(stored: Any) -> str:
+    return stored.decode() if isinstance(stored, bytes) else str(stored)
+
+
 class ImportedAnswers:
     """Maps of other tools: ``import:root=FOLDER,encoding=png16|npy|npz|pfm,space=…``, one file ``KEY + ending`` an image.
 
-    The folder of `dadkit predict`, the label folders of Ultralytics (16-bit millimetres, ``scale=0.001``) and ZipDepth's arrays
-    import so. Negative numbers, NaN and infinity are invalid; 0 is too in metres.
+    The folder of `dadkit predict` and the label folders of Ultralytics (16-bit millimetres, ``scale=0.001``) import so.
+    ZipDepth's index does by ``import:index=FILE.json,root=FOLDER,space=disparity``, where FOLDER is the ``data.root`` of its
+    images. Negative numbers, NaN and infinity are invalid; 0 is too in metres.
 
     Args:
-        root: the folder.
+        root: the folder; with ``index`` that of the images.
         encoding: see :func:`dadkit.data.depth_files.read_depth`.
         space: what the numbers mean.
         scale: stored number * scale = value.
         ending: of the file names; None: the encoding's, ``.png`` or ``.npy``.
         license: terms of the labels.
+        index: a file that says which map belongs to which image, see :class:`_PairIndex`; endings tell the maps' encoding.
     """
 
     def __init__(
-        self, root: str, encoding: Any, space: str, scale: float = 1.0, ending: str | None = None, license: str = "unknown"
+        self,
+        root: str,
+        encoding: Any = None,
+        space: str = "disparity",
+        scale: float = 1.0,
+        ending: str | None = None,
+        license: str = "unknown",
+        index: str | None = None,
     ) -> None:
-        if encoding not in SUFFIXES:
+        if encoding not in SUFFIXES and (index is None or encoding is not None):
             raise DataError(f"unknown depth encoding {encoding!r}; known are {', '.join(SUFFIXES)}")
         self._root, self._encoding, self._scale, self._space = Path(root).expanduser(), encoding, float(scale), Space(space)
-        self._endings = SUFFIXES[encoding] if ending is None else (ending,)
+        self._endings = SUFFIXES.get(encoding, ()) if ending is None else (ending,)
+        self._index = None if index is None else _PairIndex(Path(index).expanduser())
         if not self._root.is_dir():
             raise DataError(f"no labels to import: {self._root.absolute()} is no folder")
         said = f"{encoding} {scale}".encode()
@@ -170,13 +237,17 @@ class ImportedAnswers:
 
     def prepare(self, key: str, image: Tensor) -> Tensor:
         """See :class:`Answers`."""
-        files = [self._root / (key + ending) for ending in self._endings]
-        file = next((file for file in files if file.is_file()), files[0])
+        if self._index is None:
+            files = [self._root / (key + ending) for ending in self._endings]
+            file, encoding = next((file for file in files if file.is_file()), files[0]), self._encoding
+        else:
+            file = self._index.find(self._root / key)
+            encoding = _BY_ENDING.get(file.suffix)
         try:
-            stored = read_depth(file, self._encoding)
+            stored = read_depth(file, encoding)
         except SampleError as error:
             raise SampleError(f"{file}: {error}") from error
-        if self._encoding == "png16" and own_space(file) not in (None, str(self._space)):
+        if encoding == "png16" and own_space(file) not in (None, str(self._space)):
             raise SampleError(f"{file} is in space '{own_space(file)}', not '{self._space}'")
         values = stored * self._scale
         with np.errstate(invalid="ignore"):
@@ -187,17 +258,28 @@ class ImportedAnswers:
         """See :class:`Answers`."""
         return Prediction(prepared.nan_to_num(0), self._space, ~prepared.isnan())
 
+    def ask_patches(self, patches: Tensor) -> Prediction:
+        """There are none: :meth:`Settings.check` refuses them."""
+        raise PlanError("labels of other tools have no patches")
 
-def load_answers(
-    teachers: Sequence[Mapping[str, Any]], *, size: tuple[int, int] | None, precision: str, device: str
-) -> list[Answers]:
-    """Returns the teachers, or imports, of a plan's settings."""
+
+def load_answers(settings: Settings, device: str) -> list[Answers]:
+    """Returns the teachers, or imports, of a plan's settings.
+
+    Raises:
+        PlanError: a teacher cannot take patches of the wished size.
+    """
     found: list[Answers] = []
-    for one in teachers:
+    for one in settings.teachers:
         if one["name"] == IMPORT:
             found.append(ImportedAnswers(**one["options"]))
-        else:
-            found.append(TeacherAnswers(one["name"], one["options"], size, precision, device))
+            continue
+        teacher = TeacherAnswers(one["name"], one["options"], settings.size, settings.precision, device)
+        if settings.views == "patches" and settings.patch_size % teacher.multiple:
+            raise PlanError(
+                f"--patch-size must be a multiple of {teacher.multiple} for {one['name']}, got {settings.patch_size}"
+            )
+        found.append(teacher)
     return found
 
 

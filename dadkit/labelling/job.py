@@ -121,7 +121,7 @@ def label(
     executor = executor or Executor()
     plan = open_or_make(root, settings)
     store = open_store(root)
-    done = finished_units(store)
+    done = finished_units(store, plan.units)
     if started is not None:
         started(plan, done)
     todo = [unit for unit in range(plan.units) if unit not in done]
@@ -227,4 +227,4 @@ def _codecs() -> list[str]:
 
 
 def _answers(settings: Settings, device: str) -> Any:
-    return load_answers(settings.teachers, size=settings.size, precision=settings.precision, device=device)
+    return load_answers(settings, device)

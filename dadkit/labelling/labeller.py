@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import platform
@@ -22,11 +23,12 @@ from torch import Tensor
 
 from dadkit._version import __version__
 from dadkit.data.label_codec import encode_map, encode_mask, ending
-from dadkit.data.label_set import Index, Unit, data_name, record_name
+from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
 from dadkit.data.sample import SampleError
 from dadkit.data.shard_index import read_file, read_range
 from dadkit.data.sources import file_stamp
 from dadkit.data.store import Store, open_store
+from dadkit.data.views import resized
 from dadkit.errors import DataError
 from dadkit.interfaces import Prediction
 from dadkit.labelling.answers import Answers, load_answers, read_image
@@ -44,6 +46,7 @@ class _Prepared:
     row: int
     inputs: list[Tensor]
     scores: dict[str, float | int]
+    patches: Tensor | None = None
 
     @property
     def shapes(self) -> tuple[Any, ...]:
@@ -52,7 +55,7 @@ class _Prepared:
 
 @dataclass
 class _Label:
-    """One encoded label: one map a teacher, then one mask of sky a teacher (b"": none)."""
+    """One encoded label: one map a teacher, one mask of sky a teacher (b"": none), and for each patch one map a teacher."""
 
     row: int
     members: list[bytes]
@@ -89,9 +92,7 @@ class Labeller:
             raise PlanError(f"{root} holds no plan")
         self.plan: Plan = plan
         settings = plan.settings
-        self._teachers = teachers or load_answers(
-            settings.teachers, size=settings.size, precision=settings.precision, device=device
-        )
+        self._teachers = teachers or load_answers(settings, device)
         open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
         self._units = plan.open_units(self.store)
         self._batch_size = batch_size or (2 if pick_device(device).type == "cpu" else 8)
@@ -153,13 +154,10 @@ class Labeller:
         """Write the tar of a unit; returns its side index."""
         rows, offsets, sizes, scores, cameras = [], [], [], [], []
         count = len(self._teachers)
-        names = [f"{number or ''}{ending(self.plan.settings.codec)}" for number in range(count)]
-        names += [f"{number or ''}.sky.png" for number in range(count)]
-        names = [name if name.startswith(".") else "." + name for name in names]
         with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
             for label in self._labels(unit, errors):
                 places = []
-                for name, data in zip(names, label.members, strict=True):
+                for name, data in zip(self._names(), label.members, strict=False):
                     if not data:
                         places.append((0, 0))
                         continue
@@ -181,11 +179,20 @@ class Labeller:
         known = np.array(cameras, np.float32).reshape(-1, count, 3, 3)[order]
         return Index(
             np.array(rows, np.int32)[order],
-            np.array(offsets, np.int64).reshape(-1, 2 * count)[order],
-            np.array(sizes, np.int32).reshape(-1, 2 * count)[order],
+            _rectangle(offsets, 2 * count, np.int64)[order],
+            _rectangle(sizes, 2 * count, np.int32)[order],
             {name: _column(name, [one[name] for one in scores])[order] for name in (scores[0] if scores else {})},
             known if np.isfinite(known).any() else None,
         ).to_bytes()
+
+    def _names(self) -> Iterator[str]:
+        """How the names of the members of a label end."""
+        depth = ending(self.plan.settings.codec)
+        which = [f".{number}" if number else "" for number in range(len(self._teachers))]
+        yield from (teacher + depth for teacher in which)
+        yield from (f"{teacher}.sky.png" for teacher in which)
+        if self.plan.settings.views == "patches":
+            yield from (f"{teacher}.patch{place}{depth}" for place in itertools.count() for teacher in which)
 
     def _labels(self, unit: Unit, errors: list[dict[str, str]]) -> Iterator[_Label]:
         """The labels of a unit, while threads read ahead of the teachers and encode behind them."""
@@ -231,9 +238,13 @@ class Labeller:
             data = read_range(base / unit.shard, unit.offsets[row], unit.sizes[row])
         else:
             data = read_file(base / unit.names[row])
-        image, size = read_image(data, self.plan.settings.images, self._teachers)
+        settings, patches = self.plan.settings, None
+        image, size = read_image(data, settings.images, self._teachers if settings.views == "whole" else ())
+        if settings.views == "patches":
+            boxes = cells(*size, settings.patch_size, settings.overlap)
+            patches = torch.stack([resized(image, box, (settings.patch_size, settings.patch_size)) for box in boxes])
         inputs = [teacher.prepare(unit.keys[row], image) for teacher in self._teachers]
-        return _Prepared(row, inputs, about_image(data, image, size))
+        return _Prepared(row, inputs, about_image(data, image, size), patches)
 
     def _ask(self, batch: list[_Prepared], writers: ThreadPoolExecutor) -> list[Future[_Label]]:
         answers = []
@@ -243,9 +254,26 @@ class Labeller:
         mirrored = None
         if "flip" in self.plan.settings.scores:
             mirrored = self._teachers[0].ask(torch.stack([one.inputs[0] for one in batch]).flip(-1))
-        return [writers.submit(self._encode, one, answers, mirrored, place) for place, one in enumerate(batch)]
+        return [
+            writers.submit(self._encode, one, answers, mirrored, place, self._ask_patches(one))
+            for place, one in enumerate(batch)
+        ]
 
-    def _encode(self, one: _Prepared, answers: list[Prediction], mirrored: Prediction | None, place: int) -> _Label:
+    def _ask_patches(self, one: _Prepared) -> list[list[Prediction]]:
+        """For each teacher its answers about the patches of an image, a batch each."""
+        if one.patches is None:
+            return []
+        parts = one.patches.split(self._batch_size)
+        return [[teacher.ask_patches(part) for part in parts] for teacher in self._teachers]
+
+    def _encode(
+        self,
+        one: _Prepared,
+        answers: list[Prediction],
+        mirrored: Prediction | None,
+        place: int,
+        patches: list[list[Prediction]],
+    ) -> _Label:
         settings = self.plan.settings
         maps = [_floats(answer, place) for answer in answers]
         members = [
@@ -253,6 +281,15 @@ class Labeller:
             for values, answer, about in zip(maps, answers, self.plan.teachers, strict=True)
         ]
         members += [b"" if answer.sky is None else encode_mask(answer.sky[place, 0].numpy()) for answer in answers]
+        # Sky in patches is settled here: 0 in disparity, invalid elsewhere.
+        pieces = [
+            [_floats(part.to_space(part.space), i) for part in parts for i in range(len(part.depth))] for parts in patches
+        ]
+        members += [
+            encode_map(values, settings.codec, space=answer.space, model=about["name"])
+            for of_patch in zip(*pieces, strict=True)
+            for values, answer, about in zip(of_patch, answers, self.plan.teachers, strict=True)
+        ]
         scores = {**about_map(maps[0]), **one.scores}
         if mirrored is not None:
             scores["flip"] = consistency(maps[0], _floats(mirrored, place))
@@ -260,6 +297,14 @@ class Labeller:
             scores["agree"] = agreement(maps[0], maps[1])
         cameras = [None if answer.intrinsics is None else answer.intrinsics[place] for answer in answers]
         return _Label(one.row, members, scores, cameras)
+
+
+def _rectangle(rows: list[list[int]], least: int, kind: type) -> Any:
+    """(n, m): lists of different lengths, filled up with 0."""
+    table: Any = np.zeros((len(rows), max([least, *map(len, rows)])), kind)
+    for row, values in zip(table, rows, strict=True):
+        row[: len(values)] = values
+    return table
 
 
 def commit(store: Store, record: Mapping[str, Any], tar: Path, index: Path) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from dadkit.labelling.scores import ASKED
 __all__ = ["Plan", "PlanError", "Settings", "cut_units", "make_plan", "open_plan", "weights_hash"]
 
 FORMAT = 1
+IMPORT = "import"
+"""The name of a teacher that reads labels of other tools."""
 
 
 class PlanError(DadkitError):
@@ -46,6 +48,9 @@ class Settings:
         precision: of the teachers' parameters.
         scores: out of ``ASKED``.
         unit: images a unit.
+        views: ``whole``; ``patches`` has a grid of squares at native detail labelled besides
+            (:func:`dadkit.data.label_set.cells`).
+        patch_size, overlap: of the grid, in pixels of the image.
         source_license: terms of the images, as the user states them; they are copied into every record.
     """
 
@@ -57,6 +62,9 @@ class Settings:
     scores: Sequence[str] = ()
     unit: int = 1000
     source_license: str = ""
+    views: str = "whole"
+    patch_size: int = 560
+    overlap: int = 56
 
     def check(self) -> None:
         """Raises :class:`PlanError` if they contradict each other."""
@@ -67,6 +75,13 @@ class Settings:
             raise PlanError("the score agree compares two teachers; give --teacher twice")
         if self.codec not in CODECS:
             raise PlanError(f"unknown codec '{self.codec}'; choose from {', '.join(CODECS)}")
+        if self.views not in ("whole", "patches"):
+            raise PlanError(f"--views is whole or patches, got '{self.views}'")
+        if self.views == "patches":
+            if any(teacher["name"] == IMPORT for teacher in self.teachers):
+                raise PlanError("patches are asked of teachers; labels of other tools have none")
+            if not 0 <= self.overlap < self.patch_size:
+                raise PlanError(f"--overlap is 0 to --patch-size - 1 = {self.patch_size - 1}, got {self.overlap}")
         if not self.teachers:
             raise PlanError("no teacher given; --teacher NAME[:options]")
 

@@ -108,9 +108,15 @@ def _claim(unit: int) -> str:
     return f"claims/{unit:06d}"
 
 
-def finished_units(store: Store) -> set[int]:
-    """Returns the units that have a record, by one listing."""
-    return {int(name[:-5]) for name in store.names("units") if name.endswith(".json") and name[:-5].isdecimal()}
+def finished_units(store: Store, units: int = 0) -> set[int]:
+    """Returns the units that have a record.
+
+    Args:
+        store: where records are.
+        units: how many the plan has, which lets a bucket be asked for all pages of its list at once; 0: not known.
+    """
+    parts = [f"{first:06d}"[:-3] for first in range(0, units, 1000)] if units > 1000 else [""]
+    return {int(name[:-5]) for name in store.names("units", parts) if name.endswith(".json") and name[:-5].isdecimal()}
 
 
 def label_units(

@@ -20,14 +20,14 @@ __all__ = ["compact", "records", "sweep", "verify"]
 _DAY = 86400.0
 
 
-def records(store: Store, units: set[int] | None = None) -> Iterator[dict[str, Any]]:
-    """The records of finished units, in order.
+def records(store: Store, units: int = 0) -> Iterator[dict[str, Any]]:
+    """The records of finished units, in order; ``units`` as in :func:`finished_units`.
 
     Raises:
         DataError: a record is damaged.
     """
-    wanted = sorted(finished_units(store) if units is None else units)
-    with ThreadPoolExecutor(8) as readers:
+    wanted = sorted(finished_units(store, units))
+    with ThreadPoolExecutor(16) as readers:
         for unit, data in zip(wanted, readers.map(lambda unit: store.read(record_name(unit)), wanted), strict=True):
             try:
                 yield json.loads(data)
@@ -43,7 +43,7 @@ def compact(store: Store, plan: Plan) -> Manifest:
     """
 
     def checked() -> Iterator[dict[str, Any]]:
-        for record in records(store):
+        for record in records(store, plan.units):
             if record["plan"] != plan.hash:
                 raise DataError(f"unit {record['unit']} of {store.root} is of another plan; remove its record")
             yield record
@@ -77,7 +77,7 @@ def verify(store: Store, plan: Plan) -> list[str]:
     """Returns what is wrong, one line each: records, tars, side indices and members are read and hashed."""
     wrong = []
     table = plan.open_units(store)
-    for record in records(store):
+    for record in records(store, plan.units):
         unit, digest = record["unit"], record["hash"]
         if record["plan"] != plan.hash:
             wrong.append(f"unit {unit}: the record is of another plan")

@@ -287,8 +287,10 @@ def _streams(
     if root is not None:
         unlabelled.append(Member("root", Images(root)))
     labelled = _members(config.data.labelled)
+    patches = contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0] if labelled else 0
     for member in labelled:
         _check_labels(member, space)
+        getattr(member.dataset, "check_contexts", lambda patches: None)(patches)
 
     perturb, cutmix = _perturbations(config.perturb)
     return build_streams(

@@ -39,6 +39,9 @@ class Dim:
     def prepare(self, key: str, image: Tensor) -> Tensor:
         return image[:, ::2, ::2].float() / 255
 
+    def ask_patches(self, patches: Tensor) -> Prediction:
+        return self.ask(patches.float() / 255)
+
     def ask(self, prepared: Tensor) -> Prediction:
         time.sleep(self.pause * len(prepared))
         if self.deadly is not None and bool((prepared[:, 0, 0, 0] == self.deadly).any()):
