@@ -20,7 +20,7 @@ __all__ = ["write_page"]
 
 _MOST = 20_000  # labels that are looked at, evenly drawn
 _SHOWN = 6
-_SIDE = 240
+_SIDE = 230
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Labels</title>
 <style>body{font:15px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1500px;padding:0 1em}
@@ -74,12 +74,14 @@ def _figures(labels: Labels, shown: Iterable[tuple[int, str]]) -> Iterable[tuple
             continue
         assert sample.depth is not None
         colored = pictures.colorize(sample.depth, space=labels.space, valid=sample.valid)
-        picture = np.concatenate([_thumbnail(pictures.to_uint8(sample.image)), _thumbnail(colored)])
+        height = max(
+            1, round(sample.image.shape[-2] * _SIDE / sample.image.shape[-1])
+        )  # of the map too
+        picture = np.concatenate([_thumbnail(pictures.to_uint8(sample.image), height), _thumbnail(colored, height)])
         yield f"{text} {sample.key}", base64.b64encode(png_bytes(picture)).decode()
 
 
-def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+def _thumbnail(pixels: np.ndarray, height: int) -> np.ndarray:
     from PIL import Image
 
-    height = max(1, round(pixels.shape[0] * _SIDE / pixels.shape[1]))
     return np.asarray(Image.fromarray(pixels).resize((_SIDE, height)))
