@@ -74,9 +74,7 @@ def _figures(labels: Labels, shown: Iterable[tuple[int, str]]) -> Iterable[tuple
             continue
         assert sample.depth is not None
         colored = pictures.colorize(sample.depth, space=labels.space, valid=sample.valid)
-        height = max(
-            1, round(sample.image.shape[-2] * _SIDE / sample.image.shape[-1])
-        )  # of the map too
+        height = max(1, round(sample.image.shape[-2] * _SIDE / sample.image.shape[-1]))  # of the map too
         picture = np.concatenate([_thumbnail(pictures.to_uint8(sample.image), height), _thumbnail(colored, height)])
         yield f"{text} {sample.key}", base64.b64encode(png_bytes(picture)).decode()
 
