@@ -93,6 +93,7 @@ def _settings(
 ) -> Settings:
     from dadkit.cli.arguments import split_model
     from dadkit.config.stages import parse_assignments
+    from dadkit.data.store import is_address
     from dadkit.errors import DadkitError
     from dadkit.labelling import Settings
 
@@ -105,7 +106,7 @@ def _settings(
     if unknown:
         raise DadkitError(f"unknown option data.{unknown[0]}; images have {', '.join(known)}")
     roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
-    absolute = [str(Path(str(root)).expanduser().absolute()) for root in roots]
+    absolute = [str(root) if is_address(root) else str(Path(str(root)).expanduser().absolute()) for root in roots]
     images["root"] = absolute if isinstance(images["root"], list) else absolute[0]
     named = [dict(zip(("name", "options"), split_model(text), strict=True)) for text in teachers]
     wanted = [word for word in scores.split(",") if word]

@@ -15,7 +15,7 @@ from dadkit.data.label_set import Index, Unit, UnitTable, cached_reader, cells, 
 from dadkit.data.sample import Sample, SampleError
 from dadkit.data.sampling import Windows, derive, nth_in_order
 from dadkit.data.shard_index import read_range
-from dadkit.data.store import open_store
+from dadkit.data.store import open_store, read_sample
 from dadkit.errors import DataError
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
@@ -34,7 +34,7 @@ class Labels:
     Args:
         root: folder, or address of a bucket, that `dadkit label` wrote.
         teacher: which of several teachers, from 0.
-        images: the folder that the images are in now, if they moved since they were labelled.
+        images: the folder, or address, that the images are in now, if they moved since they were labelled.
         manifest: number of the manifest; None is the newest. A run that goes on needs the one that it began with.
         views: ``whole`` pictures, or ``patches`` at native detail, if they are stored: each epoch another one of every image.
             Regions are cut around it, and have a label there alone: what ``local-global`` compares, with one patch an image.
@@ -75,7 +75,8 @@ class Labels:
         self.licenses = tuple(
             filter(None, dict.fromkeys((plan["teachers"][teacher]["license"], plan["settings"]["source_license"])))
         )
-        self._base = Path(plan["base"] if images is None else images).expanduser()
+        base = plan["base"] if images is None else str(images)
+        self._images = open_store(base)
         options = plan["settings"]["images"]
         self._decoding = {
             name: options.get(name, default)
@@ -145,11 +146,12 @@ class Labels:
         key = unit.keys[row]
         try:
             if unit.shard:
-                image = decode(read_range(self._base / unit.shard, unit.offsets[row], unit.sizes[row]), **self._decoding)
+                data = read_range(Path(self._images.root) / unit.shard, unit.offsets[row], unit.sizes[row])
             else:
-                image = decode(self._base / unit.names[row], **self._decoding)
+                data = read_sample(self._images, unit.names[row])
+            image = decode(data, **self._decoding)
         except SampleError as error:
-            raise SampleError(f"{self._base / (unit.shard or unit.names[row])}: {key}: {error}") from error
+            raise SampleError(f"{self._images.root}/{unit.shard or unit.names[row]}: {key}: {error}") from error
         height, width = image.shape[-2:]
         told = int(table.scores["height"][member]), int(table.scores["width"][member])
         if told != (height, width):

@@ -89,16 +89,6 @@ def index_file(path: Path) -> Path:
     return path.with_name(path.name + ".index")
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises :class:`SampleError` if they cannot be had."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise SampleError("the file does not exist") from error
-    except OSError as error:
-        raise SampleError(f"the file cannot be read: {error.strerror or error}") from error
-
-
 def read_range(path: Path, offset: int, size: int) -> bytes:
     """``size`` bytes of a shard from ``offset`` on. Raises :class:`SampleError` if they cannot be had."""
     try:

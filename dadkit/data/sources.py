@@ -1,4 +1,4 @@
-"""Where encoded images lie: files below a folder, files named by a list, members of tar shards."""
+"""Where encoded images are: files below a folder, files named by a list, members of tar shards, objects in a bucket."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 from dadkit.data.folders import OWN, UNREAD, counted, expand_braces, read_list, scan, stem
 from dadkit.data.packed import ComputedStrings, PackedStrings, repeated
 from dadkit.data.shard_index import open_shard, read_range
+from dadkit.data.store import BucketStore, is_address, read_sample
 from dadkit.errors import DataError
 
 __all__ = ["FileSource", "ShardSource", "Source", "file_stamp", "inside", "keys_with_suffix", "open_root"]
@@ -40,8 +41,8 @@ class Source(Protocol):
         """The file, or its bytes. Raises :class:`SampleError` if they cannot be had."""
         ...
 
-    def place(self, index: int) -> tuple[Path, int, int]:
-        """Returns the file, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
+    def place(self, index: int) -> tuple[Path | str, int, int]:
+        """Returns the file or address, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
         ...
 
     def stamp(self, index: int) -> str:
@@ -78,6 +79,55 @@ class FileSource:
     def stamp(self, index: int) -> str:
         """Size and time of change."""
         return file_stamp(self.base / self.names[index])
+
+
+class BucketSource:
+    """Images below an address, an object each.
+
+    Args:
+        root: ``s3://bucket/folder`` and the like.
+        extensions: of the objects that count.
+
+    Raises:
+        DataError: the bucket cannot be listed, or holds no image.
+    """
+
+    def __init__(self, root: str, extensions: Sequence[str]) -> None:
+        self._store = BucketStore(root)
+        others: Counter[str] = Counter()
+        names = []
+        for name in self._store.everything():
+            extension = name[len(stem(name)) :].lower()
+            if extension in extensions and not name.rpartition("/")[2].startswith("."):
+                names.append(name)
+            else:
+                others[extension or "no extension"] += 1
+        if not names:
+            raise DataError(_nothing_found(root, extensions, others) + "; tar shards are not read from buckets")
+        self.names = PackedStrings(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """The object's name below the root."""
+        return self.names[index]
+
+    def location(self, index: int) -> str:
+        """The address."""
+        return f"{self._store.root}/{self.names[index]}"
+
+    def read(self, index: int) -> bytes:
+        """The object's bytes."""
+        return read_sample(self._store, self.names[index])
+
+    def place(self, index: int) -> tuple[str, int, int]:
+        """The address."""
+        return self.location(index), 0, 0
+
+    def stamp(self, index: int) -> str:
+        """Its size."""
+        return f"{self._store.size(self.names[index])} bytes"
 
 
 class ShardSource:
@@ -159,11 +209,14 @@ def inside(name: str) -> str:
 
 
 def open_root(root: str | Path, extensions: Sequence[str]) -> list[Source]:
-    """The sources behind one root: a folder (images and tar shards in it), a list file, a tar file, or a pattern of tar files.
+    """The sources behind one root: a folder (images and tar shards in it), a list file, a tar file, a pattern of tar files, or
+    the address of images in a bucket.
 
     Raises:
         DataError: it does not exist, is of another kind, or holds no image; the message says what was looked for and found.
     """
+    if is_address(root):
+        return [BucketSource(str(root), extensions)]
     path = Path(root).expanduser()
     text = str(path)
     if path.is_dir():

@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from dadkit.data.sample import SampleError
 from dadkit.errors import DadkitError, DataError
 from dadkit.files import write_bytes
 
-__all__ = ["BucketStore", "FolderStore", "Store", "open_store"]
+__all__ = ["BucketStore", "FolderStore", "Store", "is_address", "open_store", "read_sample"]
 
 _AT_ONCE = 16  # requests
 
@@ -232,6 +233,18 @@ class BucketStore:
             paths = {path for found in askers.map(listed, parts) for path in found}
         return sorted(name for path in paths if (name := path.rpartition("/")[2]) and not name.startswith("."))
 
+    def everything(self) -> list[str]:
+        """Returns the names of all objects below the root, with their folders, sorted.
+
+        Raises:
+            DataError: the bucket cannot be listed.
+        """
+        try:
+            found = self._fs.find(self._path("").rstrip("/"))
+        except OSError as error:
+            raise DataError(f"cannot list {self.root}: {error.strerror or error}") from error
+        return sorted(path.removeprefix(self._path("")) for path in found)
+
     def create(self, name: str, data: bytes, *, lasting: bool = True) -> bool:
         """See :class:`Store`."""
         try:
@@ -278,8 +291,22 @@ def open_store(root: str | Path, *, probe: bool = False) -> FolderStore | Bucket
         root: where.
         probe: check that the store refuses a second writer, see :class:`BucketStore`.
     """
-    text = str(root)
-    return BucketStore(text, probe=probe) if "://" in text else FolderStore(text)
+    return BucketStore(str(root), probe=probe) if is_address(root) else FolderStore(root)
+
+
+def is_address(root: object) -> bool:
+    """Returns True for ``s3://…`` and the like, False for paths."""
+    return "://" in str(root)
+
+
+def read_sample(store: Store, name: str) -> bytes:
+    """Returns the bytes of an image. Raises :class:`SampleError` if they cannot be had."""
+    try:
+        return store.read(name)
+    except FileNotFoundError as error:
+        raise SampleError("the file does not exist") from error
+    except OSError as error:
+        raise SampleError(f"the file cannot be read: {error.strerror or error}") from error
 
 
 def _cannot_write(path: object, error: OSError) -> DadkitError:

@@ -28,7 +28,8 @@ class Images:
     Args:
         root: a folder (recursive, symlinked folders followed, tar shards in it read too), a list file (``.txt``: one path a
             line, relative to the list's folder; ``#`` begins a comment line), a tar shard (``.tar``, not compressed), a pattern
-            of tar shards (``"photos-{000..099}.tar"``), or several of these.
+            of tar shards (``"photos-{000..099}.tar"``), the address of images in a bucket (``s3://…``, ``gs://…``), or several
+            of these.
         extensions: file name extensions that count as images in folders and shards; None is the usual ones.
         min_size: images with a shorter side are skipped and counted: icons teach nothing.
         max_pixels: images with more pixels are skipped and counted before they are decoded.
@@ -78,8 +79,8 @@ class Images:
         name = self._name(index)
         return name if self._keep_suffix[index] else stem(name)
 
-    def place(self, index: int) -> tuple[Path, int, int]:
-        """Returns the file, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
+    def place(self, index: int) -> tuple[Path | str, int, int]:
+        """Returns the file or address, where in it the image begins, and its number of bytes; (0, 0): the file is the image."""
         _, source, inside = self._find(index)
         return source.place(inside)
 

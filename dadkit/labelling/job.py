@@ -172,7 +172,7 @@ def estimate(settings: Settings, executor: Executor | None = None, *, images: in
     from dataclasses import replace
 
     from dadkit.data.label_set import Unit
-    from dadkit.labelling.plan import cut_units
+    from dadkit.labelling.plan import common_base, cut_units
 
     settings.check()
     executor = executor or Executor()
@@ -181,7 +181,7 @@ def estimate(settings: Settings, executor: Executor | None = None, *, images: in
     about = [one.about for one in answers]
     drawn = sorted({index * len(found) // images for index in range(images)})
     sample = _Some(found, drawn)
-    base = Path(os.path.commonpath([str(found.place(index)[0].absolute().parent) for index in drawn]))
+    base = common_base([found.place(index)[0] for index in drawn])
     sizes: dict[str, float] = {}
     seconds = math.inf
     broken = 0
@@ -189,7 +189,7 @@ def estimate(settings: Settings, executor: Executor | None = None, *, images: in
         with tempfile.TemporaryDirectory(prefix="dadkit-label-") as folder:
             own = replace(settings, codec=codec)
             units: list[Unit] = list(cut_units(sample, base, len(drawn)))  # type: ignore[arg-type]
-            plan = store_plan(FolderStore(folder), own, about, str(base), iter(units))
+            plan = store_plan(FolderStore(folder), own, about, base, iter(units))
             work = Labeller(folder, batch_size=executor.batch_size, threads=executor.threads, teachers=answers)
             begun = time.perf_counter()
             records = [work(unit) for unit in range(plan.units)]
@@ -215,7 +215,7 @@ class _Some:
         """The key of a drawn image."""
         return self._images.key(self._drawn[index])
 
-    def place(self, index: int) -> tuple[Path, int, int]:
+    def place(self, index: int) -> tuple[Path | str, int, int]:
         """Where a drawn image is."""
         return self._images.place(self._drawn[index])
 

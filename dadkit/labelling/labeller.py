@@ -25,9 +25,9 @@ from dadkit._version import __version__
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
 from dadkit.data.sample import SampleError
-from dadkit.data.shard_index import read_file, read_range
+from dadkit.data.shard_index import read_range
 from dadkit.data.sources import file_stamp
-from dadkit.data.store import Store, open_store
+from dadkit.data.store import Store, open_store, read_sample
 from dadkit.data.views import resized
 from dadkit.errors import DataError
 from dadkit.interfaces import Prediction
@@ -94,7 +94,7 @@ class Labeller:
         settings = plan.settings
         self._teachers = teachers or load_answers(settings, device)
         open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
-        self._units = plan.open_units(self.store)
+        self._units, self._source = plan.open_units(self.store), open_store(plan.base)
         self._batch_size = batch_size or (2 if pick_device(device).type == "cpu" else 8)
         self._threads = threads
 
@@ -233,11 +233,10 @@ class Labeller:
                     errors.append({"key": unit.keys[done], "class": type(cause).__name__, "text": str(error)})
 
     def _prepare(self, unit: Unit, row: int) -> _Prepared:
-        base = Path(self.plan.base)
         if unit.shard:
-            data = read_range(base / unit.shard, unit.offsets[row], unit.sizes[row])
+            data = read_range(Path(self.plan.base) / unit.shard, unit.offsets[row], unit.sizes[row])
         else:
-            data = read_file(base / unit.names[row])
+            data = read_sample(self._source, unit.names[row])
         settings, patches = self.plan.settings, None
         image, size = read_image(data, settings.images, self._teachers if settings.views == "whole" else ())
         if settings.views == "patches":

@@ -17,7 +17,7 @@ from dadkit._version import __version__
 from dadkit.data.label_codec import CODECS
 from dadkit.data.label_set import PLAN, Unit, UnitTable, read_plan, write_units
 from dadkit.data.sources import file_stamp
-from dadkit.data.store import Store
+from dadkit.data.store import Store, is_address
 from dadkit.data.unlabelled import Images
 from dadkit.errors import DadkitError
 from dadkit.labelling.scores import ASKED
@@ -180,8 +180,27 @@ def make_plan(store: Store, settings: Settings, teachers: Sequence[Mapping[str, 
     if found is not None:
         return found
     images = Images(**settings.images)
-    base = os.path.commonpath([_folder(images.place(index)[0]) for index in {0, len(images) - 1}] + _roots(settings.images))
-    return store_plan(store, settings, teachers, base, cut_units(images, Path(base), settings.unit))
+    base = common_base([images.place(index)[0] for index in {0, len(images) - 1}] + _roots(settings.images))
+    return store_plan(store, settings, teachers, base, cut_units(images, base, settings.unit))
+
+
+def common_base(places: Sequence[Path | str]) -> str:
+    """Returns the folder, or address, that holds all of the files, folders or addresses.
+
+    Raises:
+        PlanError: some are in buckets and others are not, or the buckets differ.
+    """
+    addresses = [place for place in places if isinstance(place, str)]
+    if not addresses:
+        return os.path.commonpath([_folder(Path(place)) for place in places])
+    kinds = {place.partition("://")[0] for place in addresses}
+    if len(addresses) < len(places) or len(kinds) > 1:
+        raise PlanError("the images of one plan are all in folders, or all in one bucket")
+    (kind,) = kinds
+    common = os.path.commonpath([place.partition("://")[2].strip("/") for place in addresses])
+    if not common:
+        raise PlanError("the images of one plan are all in folders, or all in one bucket")
+    return f"{kind}://{common}"
 
 
 def store_plan(
@@ -204,7 +223,7 @@ def store_plan(
     return stored
 
 
-def cut_units(images: Images, base: Path, size: int) -> Iterator[Unit]:
+def cut_units(images: Images, base: str, size: int) -> Iterator[Unit]:
     """Consecutive images of at most ``size`` a unit; members of two shards never share one."""
     number = start = 0
     while start < len(images):
@@ -219,6 +238,7 @@ def cut_units(images: Images, base: Path, size: int) -> Iterator[Unit]:
             stop += 1
         keys = [images.key(index) for index in range(start, stop)]
         if length:
+            assert isinstance(file, Path)
             offsets, sizes = [offset for _, offset, _ in places], [size for _, _, size in places]
             yield Unit(number, keys, shard=_relative(file, base), offsets=offsets, sizes=sizes, stamp=file_stamp(file))
         else:
@@ -226,9 +246,9 @@ def cut_units(images: Images, base: Path, size: int) -> Iterator[Unit]:
         number, start = number + 1, stop
 
 
-def _roots(images: Mapping[str, Any]) -> list[str]:
+def _roots(images: Mapping[str, Any]) -> list[Path | str]:
     roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
-    return [_folder(Path(str(root).partition("{")[0])) for root in roots]
+    return [str(root) if is_address(root) else Path(str(root).partition("{")[0]) for root in roots]
 
 
 def _folder(path: Path) -> str:
@@ -236,5 +256,7 @@ def _folder(path: Path) -> str:
     return str(path if path.is_dir() else path.parent)
 
 
-def _relative(file: Path, base: Path) -> str:
+def _relative(file: Path | str, base: str) -> str:
+    if isinstance(file, str):
+        return file.removeprefix(base + "/")
     return os.path.relpath(file.absolute(), base).replace(os.sep, "/")

@@ -54,7 +54,7 @@ class Dim:
 SETTINGS = Settings({}, [{"name": "dim", "options": {}}], unit=5)
 
 
-def planned(root: str | Path, images: Path, **more: object) -> tuple[Store, Plan]:
+def planned(root: str | Path, images: str | Path, **more: object) -> tuple[Store, Plan]:
     """A store with a plan for a folder of pictures."""
     from dataclasses import replace
 

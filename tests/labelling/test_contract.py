@@ -37,6 +37,7 @@ from dadkit.labelling import (
     verify,
 )
 from dadkit.labelling.answers import TeacherAnswers, read_image
+from dadkit.labelling.plan import common_base
 from dadkit.prediction.outputs import read_png16
 from dadkit.spaces import Space
 from tests.labelling.conftest import Dim, contents, planned, run, work
@@ -261,14 +262,22 @@ def test_a_full_disk_stops_the_job_with_one_message(images, tmp_path, monkeypatc
 def test_a_bucket_by_fsspec_is_written_once_and_read_back(images):
     pytest.importorskip("fsspec")
     root = f"memory://labels-{time.time_ns()}"
-    open_store(root, probe=True)
-    store, plan = planned(root, images)
-    run(root)
+    bucket = open_store(root, probe=True)
+    for file in images.iterdir():
+        bucket.write(f"photos/a/{file.name}", file.read_bytes())
+    store, plan = planned(f"{root}/out", f"{root}/photos")  # the pictures are in the bucket too
+    run(f"{root}/out")
     compact(store, plan)
     assert not store.create(record_name(0), b"")
     assert verify(store, plan) == []
-    assert len(contents(root)) == 48
-    assert Labels(root)[3].depth is not None
+    assert len(contents(f"{root}/out")) == 48
+    labels, plain = Labels(f"{root}/out"), Images(f"{root}/photos", min_size=1)
+    assert labels[3].key == plain.key(3) == "a/003"
+    assert torch.equal(labels[3].image, plain[3].image)
+    with pytest.raises(DataError, match="tar shards are not read from buckets"):
+        Images(f"{root}/out/claims")
+    with pytest.raises(PlanError, match="all in folders, or all in one bucket"):
+        common_base([images, f"{root}/photos"])
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):
