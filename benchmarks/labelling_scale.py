@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from dadkit.data import Labels
-from dadkit.data.label_set import Index, Unit, data_name, read_plan, record_name, write_units
+from dadkit.data.label_set import Index, Manifest, Unit, data_name, read_plan, record_name, write_units
 from dadkit.data.sampling import Windows, nth_in_order
 from dadkit.data.store import BucketStore, FolderStore, open_store
 from dadkit.interfaces import Prediction
@@ -216,13 +216,17 @@ def in_a_bucket(units: int) -> Iterator[Row]:
         backend.put_object("labels", "set/plan.json", plan.to_json())
         for unit in range(units - 1):
             backend.put_object("labels", f"set/{record_name(unit)}", record(unit, plan.hash))
+        # The manifest that the job that was killed has written last.
+        held = range((units - 1) // 1000 * 1000)
+        manifest = Manifest.from_records(1, ({"unit": unit, "labels": SIZE, "hash": HASH} for unit in held))
         root = "s3://labels/set"
         store = open_store(root, probe=True)
         assert isinstance(store, BucketStore)
         assert read_plan(store) is not None
         begun = time.perf_counter()
-        assert len(finished_units(store, units)) == units - 1
+        assert len(finished_units(store)) == units - 1
         yield row(f"bucket: {units - 1:,} records listed", time.perf_counter() - begun, "s")
+        backend.put_object("labels", "set/manifests/000001.npz", manifest.to_bytes())
         yield row("bucket: resume, first unit given", resumed(root), "s", 20)
     finally:
         server.stop()

@@ -27,9 +27,15 @@ _AT_ONCE = 16  # requests
 
 
 class Store(Protocol):
-    """Objects below one root. Names are relative, with ``/`` between parts."""
+    """Objects below one root. Names are relative, with ``/`` between parts.
+
+    Attributes:
+        root: path or address.
+        remote: each question is a request.
+    """
 
     root: str
+    remote: bool
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Returns the object's bytes, or those from ``start`` to ``stop``. Raises FileNotFoundError if there is none."""
@@ -77,6 +83,8 @@ class Store(Protocol):
 
 class FolderStore:
     """A :class:`Store` in a local or network folder."""
+
+    remote = False
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(Path(root).expanduser().absolute())
@@ -168,6 +176,8 @@ class BucketStore:
     Raises:
         DataError: fsspec or the store's package is missing, the bucket cannot be written, or it has no exclusive writes.
     """
+
+    remote = True
 
     def __init__(self, root: str, *, probe: bool = False) -> None:
         self.root = root.rstrip("/")

@@ -26,6 +26,8 @@ from dadkit.labelling.upkeep import compact
 
 __all__ = ["Estimate", "Executor", "estimate", "label", "make_labeller", "open_or_make"]
 
+_MANIFEST_EVERY = 1000  # units; a manifest of a bucket spares the next start its list
+
 
 @dataclass(frozen=True)
 class Executor:
@@ -125,6 +127,16 @@ def label(
     if started is not None:
         started(plan, done)
     todo = [unit for unit in range(plan.units) if unit not in done]
+    count = 0
+
+    def noted(record: Mapping[str, Any]) -> None:
+        nonlocal count
+        count += 1
+        if store.remote and count % _MANIFEST_EVERY == 0:
+            compact(store, plan)
+        if finished is not None:
+            finished(record)
+
     outcome = Outcome()
     if todo:
         place = store.root if isinstance(store, FolderStore) else root
@@ -136,7 +148,7 @@ def label(
                 claims,
                 max_error_rate=max_error_rate,
                 max_tries=max_tries,
-                finished=finished,
+                finished=noted,
             )
     if not outcome.failed:
         compact(store, plan)

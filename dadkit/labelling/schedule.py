@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
-from dadkit.data.label_set import record_name
+from dadkit.data.label_set import Manifest, newest_manifest, record_name
 from dadkit.data.store import Store
 from dadkit.errors import DadkitError, DataError
 from dadkit.labelling.pools import Pool
 
-__all__ = ["Claims", "Outcome", "finished_units", "label_units"]
+__all__ = ["Claims", "Outcome", "finished_units", "label_units", "last_manifest"]
 
+_PAGE = 1000  # names that a bucket lists in one answer
 _STARTS = 3  # workers in a row that may fail to start
 
 
@@ -111,12 +112,29 @@ def _claim(unit: int) -> str:
 def finished_units(store: Store, units: int = 0) -> set[int]:
     """Returns the units that have a record.
 
+    Of a bucket only those thousands of records are listed that the newest manifest does not hold whole, and these at once.
+
     Args:
         store: where records are.
-        units: how many the plan has, which lets a bucket be asked for all pages of its list at once; 0: not known.
+        units: how many the plan has; 0: not known, and everything is listed.
     """
-    parts = [f"{first:06d}"[:-3] for first in range(0, units, 1000)] if units > 1000 else [""]
-    return {int(name[:-5]) for name in store.names("units", parts) if name.endswith(".json") and name[:-5].isdecimal()}
+    manifest = last_manifest(store) if units > _PAGE else None
+    known = set() if manifest is None else set(manifest.units.tolist())
+    held = Counter(unit // _PAGE for unit in known)
+    parts = [""]
+    if units > _PAGE:
+        firsts = range(0, units, _PAGE)
+        parts = [f"{first:06d}"[:-3] for first in firsts if held[first // _PAGE] < min(_PAGE, units - first)]
+    names = store.names("units", parts) if parts else []
+    return known | {int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdecimal()}
+
+
+def last_manifest(store: Store) -> Manifest | None:
+    """Returns the newest manifest of a bucket; None if it has none, and of a folder, which costs nothing to list."""
+    try:
+        return newest_manifest(store) if store.remote else None
+    except DataError:
+        return None
 
 
 def label_units(

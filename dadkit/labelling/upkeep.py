@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,20 +13,20 @@ from dadkit.data.sample import SampleError
 from dadkit.data.store import Store
 from dadkit.errors import DadkitError, DataError
 from dadkit.labelling.plan import Plan
-from dadkit.labelling.schedule import finished_units
+from dadkit.labelling.schedule import finished_units, last_manifest
 
 __all__ = ["compact", "records", "sweep", "verify"]
 
 _DAY = 86400.0
 
 
-def records(store: Store, units: int = 0) -> Iterator[dict[str, Any]]:
-    """The records of finished units, in order; ``units`` as in :func:`finished_units`.
+def records(store: Store, units: Iterable[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The records of finished units, in order; of ``units`` if they are given.
 
     Raises:
         DataError: a record is damaged.
     """
-    wanted = sorted(finished_units(store, units))
+    wanted = sorted(finished_units(store) if units is None else units)
     with ThreadPoolExecutor(16) as readers:
         for unit, data in zip(wanted, readers.map(lambda unit: store.read(record_name(unit)), wanted), strict=True):
             try:
@@ -38,12 +38,20 @@ def records(store: Store, units: int = 0) -> Iterator[dict[str, Any]]:
 def compact(store: Store, plan: Plan) -> Manifest:
     """Returns a new manifest of all records, stored beside the older ones; the newest one, if it holds the same.
 
+    Of a bucket only records are read that the newest manifest does not hold.
+
     Raises:
         DataError: a record is of another plan, or damaged.
     """
+    last = last_manifest(store)
+    held = (
+        {} if last is None else dict(zip(last.units.tolist(), zip(last.labels.tolist(), last.hashes, strict=True), strict=True))
+    )
 
     def checked() -> Iterator[dict[str, Any]]:
-        for record in records(store, plan.units):
+        for unit, (labels, digest) in held.items():
+            yield {"unit": unit, "labels": labels, "hash": digest}
+        for record in records(store, finished_units(store, plan.units) - set(held)):
             if record["plan"] != plan.hash:
                 raise DataError(f"unit {record['unit']} of {store.root} is of another plan; remove its record")
             yield record
@@ -77,7 +85,7 @@ def verify(store: Store, plan: Plan) -> list[str]:
     """Returns what is wrong, one line each: records, tars, side indices and members are read and hashed."""
     wrong = []
     table = plan.open_units(store)
-    for record in records(store, plan.units):
+    for record in records(store):
         unit, digest = record["unit"], record["hash"]
         if record["plan"] != plan.hash:
             wrong.append(f"unit {unit}: the record is of another plan")

@@ -19,12 +19,13 @@ from PIL import Image
 
 from dadkit.data import Images, Labels
 from dadkit.data.label_codec import CODECS, decode_map, encode_map
-from dadkit.data.label_set import data_name, record_name
-from dadkit.data.store import FolderStore, open_store
+from dadkit.data.label_set import Manifest, data_name, newest_manifest, record_name
+from dadkit.data.store import BucketStore, FolderStore, open_store
 from dadkit.errors import DadkitError, DataError
 from dadkit.labelling import (
     Claims,
     Labeller,
+    Plan,
     PlanError,
     ProcessPool,
     Settings,
@@ -257,6 +258,25 @@ def test_a_full_disk_stops_the_job_with_one_message(images, tmp_path, monkeypatc
         run(tmp_path / "out")
     assert not finished_units(store)
     assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_a_start_lists_only_what_the_newest_manifest_of_a_bucket_does_not_hold(monkeypatch):
+    pytest.importorskip("fsspec")
+    store = open_store(f"memory://labels-{time.time_ns()}")
+    held = Manifest(1, np.arange(2000, dtype=np.int32), np.ones(2000, np.int32), np.full(2000, b"0" * 12))
+    store.create("manifests/000001.npz", held.to_bytes())
+    for unit in (2000, 2500):
+        told = {"unit": unit, "plan": "p", "labels": 3, "hash": "1" * 12}
+        store.create(record_name(unit), json.dumps(told).encode())
+    asked = []
+    names = BucketStore.names
+    monkeypatch.setattr(BucketStore, "names", lambda *given: [asked.append(given[1:]), names(*given)][1])
+    assert finished_units(store, 3000) == {*range(2000), 2000, 2500}
+    assert asked == [("manifests",), ("units", ["002"])]
+    plan = Plan(Settings({}, []), [], "", "", 3000, 9000, "p")
+    manifest = compact(store, plan)  # reads two records, not 2,002
+    assert (manifest.number, len(manifest.units), int(manifest.labels.sum())) == (2, 2002, 2006)
+    assert newest_manifest(store).hashes[-1] == b"1" * 12
 
 
 def test_a_bucket_by_fsspec_is_written_once_and_read_back(images):
