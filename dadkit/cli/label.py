@@ -224,8 +224,8 @@ def _keep_up(output: str, console: Console, *, verify: bool, compact: bool, repo
             console.print(line, style="red", highlight=False, markup=False)
         if wrong:
             raise DataError(
-                f"{len(wrong)} things are wrong in {output}; remove the records of these units, in a bucket manifests/ too, and "
-                "label again"
+                f"{len(wrong)} things are wrong in {output}; remove the records of these units, in a bucket manifests/ too, "
+                "and label again"
             )
         console.print(
             f"{len(finished_units(store, plan.units))} of {plan.units} units are finished, and all of them are whole",
