@@ -1,4 +1,7 @@
-"""Writing files so that a reader never sees half of one: temporary name in the same folder, fsync, rename."""
+"""Writing files so that a reader never sees half of one: temporary name in the same folder, fsync, rename.
+
+And what a file really is whose name says something else.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 
 from dadkit.errors import DadkitError
 
-__all__ = ["atomic_path", "write_bytes", "write_text"]
+__all__ = ["atomic_path", "really", "really_is", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -45,3 +48,52 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+_SIGNS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: `git lfs pull` fetches it"),
+    (b"\x1f\x8b", "compressed with gzip: unpack it"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"MATLAB", "a MATLAB file"),
+    (b"%PDF", "a PDF document"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+)
+
+
+def really(path: str | Path) -> str | None:
+    """Returns what a file is by its first bytes, for a reader that expected something else; None if they tell nothing.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     really(file.name)
+        'empty'
+    """
+    try:
+        with Path(path).open("rb") as handle:
+            return really_is(handle.read(64))
+    except OSError:
+        return None
+
+
+def really_is(head: bytes) -> str | None:
+    """The same of a file's first bytes.
+
+    Example:
+        >>> really_is(b"<!DOCTYPE html><html>")
+        "a web page or XML: the download was answered by a page, under this file's name"
+    """
+    start = head.lstrip().lower()
+    if not head:
+        return "empty"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
+        return "a web page or XML: the download was answered by a page, under this file's name"
+    if start.startswith((b'{"', b"[{")):
+        return "JSON text"
+    return next((words for sign, words in _SIGNS if head.startswith(sign)), None)

@@ -11,11 +11,12 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
+from dadkit.files import really
 
 __all__ = ["SUFFIXES", "Encoding", "optional_package", "own_space", "read_depth", "read_exr", "usable"]
 
@@ -39,6 +40,15 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 """File name extensions of each encoding."""
 
 _MAX_BYTES = 2**30  # of one array in an archive, which a few bytes can promise
+
+_RIGHT = {
+    "npz": ("a zip archive",),
+    "npy": ("a NumPy array",),
+    "png16": ("a PNG image",),
+    "png8": ("a PNG image",),
+    "carla24": ("a PNG image",),
+}
+"""What a damaged file of an encoding may well be."""
 
 _EXTRAS = {"h5py": "datasets", "scipy.io": "datasets", "OpenEXR": "exr"}
 
@@ -82,19 +92,40 @@ def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None
         raise
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
+    except UnidentifiedImageError as error:
+        raise SampleError(f"cannot be read as {encoding}: {_unknown(path)}") from error
     except Exception as error:  # zip, zlib, struct, tokenizer: each format fails in its own way
-        raise SampleError(f"cannot be read as {encoding}: {error or type(error).__name__}") from error
-    if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
-        values = values[0] if values.shape[0] == 1 else values[..., 0]
+        words = really(path)
+        reason = f"the file is {words}" if words and words not in _RIGHT.get(encoding, ()) else error or type(error).__name__
+        raise SampleError(f"cannot be read as {encoding}: {reason}") from error
+    if not isinstance(values, np.ndarray):
+        raise SampleError(f"cannot be read as {encoding}: the archive holds no array of NumPy's there")
+    if values.ndim > 2:
+        values = values.reshape([side for side in values.shape if side != 1])
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiu":
         raise SampleError(f"a depth map is one real number a pixel, this holds {values.dtype} of shape {values.shape}")
     return values.astype(np.float64)
 
 
+def _unknown(path: str | Path) -> str:
+    """Why Pillow cannot say what a file is."""
+    words = really(path)
+    return "it is damaged, or of a kind that Pillow does not read" if words in (None, "a PNG image") else f"the file is {words}"
+
+
+def _better(image: Image.Image) -> str:
+    """What to do with a PNG of another mode."""
+    if image.format != "PNG":
+        return ""
+    if image.mode in ("L", "I;16"):
+        return f"; encoding: {'png8' if image.mode == 'L' else 'png16'} reads it"
+    return "; colours are no depth: store numbers, in one channel" if image.mode in ("RGB", "RGBA", "P") else ""
+
+
 def _read_png16(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.format != "PNG" or not image.mode.startswith("I"):
-            raise SampleError(f"declared as png16, but it is {image.format} with pixels of mode {image.mode!r}")
+            raise SampleError(f"declared as png16, but it is {image.format} with pixels of mode {image.mode!r}{_better(image)}")
         image.load()
         stored = np.asarray(image)
         if OWN_LOW not in image.info:
@@ -106,7 +137,7 @@ def _read_png16(path: Path) -> np.ndarray:
 def _read_png8(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         if image.format != "PNG" or image.mode != "L":
-            raise SampleError(f"declared as png8, but it is {image.format} with pixels of mode {image.mode!r}")
+            raise SampleError(f"declared as png8, but it is {image.format} with pixels of mode {image.mode!r}{_better(image)}")
         return np.asarray(image)
 
 
@@ -178,6 +209,9 @@ def own_space(path: str | Path) -> str | None:
 
 def _read_npy(path: Path) -> np.ndarray:
     # Mapped, so that a header that promises more than the file holds is an error and not an allocation.
+    with path.open("rb") as handle:
+        if (head := handle.read(6)) != b"\x93NUMPY" and not head.startswith(b"PK"):
+            raise ValueError(f"it begins with {head!r}, not as NumPy's files do")
     values = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise SampleError("declared as npy, but it is an archive (npz)")
@@ -191,6 +225,8 @@ def _read_npz(path: Path, array: str | None) -> np.ndarray:
         largest = max((entry.file_size for entry in archive.zip.infolist()), default=0)
         if largest > _MAX_BYTES:
             raise SampleError(f"an array of {largest / 1e9:.1f} GB is no depth map")
+        if not archive.files:
+            raise SampleError("the archive holds no array")
         if array is None and len(archive.files) != 1:
             raise SampleError(f"the archive holds {len(archive.files)} arrays, {', '.join(archive.files)}: say which by array=")
         name = archive.files[0] if array is None else array

@@ -87,7 +87,7 @@ def scan(folder: Path, extensions: Collection[str], *, results: bool = False) ->
                 name = prefix + entry.name
                 if name in own:
                     others[OWN] += 1
-                elif entry.is_dir():
+                elif os.path.isdir(folder / name):  # False for a link to itself
                     (linked if entry.is_symlink() else real).append(name + "/")
                 elif os.path.splitext(name)[1].lower() in extensions:
                     found.append(name)  # a dangling link too: it is reported and counted when it is read
@@ -103,8 +103,8 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
 
     One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
     without a tab, by a comma, so that paths may hold spaces; in lines without either, by blanks. A number behind them (the
-    focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes unless
-    a file of that very name exists.
+    focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, and
+    quotes around a path are taken off, unless a file of that very name exists.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, has a line with another number of columns, or no entry at all.
@@ -121,7 +121,7 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
                     what = f"expected {columns} paths separated by a tab, a comma or blanks, got {len(parts)}: {line!r}"
                     raise DataError(f"{path}, line {number}: {what}")
                 empty = False
-                yield number, tuple(_with_slashes(path.parent, part) for part in parts)
+                yield number, tuple(_as_meant(path.parent, part) for part in parts)
     except OSError as error:
         raise DataError(f"cannot read the list {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -144,8 +144,13 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _with_slashes(base: Path, name: str) -> str:
-    return name if "\\" not in name or (base / name).exists() else name.replace("\\", "/")
+def _as_meant(base: Path, name: str) -> str:
+    """A name as it was meant, where no file has it as it stands: without the quotes of a table, with slashes."""
+    if os.path.lexists(base / name):
+        return name
+    if len(name) > 2 and name[0] == name[-1] == '"':
+        name = name[1:-1]
+    return name.replace("\\", "/")
 
 
 def expand_braces(pattern: str) -> list[str]:

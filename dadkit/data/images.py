@@ -22,6 +22,7 @@ from torch import Tensor
 from dadkit.data.folders import HEIC
 from dadkit.data.sample import SampleError
 from dadkit.errors import DataError
+from dadkit.files import really_is
 
 __all__ = ["MAX_PIXELS", "decode", "exif_camera", "exif_focal", "few_levels", "to_tensor"]
 
@@ -97,6 +98,8 @@ def decode(
         raise SampleError(f"larger than Pillow decodes: {error}") from error
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
+    except OSError as error:
+        raise SampleError(f"cannot be opened: {error.strerror or error}") from error
     except Exception as error:  # decoders raise whatever their libraries do: struct.error, zlib.error, SyntaxError, …
         raise SampleError(f"cannot be decoded: {error or type(error).__name__}") from error
 
@@ -198,13 +201,12 @@ def _why_no_image(stream: str | Path | BinaryIO) -> str:
     else:
         stream.seek(0)
         head = stream.read(64)
-    start = head.lstrip().lower()
-    if not head:
-        return "the file is empty"
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
-        return "a web page or XML under an image's name"
+    if (words := really_is(head)) is not None:
+        return f"the file is {words}"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
         return "a HEIC image, which needs pip install 'dadkit[heic]', or a conversion to JPEG or PNG"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "a TIFF of a kind that Pillow cannot read, such as 16-bit floats or five channels; convert it"
     return f"no image that Pillow can read; it begins with {head[:12]!r}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -91,6 +92,8 @@ class DepthPairs:
         max_pixels: int = MAX_PIXELS,
         upright: bool = True,
     ) -> None:
+        if space not in list(Space):
+            raise DataError(f"unknown space {str(space)!r}; known are {', '.join(Space)}")
         self.space = Space(space)
         self._check_options(encoding, scale, sky if sky_beyond is None else sky_beyond, zero)
         self.encoding, self._array, self._resize = encoding, array, resize
@@ -134,6 +137,7 @@ class DepthPairs:
                 raise DataError(f"{file} is a result of dadkit and carries its own range; leave scale out")
             return
         if self.space is not Space.METRIC:
+            self._check_signs(file)
             return
         if scale is None and self.encoding in ("png16", "png8", "carla24"):
             raise DataError(
@@ -155,6 +159,23 @@ class DepthPairs:
         median = float(known.median()) if known.numel() else 1.0
         if not 0.02 <= median <= 300:
             warnings.warn(f"{file}: the median depth is {median:.4g} m: is scale missing, or wrong?", stacklevel=4)
+
+    def _check_signs(self, file: Path) -> None:
+        """Say what is dropped of numbers up to scale and shift, of which 0 and negative ones may well be values."""
+        try:
+            stored = read_depth(file, self.encoding, array=self._array)
+        except SampleError:
+            return  # skipped and named when it is read
+        negative, zero = float((stored < 0).mean()), float((stored == 0).mean())
+        if negative > 0.01:
+            warnings.warn(
+                f"{file}: {negative:.0%} of its numbers are negative and count as unknown; store them shifted to above 0",
+                stacklevel=5,
+            )
+        elif 0.005 < zero < 0.5 and not self._meaning["zero"] and self.space is Space.DISPARITY:  # sparse labels have more
+            warnings.warn(
+                f"{file}: {zero:.1%} of its numbers are 0 and count as unknown; zero: far makes them the farthest", stacklevel=5
+            )
 
     def _check_options(self, encoding: str, scale: float | None, sky: float | None, zero: str) -> None:
         if encoding not in SUFFIXES:
@@ -181,7 +202,8 @@ class DepthPairs:
         except SampleError as error:
             raise SampleError(f"{image_file}: {error}") from error
         try:
-            depth, valid = usable(read_depth(depth_file, self.encoding, array=self._array), **self._meaning)
+            stored = read_depth(depth_file, self.encoding, array=self._array)
+            depth, valid = usable(stored, **self._meaning)
         except SampleError as error:
             raise SampleError(f"{depth_file}: {error}") from error
         if self.encoding == "png16" and own_space(depth_file) not in (None, str(self.space)):
@@ -200,9 +222,17 @@ class DepthPairs:
                 f"sizes differ: {image_file} is {width} x {height}, {depth_file} is {depth.shape[2]} x {depth.shape[1]}{hint}"
             )
         if not valid.any():
-            raise SampleError(f"{depth_file}: no pixel has a valid depth; stored numbers are read with {self._meaning}")
+            raise SampleError(f"{depth_file}: no pixel has a valid depth; {_summary(stored, self._meaning)}")
         camera = exif_camera(image_file, (height, width)) if self._cameras is None else self._cameras(key)
         return Sample(image=image, key=key, depth=depth, valid=valid, space=self.space, intrinsics=camera)
+
+
+def _summary(stored: np.ndarray, meaning: dict[str, Any]) -> str:
+    """The stored numbers in a few words, and what they are read with."""
+    finite = stored[np.isfinite(stored)]
+    numbers = f"its numbers are {finite.min():g} to {finite.max():g}" if finite.size else "it holds no finite number"
+    given = ", ".join(f"{name} {value}" for name, value in meaning.items() if value not in (None, (), False))
+    return f"{numbers}, read with {given}"
 
 
 def _as_tuple(invalid: float | list[float] | None) -> tuple[float, ...]:
@@ -243,7 +273,7 @@ def _mirrored(
 def _listed(path: Path, policy: str) -> list[tuple[str, str]]:
     entries = [(number, image, depth) for number, (image, depth) in read_list(path, 2)]
     paired = [entry for entry in entries if entry[2] != "None"]
-    absent = [(number, name) for number, *names in paired for name in map(str, names) if not (path.parent / name).is_file()]
+    absent = [(number, name) for number, *names in paired for name in map(str, names) if not os.path.isfile(path.parent / name)]
     lines = {number for number, _ in absent}
     whole = [(image, depth) for number, image, depth in paired if number not in lines]
     if not whole or (absent and policy == "refuse"):

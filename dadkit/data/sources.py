@@ -270,7 +270,7 @@ def _nonempty_shards(source: ShardSource, root: str, extensions: Sequence[str]) 
 def _open_list(path: Path) -> FileSource:
     base = path.parent
     source = FileSource(base, (os.path.normpath(raw).replace(os.sep, "/") for _, (raw,) in read_list(path, 1)))
-    missing = [(number, name) for number, (name,) in read_list(path, 1) if not (base / name).is_file()]
+    missing = [(number, name) for number, (name,) in read_list(path, 1) if not os.path.isfile(base / name)]
     if missing:
         number, name = missing[0]
         raise DataError(

@@ -139,6 +139,8 @@ def _address(text: str) -> Film | None:
     if match is None and not text.startswith("/dev/video"):
         return None
     scheme, place = match.groups() if match else ("", text.removeprefix("/dev/"))
+    if scheme in _FILES and Path(place).suffix.lower() in EXTENSIONS:
+        raise DataError(f"{text} is the address of a picture; download it, and give the file")
     if scheme in _FILES:
         return Film(text, Path(re.sub(r"[^\w.-]+", "-", stem(place.rstrip("/").rpartition("/")[2])) or "film"))
     name = re.sub(r"[^\w.-]+", "-", place).strip("-.") or scheme

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dadkit.errors import WeightsError, first_line
+from dadkit.files import really
 from dadkit.weights import hub
 from dadkit.weights.renaming import open_containers, strip_wrappers
 from dadkit.weights.sources import WEIGHT_NAMES, checksum_problem, find_file
@@ -88,6 +90,9 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
     if not tensors:
         raise WeightsError(f"{file} holds no tensors; its top level has the keys {some(map(str, saved))}")
     tensors, more = strip_wrappers(tensors)
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(value.isnan().any())]
+    if broken:
+        warnings.warn(f"{file} holds NaN in {some(broken)}: a model of it answers NaN", stacklevel=2)
     for note in (*notes, *more):
         _log.warning("%s: %s", file, note)
     beside = metadata or {name: value for name, value in saved.items() if not isinstance(value, Tensor)}
@@ -143,12 +148,21 @@ def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
                 metadata = handle.metadata() or {}
             return load_file(file), metadata
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{file} holds more than tensors, or is no torch.save file; dadkit runs no code from weight files. If you trust "
-            f"it, read it once with torch.load(…, weights_only=False) and save its state dict alone. ({first_line(error)})"
-        ) from error
     except Exception as error:  # damaged files raise whatever their reader stumbles over: zip, EOF, key, JSON errors
+        words = really(file)
+        if words is not None and (file.suffix == ".safetensors" or words not in ("a zip archive", "a pickle")):
+            raise WeightsError(f"cannot read {file}: the file is {words}") from error
+        if "PytorchStreamReader" in str(error):
+            raise WeightsError(f"cannot read {file}: it is cut short or damaged; fetch it again") from error
+        if "hasRecord" in str(error):
+            raise WeightsError(f"cannot read {file}: it is a zip archive, but not one of torch.save; unpack it") from error
+        if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
+            kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f"it asks for {kind[1]}" if kind else "TorchScript" if "TorchScript" in str(error) else "no torch.save file?"
+            raise WeightsError(
+                f"{file} holds more than tensors ({what}), and dadkit runs no code from weight files. If you trust it, read it "
+                "once with torch.load(…, weights_only=False) and save its state dict alone"
+            ) from error
         raise WeightsError(f"cannot read {file}: {type(error).__name__}: {first_line(error)}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{file} holds a {type(state).__name__}, not a state dict")

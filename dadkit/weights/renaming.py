@@ -9,7 +9,7 @@ makes the state dict that :func:`~dadkit.weights.load_strict` takes.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -65,6 +65,11 @@ def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tupl
             if strip_wrappers(better)[0].keys() == strip_wrappers(tensors)[0].keys():
                 return better, [*more, f"took its averaged weights '{averaged}', not '{name}'"]
         return tensors, notes
+    inside = {name: open_containers(value, first) for name, value in saved.items() if isinstance(value, Mapping)}
+    found = {name: value for name, value in inside.items() if value[0] and "optim" not in str(name)}
+    if len(found) == 1 and not own:
+        ((name, (tensors, notes)),) = found.items()
+        return tensors, [*notes, f"took its '{name}'"]
     return own, []
 
 
@@ -109,20 +114,27 @@ def strip_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
 
 
 def without_prefixes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Beginnings that all names share, up to a full stop, shortest first, each with the tensors without it.
+    """Beginnings up to a full stop that all names share, or the most: others may be those of a loss beside the model.
+
+    Returns:
+        Pairs, the shortest beginning first: words for the log, and the tensors that have it, without it.
 
     Example:
-        >>> tensors = {"depth.net.a.w": torch.ones(1), "depth.net.b": torch.ones(1)}
-        >>> [(prefix, list(found)) for prefix, found in without_prefixes(tensors)]
-        [('depth.', ['net.a.w', 'net.b']), ('depth.net.', ['a.w', 'b'])]
+        >>> tensors = {"depth.net.a.w": torch.ones(1), "depth.net.b.w": torch.ones(1), "loss.w": torch.ones(1)}
+        >>> [(words, list(found)) for words, found in without_prefixes(tensors)][0]
+        ("took 'depth.' off its names and left out 1 other: loss.w", ['net.a.w', 'net.b.w'])
     """
-    least, greatest = min(tensors, default="").split("."), max(tensors, default="").split(".")
-    prefix = ""
-    for one, other in zip(least[:-1], greatest[:-1], strict=False):
-        if one != other:
+    prefix, found = "", dict(tensors)
+    while heads := Counter(name.partition(".")[0] for name in found if "." in name):
+        head = heads.most_common(1)[0][0]
+        if 2 * heads[head] <= len(found):
             return
-        prefix += f"{one}."
-        yield prefix, {name.removeprefix(prefix): value for name, value in tensors.items()}
+        prefix, found = f"{prefix}{head}.", _under(found, head)
+        left = [name for name in tensors if not name.startswith(prefix)]
+        yield (
+            f"took '{prefix}' off its names" + (f" and left out {len(left)} other: {', '.join(left[:3])}" if left else ""),
+            found,
+        )
 
 
 def _are_copies(tensors: Mapping[str, Tensor], heads: set[str]) -> bool:

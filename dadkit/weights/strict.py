@@ -91,9 +91,9 @@ def load_family(
         file = read_file(weights, containers=containers)
         state = taken(file.tensors)
         if _problems(model, state, optional(state)):
-            for prefix, bare in without_prefixes(file.tensors):
+            for words, bare in without_prefixes(file.tensors):
                 if not _problems(model, renamed := taken(bare), optional(renamed)):
-                    _log.warning("%s: took '%s' off its names", file.path, prefix)
+                    _log.warning("%s: %s", file.path, words)
                     file, state = WeightFile(file.path, bare, file.beside), renamed
                     break
     except WeightsError as error:
@@ -146,8 +146,8 @@ def load_strict(
 
     Args:
         module: gets the values, in its own dtype and on its own device.
-        state: name -> tensor, names as in ``module.state_dict()``; a prefix common to all of them is taken off, with a line in
-            the log, if they fit without it.
+        state: name -> tensor, names as in ``module.state_dict()``; a prefix common to all or most of them is taken off, with a
+            line in the log, if these fit without it.
         source: the file, for the message.
         optional: whether a name of ``module`` may be missing from ``state``; it then keeps its value.
         hint: what the caller knows about the file, for the message: which model it looks like, what to do.
@@ -160,9 +160,9 @@ def load_strict(
     """
     problems = _problems(module, state, optional)
     if problems:
-        for prefix, bare in without_prefixes(state):
+        for words, bare in without_prefixes(state):
             if not _problems(module, bare, optional):
-                _log.warning("%s: took '%s' off its names", source, prefix)
+                _log.warning("%s: %s", source, words)
                 state, problems = bare, []
                 break
     if problems:
