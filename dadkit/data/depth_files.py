@@ -203,7 +203,7 @@ def own_space(path: str | Path) -> str | None:
     try:
         with Image.open(path) as image:
             return str(image.info["dadkit:space"]) if OWN_LOW in image.info else None
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # whatever is wrong with it is said when its numbers are read
         return None
 
 

@@ -99,7 +99,8 @@ def decode(
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
     except OSError as error:
-        raise SampleError(f"cannot be opened: {error.strerror or error}") from error
+        said = f"opened: {error.strerror}" if error.errno else f"decoded: {error}"  # Pillow's own have no number
+        raise SampleError(f"cannot be {said}") from error
     except Exception as error:  # decoders raise whatever their libraries do: struct.error, zlib.error, SyntaxError, …
         raise SampleError(f"cannot be decoded: {error or type(error).__name__}") from error
 
@@ -201,7 +202,7 @@ def _why_no_image(stream: str | Path | BinaryIO) -> str:
     else:
         stream.seek(0)
         head = stream.read(64)
-    if (words := really_is(head)) is not None:
+    if (words := really_is(head)) is not None and not words.endswith("image"):
         return f"the file is {words}"
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1"):
         return "a HEIC image, which needs pip install 'dadkit[heic]', or a conversion to JPEG or PNG"

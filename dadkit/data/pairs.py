@@ -92,8 +92,6 @@ class DepthPairs:
         max_pixels: int = MAX_PIXELS,
         upright: bool = True,
     ) -> None:
-        if space not in list(Space):
-            raise DataError(f"unknown space {str(space)!r}; known are {', '.join(Space)}")
         self.space = Space(space)
         self._check_options(encoding, scale, sky if sky_beyond is None else sky_beyond, zero)
         self.encoding, self._array, self._resize = encoding, array, resize
