@@ -97,6 +97,7 @@ ROWS = [
     Row("student", "leres/resnet50", {"native_size": 64}),
     Row("teacher", "genpercept/tiny", {"space": "disparity"}),
     Row("teacher", "genpercept/tiny", {"space": "depth", "variant": "dpt"}),
+    Row("teacher", "genpercept/tiny", {"space": "disparity", "variant": "lotus"}),
     Row("teacher", "hf/auto", {"license": "Apache-2.0"}, files="transformers"),
 ]
 
@@ -132,7 +133,7 @@ SAME_CLASS: dict[tuple[str, str], str] = {
     **{("teacher", f"da3/{name}"): "da3/tiny" for name in ("mono-large", "metric-large", "small", "base", "large", "giant")},
     ("student", "da3/mono-large"): "da3/tiny",
     **{("teacher", f"moge/{name}"): "moge/tiny" for name in ("v1-large", "v2-small", "v2-base", "v2-large")},
-    **{("teacher", f"genpercept/{name}"): "genpercept/tiny" for name in ("vae", "dpt")},
+    **{("teacher", f"genpercept/{name}"): "genpercept/tiny" for name in ("vae", "dpt", "lotus")},
 }
 """(kind, name) -> the component of the same class that is checked in its place."""
 

@@ -1,4 +1,4 @@
-"""GenPercept, depth from a one-step diffusion UNet, for dadkit, as teachers. Importing this module loads no torch."""
+"""Depth from one step of a diffusion UNet, GenPercept and Lotus, as teachers. Importing this module loads no torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import dadkit
 if TYPE_CHECKING:
     from dadkit.plugin.hookspecs import Register
 
-__all__ = ["LICENSE", "register_teachers"]
+__all__ = ["LICENSE", "LOTUS_LICENSE", "register_teachers"]
 
 LICENSE = "GenPercept: non-commercial academic use; Stable Diffusion 2.1: CreativeML-OpenRAIL++-M"
 """Of the released weights, by their README; the code here is our own."""
+LOTUS_LICENSE = "Lotus: Apache-2.0 (code; the weights state none); Stable Diffusion 2: CreativeML-OpenRAIL++-M"
+"""Of Lotus's code and of the weights that Lotus began with."""
 
 _VARIANTS = {
     "vae": "the VAE's decoder gives the map",
@@ -22,7 +24,7 @@ _VARIANTS = {
 
 @dadkit.hookimpl
 def register_teachers(register: Register) -> None:
-    """Name the two variants and a tiny one. No space is registered: no file says it, so their option ``space`` must."""
+    """Name the models and a tiny one. No space is registered: no file says it, so their option ``space`` must."""
     for name, summary in _VARIANTS.items():
         register(
             name,
@@ -36,10 +38,21 @@ def register_teachers(register: Register) -> None:
             requires=["dadkit[genpercept]"],
         )
     register(
+        "lotus",
+        "dadkit_genpercept.model:GenPercept",
+        api=1,
+        summary="Lotus-D: one step of Stable Diffusion 2's UNet, map by the VAE's decoder; its option space must be given",
+        size_multiple=64,
+        license=LOTUS_LICENSE,
+        config="dadkit_genpercept.options:LotusOptions",
+        arguments={"variant": "lotus"},
+        requires=["dadkit[genpercept]"],
+    )
+    register(
         "tiny",
         "dadkit_genpercept.model:GenPercept",
         api=1,
-        summary="GenPercept with networks of 3 M parameters in all, no released weights: for tests and demos",
+        summary="GenPercept or Lotus with networks of 3 M parameters in all, no released weights: for tests and demos",
         size_multiple=64,
         license="Apache-2.0",
         config="dadkit_genpercept.options:TinyOptions",

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "LATENT_SCALE", "Architecture"]
+__all__ = ["ARCHITECTURES", "LATENT_SCALE", "TASK", "Architecture"]
 
 LATENT_SCALE = 0.18215
 """What Stable Diffusion multiplies its VAE's latents by."""
+TASK = {"class_embed_type": "projection", "projection_class_embeddings_input_dim": 4}
+"""What Lotus's UNet has beside Stable Diffusion's: a projection of the task that it is asked for."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 GenPercept's files come in two layouts: ``genpercept-models/unet_disparity_v2/diffusion_pytorch_model.safetensors``, with the
 DPT head, if any, in the parent's ``dpt_head_identity/``; and folders of their own with ``unet/`` and, beside it,
-``dpt_head_identity/``, or ``vae_decoder/`` and ``vae_post_quant_conv/`` of a fine-tuned decoder. The UNet is conditioned on the
-embedding of the empty prompt, which is read from a file or computed once.
+``dpt_head_identity/``, or ``vae_decoder/`` and ``vae_post_quant_conv/`` of a fine-tuned decoder. Lotus's are one folder with
+all networks of Stable Diffusion. The UNet is conditioned on the embedding of the empty prompt, which is read from a file or
+computed once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "empty_prompt",
     "head_file",
     "network_config",
+    "own_folder",
     "unet_file",
     "vae_file",
 ]
@@ -49,6 +51,17 @@ def unet_file(weights: str | Path) -> str | Path:
     if not path.is_dir():
         return path  # the reader says what is wrong with it
     return _network(path) or _network(path / "unet") or _missing(path, f"a UNet ({_NETWORK}{_ENDINGS[0]}), nor has its unet/")
+
+
+def own_folder(weights: str | Path) -> Path:
+    """Lotus's folder, which holds all its networks."""
+    folder = Path(weights).expanduser()
+    if str(weights).startswith(_HUB) or not folder.is_dir():
+        raise WeightsError(
+            f"genpercept/lotus: {weights} is no local folder; Lotus is a folder with unet/, vae/, text_encoder/ and "
+            "tokenizer/: `hf download ORG/NAME --local-dir FOLDER`, then weights: FOLDER"
+        )
+    return folder
 
 
 def head_file(weights: str | Path, head: str | Path | None) -> str | Path:

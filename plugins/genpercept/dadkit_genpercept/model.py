@@ -1,7 +1,8 @@
-"""GenPercept as a dadkit teacher."""
+"""GenPercept and Lotus as dadkit teachers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -12,15 +13,16 @@ from torch import Tensor
 from dadkit.interfaces import ModelSpec, SizePolicy, Teacher
 from dadkit.spaces import Space
 from dadkit.weights import WeightsError
-from dadkit_genpercept import LICENSE
+from dadkit_genpercept import LICENSE, LOTUS_LICENSE
 from dadkit_genpercept.architecture import LATENT_SCALE
-from dadkit_genpercept.files import empty_prompt
+from dadkit_genpercept.files import empty_prompt, own_folder
 from dadkit_genpercept.networks import build_head, build_unet, build_vae
 
 __all__ = ["GenPercept"]
 
 _MULTIPLE = 64  # the VAE's stride 8 times the UNet's 8
-_TIMESTEP = 1
+_TIMESTEPS = {"vae": 1, "dpt": 1, "lotus": 999}
+_MAP = (math.sin(1), math.sin(0), math.cos(1), math.cos(0))  # Lotus's code for "the map"; that of "the image itself" is (0, 1)
 _HALVES = (0.5, 0.5, 0.5)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -34,12 +36,15 @@ class GenPercept(Teacher):
     is computed from the outputs of the UNet's four up blocks, and brought to [0, 1] by its smallest and largest value, image
     by image (the official code takes them over the batch).
 
+    Lotus-D is asked at timestep 999 for the clean sample itself, so its map is the decoded answer, each channel clipped before
+    the mean. The official code draws the image's latent from the VAE's posterior; here it is the posterior's mean, always.
+
     Args:
-        variant: ``"vae"`` or ``"dpt"``.
+        variant: ``"vae"`` or ``"dpt"`` of GenPercept, or ``"lotus"``.
         space: ``"depth"`` (1 = far) or ``"disparity"`` (1 = near): the checkpoint does not say.
         architecture: a key of :data:`dadkit_genpercept.architecture.ARCHITECTURES`; ``base`` overrides its networks.
         weights: the UNet's file or folder, None for random weights; see :mod:`dadkit_genpercept.options` for this and the rest.
-        base: folder of Stable Diffusion 2.1.
+        base: folder of Stable Diffusion 2.1; Lotus's own folder holds everything, so None = ``weights``.
         head: the DPT head's file; None = where GenPercept puts it.
         embedding: file of the empty prompt's embedding; None = computed from ``base``.
         text_rows: 2, 77 or None.
@@ -50,14 +55,16 @@ class GenPercept(Teacher):
     Raises:
         WeightsError: a file is missing, cannot be read, or does not fit wholly; nothing is ever filled in from elsewhere.
 
-    Source: Xu et al., What Matters When Repurposing Diffusion Models for General Dense Perception Tasks? (ICLR 2025).
+    Source: Xu et al., What Matters When Repurposing Diffusion Models for General Dense Perception Tasks? (ICLR 2025); He et
+    al., Lotus: Diffusion-based Visual Foundation Model for High-quality Dense Prediction (ICLR 2025).
     """
 
     prompt: Tensor
+    task: Tensor | None
 
     def __init__(
         self,
-        variant: Literal["vae", "dpt"],
+        variant: Literal["vae", "dpt", "lotus"],
         *,
         space: Literal["depth", "disparity"],
         architecture: str = "sd21",
@@ -71,16 +78,21 @@ class GenPercept(Teacher):
         native_size: int = 768,
     ) -> None:
         super().__init__()
+        self.timestep = _TIMESTEPS[variant]
+        if variant == "lotus":
+            text_rows = 2
+            base = base if weights is None else own_folder(weights)
         self.unet = build_unet(architecture, base, weights, variant=variant)
         self.vae = build_vae(architecture, base, weights, variant=variant)
         self.head = build_head(architecture, self.unet, weights, head) if variant == "dpt" else None
         self.register_buffer("prompt", self._prompt(base, embedding, text_rows, is_random=weights is None))
+        self.register_buffer("task", torch.tensor([_MAP]) if variant == "lotus" else None, persistent=False)
         self.memory = memory
         if memory == "tiled":
             self.vae.enable_tiling()
         channels = reversed(self.unet.config.block_out_channels)
         self.spec = ModelSpec(
-            name=f"genpercept-{variant}",
+            name=variant if variant == "lotus" else f"genpercept-{variant}",
             space=Space(space),
             size_multiple=_MULTIPLE,
             native=SizePolicy(native_size or None, "upper_bound", _MULTIPLE, "bilinear", antialias=True),
@@ -89,7 +101,7 @@ class GenPercept(Teacher):
             range=(0.0, 1.0),
             features={f"up{index}": count for index, count in enumerate(channels)},
             # Random weights are nobody's: only the licence of this code is left.
-            license=LICENSE if weights is not None else "Apache-2.0",
+            license="Apache-2.0" if weights is None else LOTUS_LICENSE if variant == "lotus" else LICENSE,
         )
         self.to(_DTYPES[precision])
         self.freeze()
@@ -106,9 +118,12 @@ class GenPercept(Teacher):
 
     def _infer(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         latent = self.vae.encode(x).latent_dist.mode() * LATENT_SCALE  # (B, 4, 8h, 8w)
-        velocity, maps = self._unet(latent)
+        answer, maps = self._unet(latent)
+        if self.task is not None:
+            decoded = self.vae.decode(answer / LATENT_SCALE).sample
+            return (decoded.float().clamp(-1, 1).mean(1, keepdim=True) + 1) / 2, maps
         if self.head is None:
-            decoded = self.vae.decode(-velocity / LATENT_SCALE).sample  # (B, 3, 64h, 64w)
+            decoded = self.vae.decode(-answer / LATENT_SCALE).sample  # (B, 3, 64h, 64w)
             return (decoded.float().mean(1, keepdim=True).clamp(-1, 1) + 1) / 2, maps
         depth = self.head(maps[::-1]).float()
         low, high = depth.amin((1, 2, 3), keepdim=True), depth.amax((1, 2, 3), keepdim=True)
@@ -120,7 +135,8 @@ class GenPercept(Teacher):
         handles = [block.register_forward_hook(lambda _, __, output: maps.append(output)) for block in self.unet.up_blocks]
         try:
             prompt = self.prompt.expand(len(latent), -1, -1)
-            answer: Tensor = self.unet(latent, _TIMESTEP, encoder_hidden_states=prompt).sample
+            task = None if self.task is None else self.task.expand(len(latent), -1)
+            answer: Tensor = self.unet(latent, self.timestep, encoder_hidden_states=prompt, class_labels=task).sample
         finally:
             for handle in handles:
                 handle.remove()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.weights import WeightsError, assemble, compile_rules, load_strict, read_weights
-from dadkit_genpercept.architecture import ARCHITECTURES
+from dadkit_genpercept.architecture import ARCHITECTURES, TASK
 from dadkit_genpercept.files import decoder_files, head_file, network_config, unet_file, vae_file
 
 __all__ = [
@@ -160,12 +160,20 @@ _OLD_ATTENTION = compile_rules(
 
 def build_unet(architecture: str, base: Path | None, weights: str | Path | None, *, variant: str) -> UNet2DConditionModel:
     """The UNet, from the configuration in ``base`` if that is given; under a DPT head without its last two layers."""
-    config = ARCHITECTURES[architecture].unet if base is None else network_config(base, "unet")
+    task = TASK if variant == "lotus" else {}
+    config = {**ARCHITECTURES[architecture].unet, **task} if base is None else network_config(base, "unet")
     unet = UNet2DConditionModel.from_config(dict(config))
     if (unet.config.in_channels, unet.config.out_channels) != (4, 4):
         raise WeightsError(
-            f"genpercept: the UNet in {base} takes {unet.config.in_channels} channels and gives {unet.config.out_channels}; "
-            "GenPercept's takes and gives 4, as Stable Diffusion 2.1 (Marigold's takes 8)"
+            f"genpercept/{variant}: the UNet in {base} takes {unet.config.in_channels} channels and gives "
+            f"{unet.config.out_channels}; GenPercept's and Lotus-D's take and give 4 (Marigold's and Lotus-G's, which begin "
+            "with noise, take 8)"
+        )
+    found = unet.config.class_embed_type
+    if found != task.get("class_embed_type"):
+        raise WeightsError(
+            f"genpercept/{variant}: the UNet in {base} has class_embed_type {found}; "
+            + ("it is no UNet of Lotus" if task else "it looks like Lotus: use genpercept/lotus")
         )
     if variant == "dpt":
         unet.conv_norm_out = None
@@ -192,7 +200,7 @@ def build_vae(architecture: str, base: Path | None, weights: str | Path | None, 
     if variant == "dpt":
         vae.decoder = None
         vae.post_quant_conv = None
-    elif weights is not None and (files := decoder_files(weights)) is not None:
+    elif variant == "vae" and weights is not None and (files := decoder_files(weights)) is not None:
         load_strict(vae.decoder, vae_names(_read(files.decoder, variant)), source=files.decoder)
         load_strict(vae.post_quant_conv, _read(files.post_quant_conv, variant), source=files.post_quant_conv)
     return vae

@@ -1,4 +1,4 @@
-"""What a configuration may say about a GenPercept teacher."""
+"""What a configuration may say about a GenPercept or Lotus teacher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dadkit.options import NeedsWeights, Options, WeightsOptions
 
-__all__ = ["DPTOptions", "TinyOptions", "VAEOptions"]
+__all__ = ["DPTOptions", "LotusOptions", "TinyOptions", "VAEOptions"]
 
 
 class _Common(Options):
@@ -71,10 +71,26 @@ class DPTOptions(_Released):
         return self
 
 
+class LotusOptions(_Common, WeightsOptions, NeedsWeights):
+    """Options of ``genpercept/lotus``."""
+
+    weights_needed = "a teacher needs weights: give the folder of a Lotus-D model, or `none` for random weights"
+
+    weights: str | Path | None = None
+    """Local folder of a Lotus-D model in diffusers' layout, ``lotus-depth-d-v2-0-disparity`` for instance: ``unet/``, ``vae/``
+    and, without ``embedding``, ``text_encoder/`` and ``tokenizer/``. ``none``: random weights."""
+    embedding: Path | None = None
+    """File (.npy or .safetensors) with the text embedding of the empty prompt, (2, C) or (77, C), of which two rows are used.
+    null: it is computed, for which transformers must be installed."""
+    native_size: Annotated[int, Field(ge=0)] = 768
+    """Longer side, in pixels, at which ``predict`` runs (smaller images are enlarged), rounded to a multiple of 64; 0: the
+    image's own size."""
+
+
 class TinyOptions(_Common):
     """Options of ``genpercept/tiny``."""
 
-    variant: Literal["vae", "dpt"] = "vae"
-    """Where the map comes from: the VAE's decoder, or a DPT head."""
+    variant: Literal["vae", "dpt", "lotus"] = "vae"
+    """Where the map comes from: the VAE's decoder, a DPT head, or Lotus's way."""
     native_size: Annotated[int, Field(ge=0)] = 128
     """Longer side, in pixels, at which ``predict`` runs, rounded to a multiple of 64; 0: the image's own size."""

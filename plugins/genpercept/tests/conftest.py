@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from dadkit_genpercept.architecture import ARCHITECTURES
+from dadkit_genpercept.architecture import ARCHITECTURES, TASK
 from dadkit_genpercept.model import GenPercept
 from safetensors.torch import save_file
 from torch import nn
@@ -106,6 +106,14 @@ def teacher(base, unet_folder, embedding):
         return GenPercept(variant, architecture="tiny", **{**given, **options})
 
     return make
+
+
+@pytest.fixture
+def lotus(networks, randomise, with_text, tmp_path):
+    """A Lotus-D model in the released layout: (its UNet, its folder)."""
+    unet = type(networks[0]).from_config({**ARCHITECTURES["tiny"].unet, **TASK})
+    randomise(unet, 5).eval().save_pretrained(with_text / "unet")
+    return unet, with_text
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 import torch
-from dadkit_genpercept import LICENSE
+from dadkit_genpercept import LICENSE, LOTUS_LICENSE
 from dadkit_genpercept.files import empty_prompt
+from dadkit_genpercept.model import GenPercept
 from dadkit_genpercept.networks import vae_names
 from safetensors.torch import load_file, save_file
 
@@ -158,7 +159,7 @@ def test_marigolds_unet_is_said_to_be_one(teacher, base, unet_folder):
     with pytest.raises(DadkitError, match="looks like Marigold's UNet, which takes 8 channels"):
         teacher()
     (base / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 8}))
-    with pytest.raises(DadkitError, match=r"takes 8 channels and gives 4; GenPercept's takes and gives 4"):
+    with pytest.raises(DadkitError, match=r"takes 8 channels and gives 4; GenPercept's and Lotus-D's take"):
         teacher()
 
 
@@ -225,3 +226,22 @@ def test_a_text_encoder_that_lacks_weights_is_an_error(with_text):
     save_file(state, file, metadata={"format": "pt"})
     with pytest.raises(DadkitError, match=r"lacks .*final_layer_norm\.bias"):
         empty_prompt(with_text, None, None)
+
+
+def test_lotus_is_one_folder_and_told_from_the_others(networks, base, lotus, teacher, tmp_path):
+    unet, folder = lotus
+    model = GenPercept("lotus", space="depth", weights=folder)
+    assert equal(model.unet, unet.state_dict())
+    assert model.spec.license == LOTUS_LICENSE
+    assert model.prompt.shape == (1, 2, 32)
+    with pytest.raises(DadkitError, match="has class_embed_type projection; it looks like Lotus: use genpercept/lotus"):
+        teacher(base=folder, weights=folder)
+    with pytest.raises(DadkitError, match="hf://a/b is no local folder; Lotus is a folder with unet/, vae/"):
+        GenPercept("lotus", space="depth", weights="hf://a/b")
+    networks[0].save_pretrained(base / "unet")
+    with pytest.raises(DadkitError, match="has class_embed_type None; it is no UNet of Lotus"):
+        GenPercept("lotus", space="depth", weights=base)
+    config = json.loads((base / "unet" / "config.json").read_text())
+    (base / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 8}))
+    with pytest.raises(DadkitError, match=r"takes 8 channels and gives 4; .*Lotus-G's, which begin with noise"):
+        GenPercept("lotus", space="depth", weights=base)

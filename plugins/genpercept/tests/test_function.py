@@ -6,7 +6,9 @@ import copy
 
 import pytest
 import torch
-from dadkit_genpercept.architecture import ARCHITECTURES
+from dadkit_genpercept.architecture import ARCHITECTURES, TASK
+from dadkit_genpercept.files import empty_prompt
+from dadkit_genpercept.model import GenPercept
 from dadkit_genpercept.networks import DPTHead
 
 SCALE = 0.18215
@@ -64,6 +66,25 @@ def test_taps_are_the_up_blocks_outputs_and_the_head_sees_them(networks, teacher
     assert [64 // tap.shape[2] for tap in features.values()] == [32, 16, 8, 8]
 
 
+@torch.inference_mode()
+def test_lotus_is_one_step_to_the_clean_sample(networks, lotus, images):
+    # The official pipeline's steps on stock diffusers; its pipeline itself agrees to 1e-7 (benchmarks/official).
+    unet, folder = lotus
+    model = GenPercept("lotus", space="disparity", weights=folder)
+    task = torch.tensor([1.0, 0.0])
+    task = torch.cat([task.sin(), task.cos()]).expand(len(images), -1)
+    vae = networks[1]
+    latent = vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+    prompt = empty_prompt(folder, None, 2).expand(len(images), -1, -1)
+    answer = unet(latent, 999, encoder_hidden_states=prompt, class_labels=task).sample
+    expected = (vae.decode(answer / vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1).mean(1, keepdim=True)
+    depth = model(images).depth
+    assert expected.std() > 0.05
+    assert (depth - expected).abs().max() < 1e-5
+    model.task.copy_(model.task.roll(1))
+    assert (model(images).depth - expected).abs().max() > 1e-3
+
+
 def test_the_head_is_transformers_neck_and_head(randomise):
     transformers = pytest.importorskip("transformers")
     from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
@@ -110,8 +131,9 @@ def test_the_released_networks_sizes():
     with torch.device("meta"):
         unet = diffusers.UNet2DConditionModel.from_config(dict(real.unet))
         vae = diffusers.AutoencoderKL.from_config(dict(real.vae))
-    millions = [round(sum(p.numel() for p in network.parameters()) / 1e6, 1) for network in (unet, vae)]
-    assert millions == [865.9, 83.7]
+        lotus = diffusers.UNet2DConditionModel.from_config({**real.unet, **TASK})
+    millions = [round(sum(p.numel() for p in network.parameters()) / 1e6, 1) for network in (unet, vae, lotus)]
+    assert millions == [865.9, 83.7, 867.6]
 
 
 def test_the_head_is_scaled_image_by_image(teacher, head_file, images):

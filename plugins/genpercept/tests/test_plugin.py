@@ -8,7 +8,7 @@ import sys
 import dadkit_genpercept
 import pytest
 import torch
-from dadkit_genpercept.options import DPTOptions, TinyOptions, VAEOptions
+from dadkit_genpercept.options import DPTOptions, LotusOptions, TinyOptions, VAEOptions
 from pydantic import ValidationError
 
 import dadkit
@@ -20,13 +20,13 @@ from dadkit.spaces import Space
 def test_declared_metadata_is_true():
     found = {}
     dadkit_genpercept.register_teachers(lambda name, target, **metadata: found.update({name: metadata}))
-    assert found.keys() == {"vae", "dpt", "tiny"}
+    assert found.keys() == {"vae", "dpt", "lotus", "tiny"}
     for metadata in found.values():
         assert (metadata.get("space"), metadata["size_multiple"], metadata["api"]) == (None, 64, 1)
 
 
 def test_the_space_must_be_said():
-    for model in (VAEOptions, DPTOptions, TinyOptions):
+    for model in (VAEOptions, DPTOptions, LotusOptions, TinyOptions):
         with pytest.raises(ValidationError, match=r"space\s+Field required"):
             model(**({} if model is TinyOptions else {"weights": "none"}))
     with pytest.raises(ConfigError, match="space: missing"):
@@ -60,7 +60,7 @@ def test_random_weights_on_a_folders_architecture(base):
 
 
 def test_the_random_tiny_one_answers(images):
-    for variant in ("vae", "dpt"):
+    for variant in ("vae", "dpt", "lotus"):
         torch.manual_seed(0)
         depth = dadkit.load_teacher("genpercept/tiny", space="disparity", variant=variant)(images).depth
         assert depth.std() > 0.01
