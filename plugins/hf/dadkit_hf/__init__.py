@@ -16,7 +16,7 @@ def register_teachers(register: Register) -> None:
     register(
         "auto",
         "dadkit_hf.model:AutoDepth",
-        api=1,
+        api=2,
         summary="any depth-estimation model of transformers, from a folder or the hub: Depth Pro, ZoeDepth, DPT, GLPN, …",
         config="dadkit_hf.options:Options",
         requires=["dadkit[hf]"],

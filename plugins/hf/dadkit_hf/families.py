@@ -40,6 +40,8 @@ class Family:
         why: for messages: what decides the space, or why nothing does.
         multiple: heights and widths that the network takes.
         side: the one side, in pixels, at which it runs, if there is only one.
+        camera: True if a known focal length takes the place of its own estimate.
+        refusal: why it is no teacher of depth, if it is none.
     """
 
     space: Space | None
@@ -47,6 +49,8 @@ class Family:
     why: str = ""
     multiple: int = 1
     side: int | None = None
+    camera: bool = False
+    refusal: str = ""
 
 
 def family_of(config: Any) -> Family | None:
@@ -89,8 +93,14 @@ def _depth_pro(config: Any) -> Family:
     # The patches of its three scales tile one size only.
     side = round(config.patch_size / min(config.scaled_images_ratios))
     if config.use_fov_model:
-        return Family(Space.METRIC, certain=True, why="Depth Pro answers in metres by its field of view", side=side)
+        return Family(
+            Space.METRIC, certain=True, why="Depth Pro answers in metres by its field of view", side=side, camera=True
+        )
     return Family(None, why="without its field-of-view network Depth Pro's depth has an unknown scale", side=side)
+
+
+def _chmv2(config: Any) -> Family:
+    return Family(None, refusal="it answers with the height of trees above the ground, seen from above, which is no depth")
 
 
 def _tipsv2(config: Any) -> Family:
@@ -101,6 +111,7 @@ def _tipsv2(config: Any) -> Family:
 
 FAMILIES: Mapping[str, Callable[[Any], Family]] = MappingProxyType(
     {
+        "chmv2": _chmv2,
         "depth_anything": _depth_anything,
         "depth_pro": _depth_pro,
         "dpt": _dpt,
@@ -110,7 +121,7 @@ FAMILIES: Mapping[str, Callable[[Any], Family]] = MappingProxyType(
         "zoedepth": _zoedepth,
     }
 )
-"""``model_type`` of a configuration -> what it tells. CHMv2 is left out: it answers with the height of canopies, not depth."""
+"""``model_type`` of a configuration -> what it tells."""
 
 
 def _patch(config: Any) -> int:

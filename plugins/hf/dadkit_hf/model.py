@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.errors import DadkitError
-from dadkit.interfaces import ModelSpec, Prediction, Teacher
+from dadkit.interfaces import ModelSpec, Prediction, Teacher, known_cameras
 from dadkit.spaces import Space
 from dadkit_hf.families import FAMILIES, Family, family_of, multiple, post_process, prepare, size_policy, statistics
 from dadkit_hf.source import find, load, read_license
@@ -32,7 +32,8 @@ class AutoDepth(Teacher):
 
     ``predict`` runs the model's own image processor before and its post-processing after the network, so that its answers are
     those of transformers. ``forward`` runs at the given size, with the processor's statistics. Depth Pro sees one size only;
-    it also estimates the field of view, from which ``intrinsics`` are made: square pixels, the principal point in the middle.
+    it also estimates the field of view, from which ``intrinsics`` are made: square pixels, the principal point in the middle. A
+    known camera takes the place of that estimate.
 
     Args:
         weights: a folder, ``hf://ORG/NAME[@REVISION][/SUBFOLDER]`` or ``ORG/NAME``.
@@ -71,6 +72,7 @@ class AutoDepth(Teacher):
             std=std,
             upsampling="bicubic",
             license=license or read_license(source),
+            takes_camera=family is not None and family.camera,
         )
         self.freeze()
 
@@ -82,7 +84,7 @@ class AutoDepth(Teacher):
         # Depth Pro's network answers with inverse depth for a focal length of one width: its processor makes metres of it.
         return post_process(self.processor, outputs, tuple(outputs.predicted_depth.shape[-2:]))[0], {}
 
-    def forward(self, images: Tensor) -> Prediction:
+    def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """As :meth:`dadkit.interfaces.Teacher.forward`, with intrinsics where the model estimates its field of view."""
         if self.side is None:
             return super().forward(images)
@@ -90,16 +92,27 @@ class AutoDepth(Teacher):
         self.freeze()
         with torch.no_grad():
             outputs = self._network(self._to_its_side(self.normalized(images)))
-            return self._answer(outputs, (images.shape[-2], images.shape[-1]))
+            return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 
-    def predict_batch(self, images: Tensor) -> Prediction:
+    def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """The model's own image processor, network and post-processing."""
         outputs = self._network(prepare(self.processor, images))
-        return self._answer(outputs, (images.shape[-2], images.shape[-1]))
+        return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 
-    def _answer(self, outputs: Any, size: tuple[int, int]) -> Prediction:
+    def _answer(self, outputs: Any, size: tuple[int, int], cameras: Tensor | None) -> Prediction:
+        known = None
+        if cameras is not None and self.spec.takes_camera:
+            cameras, known = cameras.to(outputs.predicted_depth), known_cameras(cameras).to(outputs.predicted_depth.device)
+            # A known focal length in place of the estimate, as Depth Pro's own code takes it.
+            degrees = torch.rad2deg(2 * torch.atan(size[1] / 2 / cameras[:, 0, 0]))
+            outputs.field_of_view = degrees.view_as(outputs.field_of_view).where(
+                known.view_as(outputs.field_of_view), outputs.field_of_view
+            )
         depth, focal = post_process(self.processor, outputs, size)
-        return Prediction(depth, self.spec.space, intrinsics=None if focal is None else _cameras(focal, *size))
+        own = None if focal is None else _cameras(focal, *size)
+        if own is not None and cameras is not None and known is not None:
+            own = cameras.float().where(known[:, None, None], own)
+        return Prediction(depth, self.spec.space, intrinsics=own)
 
     def _to_its_side(self, x: Tensor) -> Tensor:
         assert self.side is not None
@@ -128,6 +141,8 @@ def _decide(family: Family | None, kind: str, said: Space | None) -> Space:
                 "space: disparity (larger = nearer), depth (larger = farther) or metric (metres)"
             )
         return said
+    if family.refusal:
+        raise SpaceUnknownError(f"hf/auto: a model of type '{kind}' cannot teach depth: {family.refusal}")
     if family.space is None:
         if said is None:
             raise SpaceUnknownError(

@@ -157,6 +157,13 @@ def _failure(source: Source, error: Exception) -> str:
         return f"hf/auto: {source.where} needs a package that is not installed: {cause}"
     if isinstance(error, ValueError) and "Unrecognized configuration class" in str(error):
         return f"hf/auto: {source.where} is no depth-estimation model that this version of transformers knows ({lines[0]})"
+    if isinstance(error, ValueError | KeyError) and "does not recognize this architecture" in str(error):
+        from transformers import __version__ as installed
+
+        return (
+            f"hf/auto: {source.where} is of a type that transformers {installed} does not know; "
+            "`pip install --upgrade transformers`, and if the newest does not know it either, it is no model of transformers"
+        )
     if source.is_local:
         return (
             f"hf/auto: cannot load the folder {source.where}: {cause}. It must hold config.json, preprocessor_config.json and "

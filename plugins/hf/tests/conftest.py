@@ -123,6 +123,15 @@ def prompt_depth_anything() -> tuple[nn.Module, Any]:
     return transformers.PromptDepthAnythingForDepthEstimation(config), processor
 
 
+def tipsv2_dpt() -> tuple[nn.Module, Any]:
+    backbone = transformers.Tipsv2VisionConfig(
+        **_VIT, intermediate_size=37, image_size=56, patch_size=14, out_indices=[1, 2, 3, 4], reshape_hidden_states=False
+    )
+    config = transformers.Tipsv2DptConfig(backbone_config=backbone, num_depth_bins=16, **_NECK)
+    processor = transformers.Tipsv2DptImageProcessor(size={"height": 56, "width": 56})
+    return transformers.Tipsv2DptForDepthEstimation(config), processor
+
+
 MODELS = {
     make.__name__: make
     for make in (
@@ -135,6 +144,7 @@ MODELS = {
         depth_pro,
         depth_pro_without_view,
         prompt_depth_anything,
+        tipsv2_dpt,
     )
 }
 

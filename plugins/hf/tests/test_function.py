@@ -60,7 +60,7 @@ def test_zoedepth_without_its_padding_is_transformers(adapted):
     assert (depth[:, 0] - expected).abs().max() < 1e-4 * expected.std()
 
 
-@pytest.mark.parametrize("name", [*SQUARE, "zoedepth", "depth_pro_without_view", "prompt_depth_anything"])
+@pytest.mark.parametrize("name", [*SQUARE, "zoedepth", "depth_pro_without_view", "prompt_depth_anything", "tipsv2_dpt"])
 @pytest.mark.parametrize("size", [(50, 70), (80, 64)])
 def test_predict_is_transformers_with_its_own_processor(adapted, name, size):
     teacher, model, processor = adapted(name, **SAY.get(name, {}))
@@ -81,7 +81,7 @@ def test_lists_of_images_are_predicted_together(adapted):
     assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
 
 
-@pytest.mark.parametrize("name", ["dpt", "depth_anything", "glpn", "zoedepth", "depth_pro"])
+@pytest.mark.parametrize("name", ["dpt", "depth_anything", "glpn", "zoedepth", "depth_pro", "tipsv2_dpt"])
 def test_forward_takes_any_shape(adapted, name):
     teacher, _, _ = adapted(name)
     x = tensor(photo(75, 130)).repeat(2, 1, 1, 1)
@@ -128,9 +128,28 @@ def test_depth_pro_answers_in_metres_with_a_camera(adapted):
     assert teacher(wide).intrinsics[0, 1, 2] == 32
 
 
+def test_depth_pro_takes_a_known_camera_in_place_of_its_estimate(adapted):
+    teacher, _, _ = adapted("depth_pro")
+    x = tensor(photo(128, 128))
+    own = teacher(x)
+    unknown = torch.full((3, 3), torch.nan)
+    camera = torch.tensor([[100.0, 0, 60], [0, 100, 64], [0, 0, 1]])
+    assert teacher.spec.takes_camera
+    both = teacher(x.repeat(2, 1, 1, 1), torch.stack([camera, unknown]))
+    assert torch.equal(both.intrinsics[0], camera)
+    assert torch.allclose(both.depth[1], own.depth[0], rtol=1e-4)
+    # Metres grow with the focal length, as far as Depth Pro's own limits are not met.
+    inside = (own.depth > 1e-3) & (own.depth < 1e3)
+    ratio = (both.depth[:1] / own.depth)[inside]
+    assert torch.allclose(ratio, (100 / own.intrinsics[0, 0, 0]).expand_as(ratio), rtol=1e-3)
+    known = teacher.predict(x[0], cameras=camera)
+    assert torch.equal(known.intrinsics[0], camera)
+
+
 def test_spaces(adapted):
     spaces = {
-        name: adapted(name)[0].spec.space for name in ("depth_anything", "depth_anything_metric", "dpt", "zoedepth", "glpn")
+        name: adapted(name)[0].spec.space
+        for name in ("depth_anything", "depth_anything_metric", "dpt", "zoedepth", "glpn", "tipsv2_dpt")
     }
     assert spaces == {
         "depth_anything": Space.DISPARITY,
@@ -138,6 +157,7 @@ def test_spaces(adapted):
         "dpt": Space.DISPARITY,
         "zoedepth": Space.METRIC,
         "glpn": Space.METRIC,
+        "tipsv2_dpt": Space.METRIC,
     }
 
 

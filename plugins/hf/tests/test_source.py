@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import dadkit_hf
 import pytest
 import torch
-from dadkit_hf.families import FAMILIES
-from dadkit_hf.model import AutoDepth
+from dadkit_hf.families import FAMILIES, family_of
+from dadkit_hf.model import AutoDepth, _decide
 from dadkit_hf.options import Options
 from dadkit_hf.source import Source, find, read_license
 from pydantic import ValidationError
@@ -88,6 +89,17 @@ def test_another_kind_of_model_is_an_error(saved):
         AutoDepth(folder)
 
 
+def test_a_type_that_this_transformers_lacks_and_one_that_is_no_depth(saved):
+    folder, _, _ = saved("glpn")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "depth_of_tomorrow"}))
+    with pytest.raises(DadkitError, match=r"is of a type that transformers [\d.]+ does not know; `pip install --upgrade"):
+        AutoDepth(folder)
+    height = family_of(SimpleNamespace(model_type="chmv2"))
+    with pytest.raises(DadkitError, match="'chmv2' cannot teach depth: it answers with the height of trees"):
+        _decide(height, "chmv2", Space.METRIC)
+
+
 def test_missing_weights_are_an_error_and_unused_ones_may_lack(saved):
     folder, _, _ = saved("dpt")
     file = folder / "model.safetensors"
@@ -147,9 +159,8 @@ def test_a_space_that_contradicts_the_model_is_an_error(saved):
 def test_the_families_are_depth_models_of_transformers():
     from transformers.models.auto.modeling_auto import MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES as NAMES
 
-    for family in ("depth_anything", "depth_pro", "dpt", "glpn", "zoedepth"):
+    for family in FAMILIES:
         assert family in NAMES
-        assert family in FAMILIES
 
 
 def test_the_licence_is_the_cards(saved):
@@ -175,7 +186,7 @@ def test_declared_metadata_is_true():
     dadkit_hf.register_teachers(lambda name, target, **metadata: found.update({name: metadata}))
     assert found.keys() == {"auto"}
     metadata = found["auto"]
-    assert (metadata["api"], metadata["requires"]) == (1, ["dadkit[hf]"])
+    assert (metadata["api"], metadata["requires"]) == (2, ["dadkit[hf]"])
 
 
 def test_options():
