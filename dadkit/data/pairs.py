@@ -222,7 +222,15 @@ class DepthPairs:
         if not valid.any():
             raise SampleError(f"{depth_file}: no pixel has a valid depth; {_summary(stored, self._meaning)}")
         camera = exif_camera(image_file, (height, width)) if self._cameras is None else self._cameras(key)
-        return Sample(image=image, key=key, depth=depth, valid=valid, space=self.space, intrinsics=camera)
+        return Sample(
+            image=image,
+            key=key,
+            depth=depth,
+            valid=valid,
+            space=self.space,
+            intrinsics=camera,
+            camera_from="exif" if self._cameras is None else "data",
+        )
 
 
 def _summary(stored: np.ndarray, meaning: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Sample:
         scaled: True if ``depth`` covers the image, or ``part`` of it, at another size, (1, h, w), as a teacher's map does.
         part: the box x0, y0, x1, y1 of the image, in pixels, that ``depth`` covers, as the map of a patch does; None: all of
             it. Regions are then cut so that they hold the box.
+        camera_from: where ``intrinsics`` come from: ``"data"``, the dataset itself; ``"exif"``, the photograph's EXIF data.
     """
 
     image: Tensor
@@ -46,6 +47,7 @@ class Sample:
     intrinsics: Tensor | None = None
     scaled: bool = False
     part: tuple[int, int, int, int] | None = None
+    camera_from: Literal["data", "exif"] = "data"
 
 
 @runtime_checkable

@@ -92,7 +92,7 @@ class Images:
         except SampleError as error:
             raise SampleError(f"{source.location(inside)}: {error}") from error
         camera = exif_camera(file, (image.shape[-2], image.shape[-1]))
-        return Sample(image=image, key=self.key(index), intrinsics=camera)
+        return Sample(image=image, key=self.key(index), intrinsics=camera, camera_from="exif")
 
     def _find(self, index: int) -> tuple[str, Source, int]:
         if not 0 <= index < len(self):

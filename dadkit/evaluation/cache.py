@@ -34,6 +34,7 @@ class Row:
         pixels: how many pixels (or pairs of points) were measured.
         metrics: name -> value, empty unless scored.
         state: ``scored``; ``skipped``: unreadable or too few valid pixels; ``failed``: the model's answer was not finite.
+        camera: where the picture's camera came from, see :class:`dadkit.evaluation.evaluate.ImageScore`.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Row:
     pixels: int
     metrics: Mapping[str, float]
     state: Literal["scored", "skipped", "failed"]
+    camera: str = ""
 
 
 class RowCache:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +18,7 @@ from dadkit.errors import DataError
 from dadkit.evaluation.cache import Row, RowCache
 from dadkit.evaluation.metrics import ordinal_metrics
 from dadkit.evaluation.protocol import Protocol, cut_frame
-from dadkit.interfaces import DepthModel, Prediction, flip_camera, resize_camera
+from dadkit.interfaces import DepthModel, Prediction, flip_camera, known_cameras, resize_camera
 from dadkit.spaces import Space, convert
 
 __all__ = [
@@ -35,11 +36,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ImageScore:
-    """The metrics of one image: key, number of valid pixels (or pairs of points), name -> value."""
+    """The metrics of one image.
+
+    Attributes:
+        key: the sample's key.
+        valid_pixels: how many pixels (or pairs of points) were measured.
+        metrics: name -> value.
+        camera: where the camera came from: ``data``, the dataset; ``exif``, the photograph; ``fov``, the model's option;
+            ``model``, its own estimate; ``unknown``; empty for a model that has to do with no camera.
+    """
 
     key: str
     valid_pixels: int
     metrics: Mapping[str, float]
+    camera: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,11 @@ class Evaluation:
     def median(self) -> dict[str, float]:
         """Median over images: AbsRel after alignment in disparity has a heavy tail, and the mean follows it."""
         return {name: statistics.median(i.metrics[name] for i in self.images) for name in self.images[0].metrics}
+
+    @property
+    def cameras(self) -> dict[str, int]:
+        """Where cameras came from -> images, the most frequent first; empty for a model that has to do with none."""
+        return dict(Counter(image.camera for image in self.images if image.camera).most_common())
 
 
 def evaluate(
@@ -145,7 +160,7 @@ def collect(name: str, protocol: Protocol, rows: Iterable[Row]) -> Evaluation:
         DataError: no image was scored.
     """
     rows = list(rows)
-    images = [ImageScore(row.key, row.pixels, row.metrics) for row in rows if row.state == "scored"]
+    images = [ImageScore(row.key, row.pixels, row.metrics, row.camera) for row in rows if row.state == "scored"]
     skipped = [row.key for row in rows if row.state == "skipped"]
     failed = [row.key for row in rows if row.state == "failed"]
     if not images and failed:
@@ -204,10 +219,22 @@ def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protoco
         if pixels < protocol.min_pixels:
             rows.append(Row(index, sample.key, pixels, {}, "skipped"))
         elif all(map(math.isfinite, metrics.values())):
-            rows.append(Row(index, sample.key, pixels, {name: metrics[name] for name in protocol.metrics}, "scored"))
+            kept = {name: metrics[name] for name in protocol.metrics}
+            rows.append(Row(index, sample.key, pixels, kept, "scored", _camera_from(model, sample, prediction)))
         else:
             rows.append(Row(index, sample.key, pixels, {}, "failed"))
     return rows
+
+
+def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> str:
+    """Where the camera came from by which ``model`` answered for ``sample``: the first that is known."""
+    if model.spec.takes_camera:
+        if sample.intrinsics is not None and bool(known_cameras(sample.intrinsics[None])):
+            return sample.camera_from
+        if model.fov is not None:
+            return "fov"
+        return "unknown" if prediction.intrinsics is None else "model"
+    return "" if prediction.intrinsics is None else "model"
 
 
 def _score_depth(

@@ -195,10 +195,10 @@ def write_results(
     text = io.StringIO()
     writer = csv.writer(text)
     names = list(protocol.metrics)
-    writer.writerow(["protocol", "crop", "floor", "model", "key", "valid_pixels", *names])
+    writer.writerow(["protocol", "crop", "floor", "model", "key", "valid_pixels", *names, "camera"])
     for e in evaluations:
         head = [protocol.name, e.crop, e.floor, e.model]
-        writer.writerows([*head, i.key, i.valid_pixels, *(i.metrics[name] for name in names)] for i in e.images)
+        writer.writerows([*head, i.key, i.valid_pixels, *(i.metrics[name] for name in names), i.camera] for i in e.images)
     write_text(folder / "evaluation.csv", text.getvalue())
 
 
@@ -234,6 +234,7 @@ def _model(e: Evaluation) -> dict[str, Any]:
         "failed": e.failed,
         "crop": e.crop,
         "floor": e.floor,
+        "cameras": e.cameras,
         "mean": e.mean,
         "median": e.median,
         "interval": {name: asdict(bootstrap_mean(values)) for name, values in columns.items()},

@@ -209,7 +209,7 @@ class DepthModel(ImageNetwork):
         if spec.canonical_focal is not None and spec.space is Space.METRIC:
             factor, known = self._metres(cameras, answer_size, size)
             depth = depth * factor
-            if not bool(known.all()):
+            if self.fov is None and not bool(known.all()):
                 valid = known.expand_as(depth) if valid is None else valid & known
         own = None if answer.intrinsics is None else resize_camera(answer.intrinsics.float(), size, answer_size)
         return Prediction(depth, spec.space, valid, answer.features, own, sky)

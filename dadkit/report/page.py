@@ -133,6 +133,7 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table
     models: Sequence[Mapping[str, Any]] = results["models"]
     measured = list(models[0]["mean"])
     names = measured if detailed else [name for name in _USUAL if name in measured] or measured
+    with_cameras = any(model.get("cameras") for model in models)
     rows = []
     for model in models:
         cells = [model["model"], *(f"{model['mean'][name]:.4f}" for name in names)]
@@ -141,6 +142,7 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table
             cells += [f"{interval['low']:.4f} – {interval['high']:.4f}", f"{model['median'][names[0]]:.4f}"]
         counts = [model["images"], len(model["skipped"]), len(model.get("failed", []))]
         cells += map(str, counts)
+        cells += [in_words(model["cameras"])] if with_cameras else []
         rows.append([*cells, model["crop"], model["floor"]] if detailed else cells)
     best = []
     for column, name in enumerate(names, start=1):
@@ -149,8 +151,13 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table
         best += [(row, column) for row, value in enumerate(values) if value == wanted]
     first = heading(names[0]).split(" ")[0]
     extra = [f"{first}, 95 %", f"{first}, median"] if detailed else []
-    heads = ["model", *map(heading, names), *extra, "images", "skipped", "failed", *(["crop", "floor"] if detailed else [])]
-    return Table(heads, rows, best, wide=detailed)
+    heads = ["model", *map(heading, names), *extra, "images", "skipped", "failed", *(["cameras"] if with_cameras else [])]
+    return Table([*heads, *(["crop", "floor"] if detailed else [])], rows, best, wide=detailed)
+
+
+def in_words(cameras: Mapping[str, int]) -> str:
+    """Returns where cameras came from, as ``data 18, exif 2``."""
+    return ", ".join(f"{source} {count}" for source, count in cameras.items())
 
 
 def comparison_table(results: Mapping[str, Any]) -> Table | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from dadkit.data import ProceduralScenes
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation import EvaluationPlan, evaluate, load_protocol, write_results
+from dadkit.evaluation.cache import RowCache
 from dadkit.evaluation.run import MeanMap, VerticalRamp, evaluate_run
 from dadkit.evaluation.strips import MIN_SIDE, strip, write_strips
-from dadkit.interfaces import DepthModel, ModelSpec
+from dadkit.interfaces import DepthModel, ModelSpec, camera_from_fov
+from dadkit.report.page import scores_table
 from dadkit.spaces import Space
 
 
@@ -146,3 +149,36 @@ def test_trivial_answers_speak_the_protocols_language(tmp_path, protocol, rows):
     found = evaluate_run(plan, tmp_path, {"student": Metres()}, training_data=scenes)
     assert [evaluation.model for evaluation in found] == ["student", *rows]
     assert found[-1].mean["abs_rel"] < 1.5
+
+
+class Ruler(DepthModel):
+    """Metres by the camera alone; with ``fov`` an unknown one is assumed."""
+
+    def __init__(self, fov=None):
+        super().__init__()
+        self.fov = fov
+        self.spec = ModelSpec(name="ruler", space=Space.METRIC, canonical_focal=50.0)
+
+    def estimate(self, x):
+        return x.mean(1, keepdim=True) + 5, {}
+
+
+def test_every_row_says_where_the_camera_came_from(tmp_path):
+    class Taken(Scenes):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            camera = camera_from_fov(60, sample.image.shape[-2:])
+            if index < 4:
+                return replace(sample, intrinsics=camera)
+            return replace(sample, intrinsics=camera, camera_from="exif") if index < 7 else sample
+
+    protocol = load_protocol("metric")
+    with_option = evaluate(Ruler(fov=60), Taken(), protocol, name="ruler", cache=RowCache(tmp_path, "a"))
+    assert [i.camera for i in with_option.images] == ["data"] * 3 + ["exif"] * 2 + ["fov"] * 5
+    again = evaluate(Ruler(fov=60), Taken(), protocol, name="ruler", cache=RowCache(tmp_path, "a"))
+    assert again == with_option
+    assert evaluate(Metres(), Taken(), protocol, name="plain").cameras == {}
+    write_results(tmp_path, [with_option], protocol)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["models"][0]["cameras"] == {"fov": 5, "data": 3, "exif": 2}
+    assert next(csv.DictReader((tmp_path / "evaluation.csv").open()))["camera"] == "data"
+    assert "cameras" in scores_table(json.loads((tmp_path / "evaluation.json").read_text())).headings
