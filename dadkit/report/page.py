@@ -142,7 +142,7 @@ def scores_table(results: Mapping[str, Any], *, detailed: bool = False) -> Table
             cells += [f"{interval['low']:.4f} – {interval['high']:.4f}", f"{model['median'][names[0]]:.4f}"]
         counts = [model["images"], len(model["skipped"]), len(model.get("failed", []))]
         cells += map(str, counts)
-        cells += [in_words(model["cameras"])] if with_cameras else []
+        cells += [in_words(model.get("cameras", {}))] if with_cameras else []
         rows.append([*cells, model["crop"], model["floor"]] if detailed else cells)
     best = []
     for column, name in enumerate(names, start=1):
