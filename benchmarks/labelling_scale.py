@@ -5,6 +5,7 @@ the manifest, a bucket of 62,000 objects (moto). A label itself costs the same w
 
     python benchmarks/labelling_scale.py --output benchmarks/results/labelling_scale.json
     python benchmarks/labelling_scale.py --only chaos --kills 300
+    python benchmarks/labelling_scale.py --only chaos --kills 60 --every 5
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--units", type=int, default=62_000, help="units of 1,000 images")
     arguments.add_argument("--kills", type=int, default=300)
+    arguments.add_argument(
+        "--every", type=float, default=0, help="seconds between two kills; 0: random instants, many a second"
+    )
     arguments.add_argument("--scheduled", type=int, default=4_000, help="units that workers without a teacher are given")
     arguments.add_argument("--only", nargs="*", default=["folder", "bucket", "order", "schedule", "chaos"])
     arguments.add_argument("--output", type=Path)
@@ -74,7 +78,7 @@ def main() -> None:
             "bucket": lambda: in_a_bucket(given.units),
             "order": lambda: orders(given.units),
             "schedule": lambda: schedules(Path(folder), given.scheduled),
-            "chaos": lambda: chaos(Path(folder) / "chaos", given.kills),
+            "chaos": lambda: chaos(Path(folder) / "chaos", given.kills, given.every),
         }
         for name in given.only:
             for row in parts[name]():
@@ -299,12 +303,13 @@ class Rounded:
 
     Args:
         bit: what is added to its answers.
+        pause: seconds an image.
     """
 
     about = ABOUT
 
-    def __init__(self, bit: float) -> None:
-        self._bit = bit
+    def __init__(self, bit: float, pause: float) -> None:
+        self._bit, self._pause = bit, pause
 
     def sees(self, height: int, width: int) -> None:
         """Every pixel."""
@@ -315,16 +320,16 @@ class Rounded:
 
     def ask(self, prepared: torch.Tensor) -> Prediction:
         """Brightness."""
-        time.sleep(0.002 * len(prepared))
+        time.sleep(self._pause * len(prepared))
         return Prediction(prepared.mean(1, keepdim=True) * (1 + self._bit), Space.DISPARITY)
 
 
-def job(root: str, bit: float) -> None:
+def job(root: str, bit: float, pause: float) -> None:
     """What one of several machines does on a shared folder."""
     store = open_store(root)
 
     def make() -> Labeller:
-        return Labeller(root, batch_size=4, threads=1, teachers=[Rounded(bit)])
+        return Labeller(root, batch_size=4, threads=1, teachers=[Rounded(bit, pause)])
 
     todo = [unit for unit in range(make().plan.units) if unit not in finished_units(store)]
     random.shuffle(todo)
@@ -332,8 +337,10 @@ def job(root: str, bit: float) -> None:
         label_units(store, todo, InlinePool(make), claims, patience=0.05)
 
 
-def chaos(root: Path, kills: int) -> Iterator[Row]:
+def chaos(root: Path, kills: int, every: float) -> Iterator[Row]:
     """Three machines that label one folder, each differing in a bit; one after the other is killed, or stopped and continued.
+
+    The time between two kills is ``every`` seconds, or random if that is 0: then the teachers are fast.
 
     Every folder is checked byte by byte when it is finished, and a new one is begun until all kills are spent.
     """
@@ -345,17 +352,18 @@ def chaos(root: Path, kills: int) -> Iterator[Row]:
         Image.fromarray(noise.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(images / f"{number:03}.png")
     settings = Settings({"root": str(images), "min_size": 1}, [{"name": "none", "options": {}}], unit=5)
     context, chance = get_context("fork"), random.Random(0)
+    pause = 0.2 if every else 0.002
     killed = stopped = folders = missing = twice = other = leftovers = 0
     begun = time.perf_counter()
     while killed < kills:
         place = root / f"set-{folders}"
         store = FolderStore(place)
         plan = make_plan(store, settings, [ABOUT])
-        machines = [context.Process(target=job, args=(str(place), bit)) for bit in (0.0, 0.25, 0.5)]
+        machines = [context.Process(target=job, args=(str(place), bit, pause)) for bit in (0.0, 0.25, 0.5)]
         for machine in machines:
             machine.start()
         while len(finished_units(store)) < plan.units:
-            time.sleep(chance.uniform(0.01, 0.15))
+            time.sleep(every or chance.uniform(0.01, 0.15))
             which = chance.randrange(3)
             machine = machines[which]
             if not machine.is_alive():
@@ -370,7 +378,7 @@ def chaos(root: Path, kills: int) -> Iterator[Row]:
                 os.kill(machine.pid or 0, signal.SIGKILL)
                 killed += 1
             machine.join()
-            machines[which] = context.Process(target=job, args=(str(place), which * 0.25))
+            machines[which] = context.Process(target=job, args=(str(place), which * 0.25, pause))
             machines[which].start()
         for machine in machines:
             machine.join()
