@@ -64,9 +64,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--units", type=int, default=62_000, help="units of 1,000 images")
     arguments.add_argument("--kills", type=int, default=300)
-    arguments.add_argument(
-        "--every", type=float, default=0, help="seconds between two kills; 0: random instants, many a second"
-    )
+    arguments.add_argument("--every", type=float, default=0, help="seconds between kills; 0: random instants, many a second")
     arguments.add_argument("--scheduled", type=int, default=4_000, help="units that workers without a teacher are given")
     arguments.add_argument("--only", nargs="*", default=["folder", "bucket", "order", "schedule", "chaos"])
     arguments.add_argument("--output", type=Path)
