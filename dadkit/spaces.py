@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from dadkit.errors import DadkitError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -28,8 +30,10 @@ class Space(StrEnum):
     """Depth along the optical axis in metres: larger is farther."""
 
 
-class SpaceError(ValueError):
+class SpaceError(DadkitError, ValueError):
     """Two components speak of different quantities and no exact conversion exists."""
+
+    exit_code = 2
 
 
 _LOG_DEPTH = (-5.0, 6.0)

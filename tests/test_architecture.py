@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "_lazy": set(),
     "_version": set(),
     "errors": set(),
-    "spaces": set(),
+    "spaces": {"errors"},
     "kinds": set(),
     "files": {"errors"},
     "results": {"errors"},

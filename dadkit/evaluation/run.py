@@ -32,7 +32,7 @@ from dadkit.evaluation.protocol import Protocol
 from dadkit.evaluation.strips import write_strips
 from dadkit.files import write_text
 from dadkit.interfaces import DepthModel, ModelSpec
-from dadkit.spaces import Space, SpaceError, convert
+from dadkit.spaces import Space, SpaceError, check_conversion, convert
 
 __all__ = ["Job", "MeanMap", "VerticalRamp", "about_models", "evaluate_run", "run_workers", "write_results"]
 
@@ -135,8 +135,14 @@ def evaluate_run(
     Returns:
         One evaluation per row: the models, then (``plan.trivial``) the vertical ramp and the mean map, in the protocol's
         space. A protocol in metres has no ramp.
+
+    Raises:
+        dadkit.spaces.SpaceError: a model's answers do not convert to the protocol's space; before anything is measured.
     """
     protocol, dataset = plan.protocol, plan.open()
+    if protocol.task == "depth":
+        for name, model in models.items():
+            check_conversion(model.spec.space, protocol.space, what=f"'{name}'")
     rows: dict[str, DepthModel] = dict(models)
     if plan.trivial:
         if protocol.space is not Space.METRIC:
@@ -326,7 +332,6 @@ def _work(job: Job, part: int, messages: Any) -> None:
     from dadkit.evaluation.evaluate import score_rows
     from dadkit.loading import load_model, set_precision
     from dadkit.plugin import get_registry
-    from dadkit.spaces import SpaceError
 
     try:
         if job.plugin is not None:
@@ -348,8 +353,8 @@ def _work(job: Job, part: int, messages: Any) -> None:
             progress=lambda done: messages.put((part, "done", done)),
             cache=RowCache(job.cache, job.key, part),
         )
-    except (DadkitError, SpaceError) as error:
-        messages.put((part, "error", (getattr(error, "exit_code", 2), str(error))))
+    except DadkitError as error:
+        messages.put((part, "error", (error.exit_code, str(error))))
     else:
         messages.put((part, "end", None))
 

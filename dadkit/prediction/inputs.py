@@ -165,6 +165,8 @@ def _add(found: Inputs, source: Source, below: Path = Path()) -> None:
     for index in range(len(source)):
         if _is_result(source, index):
             found.left_out[OWN] += 1
+        elif isinstance(source, FileSource) and source.name(index).lower().endswith(VIDEOS):  # lists may name films too
+            found.films.append(Film(source.read(index), below / stem(source.name(index))))
         else:
             found.images.append(Job(source, index, below / stem(source.name(index))))
 

@@ -291,13 +291,26 @@ class _Writer:
     def __enter__(self) -> _Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._container.mux(self._stream.encode())
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._stream is not None and kind is None:
+            with self._encoded():
+                self._container.mux(self._stream.encode())
         self._container.close()
 
+    @contextmanager
+    def _encoded(self) -> Iterator[None]:
+        try:
+            yield
+        except self._film.av.error.FFmpegError as error:
+            size = f"{self._stream.width} x {self._stream.height} pixels"
+            raise DataError(
+                f"{self._film.shown}: {size} cannot be written as MP4 ({error.strerror}); --format npy writes frames"
+            ) from error
+
     def add(self, picture: pictures.Picture, stamp: int) -> None:
-        even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]  # 4:2:0 colour has half the pixels
+        height, width = picture.shape[:2]
+        whole = np.pad(picture, ((0, max(0, 2 - height)), (0, max(0, 2 - width)), (0, 0)), mode="edge")
+        even = whole[: max(2, height // 2 * 2), : max(2, width // 2 * 2)]  # 4:2:0 colour has half the pixels
         if self._stream is None:
             codec = "libx264" if "libx264" in self._film.av.codecs_available else "mpeg4"
             self._stream = self._container.add_stream(codec, rate=self._film.rate)
@@ -312,7 +325,8 @@ class _Writer:
         if (frame.width, frame.height) != (self._stream.width, self._stream.height):
             frame = frame.reformat(self._stream.width, self._stream.height)  # a source may change its size
         frame.pts, frame.time_base = stamp - self._start, self._film.base
-        self._container.mux(self._stream.encode(frame))
+        with self._encoded():
+            self._container.mux(self._stream.encode(frame))
 
 
 def _joined(film: _Film, parts: Sequence[Path], target: Path) -> Path:

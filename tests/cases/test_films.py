@@ -4,8 +4,10 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,10 +139,28 @@ def test_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.mp4").write_bytes(b"no film")
     film(tmp_path / "films" / "b.mp4")
-    answer = dadkit("predict", tmp_path / "films", "-m", MODEL, "-o", tmp_path / "o", "-f", "color")
-    assert answer.code == 3
-    assert "skipped a: cannot read" in answer.err
-    assert len(pixels(tmp_path / "o" / "b.color.mp4")) == 6
+    with av.open(str(tmp_path / "films" / "dot.mkv"), "w") as container:  # smaller than MP4's colours allow
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 1, 1, "yuv444p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(1, 1), format="rgb24")))
+        container.mux(stream.encode())
+    (tmp_path / "list.txt").write_text("films/a.mp4\nfilms/b.mp4\nfilms/dot.mkv\n")
+    for number, source in enumerate(("films", "list.txt")):
+        answer = dadkit("predict", tmp_path / source, "-m", MODEL, "-o", tmp_path / str(number), "-f", "color")
+        assert answer.code == 3
+        assert "cannot read" in answer.err
+        assert {path.name for path in (tmp_path / str(number)).rglob("*.mp4")} == {"b.color.mp4", "dot.color.mp4"}
+
+
+def test_a_film_is_turned_as_its_file_says():
+    turned = video._Film.__new__(video._Film)
+    frame = av.VideoFrame.from_ndarray(picture(4, 6), format="rgb24")
+    shown = SimpleNamespace(rotation=90, pts=0, to_ndarray=frame.to_ndarray)
+    stream = SimpleNamespace(thread_type="")
+    turned.av, turned.shown, turned._path = av, "x", "x"
+    turned._kept = nullcontext(SimpleNamespace(streams=SimpleNamespace(video=[stream]), decode=lambda _: [shown]))
+    ((_, pixels),) = turned._decoded()
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), np.rot90(picture(4, 6)))
 
 
 def test_18_frames_of_a_folder_share_their_colours_and_can_be_steadied(tmp_path, dadkit):

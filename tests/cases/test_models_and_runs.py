@@ -111,3 +111,11 @@ def test_37_a_finished_run_says_how_it_goes_on_and_goes_on_that_way(run, tmp_pat
 def test_37_a_batch_of_one_says_what_helps(run):
     answer = run("batch_size=1")
     assert answer.code == 0 or all(word in answer.err for word in ("batch_size", "accumulate"))
+
+
+def test_a_relative_model_has_no_metres_to_evaluate(run, tmp_path, dadkit):
+    options = [f"root={tmp_path / 'mine'}", "encoding=npy", "space=metric"]
+    answer = dadkit("evaluate", "--model", MODEL, "-d", "pairs", "-p", "metric", *options, "--output", tmp_path / "e")
+    assert answer.code == 2
+    assert "answers in space 'disparity', but 'metric' is wanted" in answer.err
+    assert not (tmp_path / "e" / "evaluation.json").exists()
