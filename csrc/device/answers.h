@@ -51,7 +51,7 @@ struct MedianGradient {
     const double at_median = static_cast<double>(grad_median[b]) - per_pixel * r[kSignSum];
     const T m = static_cast<T>(r[kMedian]), side = static_cast<T>(per_pixel), tie = static_cast<T>(at_median / fmax(1.0, r[kTies]));
     block.threads([&](int t) {
-      for_pixels(c, block, t, true, [&](int64_t i, bool on, T, T p) {
+      for_pixels<false>(c, block, t, true, [&](int64_t i, bool on, T, T p) {
         T g = p > m ? side : (p < m ? -side : tie);
         if (poisoned) g = static_cast<T>(NAN);
         gradient[b * c.n + i] = on && !empty ? g : T(0);

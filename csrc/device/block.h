@@ -31,7 +31,12 @@ constexpr int kGroup = 4;      // neighbouring pixels of one thread
 
 // What a GPU's launcher cuts the work into. A function of nothing, so that results are one on every GPU.
 struct Geometry {
-  static constexpr int64_t kSlice = 4096;  // pixels of a block
+  // pixels of a block: 4,096, or fewer for small batches, so that 264 blocks fill twice the multiprocessors of a large GPU
+  static int64_t slice(int64_t pixels) {
+    int64_t size = 4096;
+    while (size > 1024 && pixels < 264 * size) size /= 2;
+    return size;
+  }
   static constexpr int kTileWidth = 32, kTileHeight = kThreads / kTileWidth;
 };
 
@@ -53,11 +58,14 @@ DADKIT_DEVICE void once(const Block& block, const F& f) {
 }
 
 // ------------------------------------------------------------------------------------------------ atomics on integers
-DADKIT_DEVICE void add(uint32_t* at, uint32_t value) {
+// Returns what was there.
+DADKIT_DEVICE uint32_t add(uint32_t* at, uint32_t value) {
 #if defined(__CUDA_ARCH__)
-  atomicAdd(at, value);
+  return atomicAdd(at, value);
 #else
+  const uint32_t old = *at;
   *at += value;
+  return old;
 #endif
 }
 
@@ -78,6 +86,7 @@ DADKIT_DEVICE void raise_to(uint64_t* at, uint64_t value) {
 }
 
 // One more in a bin. Neighbouring pixels are mostly alike, and then a warp would queue at one address: it adds once for all its lanes.
+// All calls of one place in a kernel name bins by their index from one base: lanes compare the indices.
 DADKIT_DEVICE void bump(uint32_t* bins, uint32_t index) {
 #if defined(__CUDA_ARCH__)
   const unsigned active = __activemask();
@@ -106,6 +115,8 @@ struct KeyOf<double> {
 };
 template <typename T>
 using Key = typename KeyOf<T>::type;
+template <typename T>
+constexpr int kKeyBits = 8 * static_cast<int>(sizeof(T));
 
 template <typename T>
 DADKIT_DEVICE Key<T> key_of(T x) {

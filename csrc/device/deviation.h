@@ -44,46 +44,28 @@ struct DeviationRun {
   DADKIT_DEVICE void outside(int64_t, bool) {}
 };
 
-// The mean deviations of all segments; then denominators, which segments are kept, the constants of every leaf.
-template <typename T, int L>
-struct Deviation {
-  using Run = DeviationRun<T, L>;
-
+// What follows from medians and mean deviations: whether the map is flat, denominators, which segments are kept, the constants of every leaf.
+template <typename T>
+struct Denominators {
   Call<T> c;
   Known<T> known;
   T epsilon;
 
-  using Shared = LeafShared<T>;
-
+  // by the image's last block, when every context holds its count, medians and deviations
   template <typename Block>
-  DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
+  DADKIT_DEVICE void finish(const Block& block) const {
     const int64_t b = block.image;
     Image& m = c.image[b];
-    const bool fine = m.status == record::kFine;
-    if (!sum_leaves(c, block, shared, fine, kDeviationTicket, [&] { return Run{c, b, {}, {}}; })) return;
-    for_each(block, c.seg.contexts, [&](int u) { deviations(b, u); });
+    for_each(block, c.seg.contexts, [&](int u) { replace(b, u); });
     once(block, [&] { whole(b, m); });
     for_each(block, c.seg.contexts, [&](int u) { scales(b, u, m); });
-    if (fine) build_terms(c, block, 1.0);
+    if (m.status == record::kFine) build_terms(c, block, 1.0);
   }
 
  private:
-  DADKIT_DEVICE void deviations(int64_t b, int u) const {
+  DADKIT_DEVICE void replace(int64_t b, int u) const {
     Context& k = c.at(b, u);
-    double sum[4] = {};
-    if (c.image[b].status == record::kFine) {
-      for (int leaf = 0; leaf < c.seg.leaves; ++leaf) {
-        for (int l = 0; l < c.seg.levels; ++l) {
-          if (c.context_of(l, leaf) != u) continue;
-          for (int v = 0; v < 4; ++v) sum[v] += c.sums[b * c.values + leaf * Run::kValues + 4 * l + v];
-        }
-      }
-    }
-    const int64_t n = k.count + (c.options.variant == kHdn);
-    for (int s = 0; s < kSides; ++s) k.mad[s] = n > 0 && c.sides[s] ? sum[s] / static_cast<double>(n) : 0;
     k.mad[kTarget] = static_cast<double>(static_cast<T>(k.mad[kTarget]));  // as TargetStats holds it: cached statistics change nothing
-    k.under = static_cast<int64_t>(sum[2]);
-    k.equal = static_cast<int64_t>(sum[3]);
     const int users = c.options.contexts();
     if (known.median && u < users) {
       k.median[kTarget] = static_cast<double>(known.median[b * users + u]);
@@ -114,6 +96,44 @@ struct Deviation {
       k.floored = scale.floored;  // of the prediction, which comes last
     }
     k.sign_sum = static_cast<double>(k.count - k.equal - 2 * k.under);
+  }
+};
+
+// The mean deviations of all segments, whose medians are known.
+template <typename T, int L>
+struct Deviation {
+  using Run = DeviationRun<T, L>;
+
+  Call<T> c;
+  Denominators<T> then;
+
+  using Shared = LeafShared<T>;
+
+  template <typename Block>
+  DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
+    const int64_t b = block.image;
+    const bool fine = c.image[b].status == record::kFine;
+    if (!sum_leaves<L, false>(c, block, shared, fine, kDeviationTicket, [&] { return Run{c, b, {}, {}}; })) return;
+    for_each(block, c.seg.contexts, [&](int u) { deviations(b, u); });
+    then.finish(block);
+  }
+
+ private:
+  DADKIT_DEVICE void deviations(int64_t b, int u) const {
+    Context& k = c.at(b, u);
+    double sum[4] = {};
+    if (c.image[b].status == record::kFine) {
+      for (int leaf = 0; leaf < c.seg.leaves; ++leaf) {
+        for (int l = 0; l < c.seg.levels; ++l) {
+          if (c.context_of(l, leaf) != u) continue;
+          for (int v = 0; v < 4; ++v) sum[v] += c.sums[b * c.values + leaf * Run::kValues + 4 * l + v];
+        }
+      }
+    }
+    const int64_t n = k.count + (c.options.variant == kHdn);
+    for (int s = 0; s < kSides; ++s) k.mad[s] = n > 0 && c.sides[s] ? sum[s] / static_cast<double>(n) : 0;
+    k.under = static_cast<int64_t>(sum[2]);
+    k.equal = static_cast<int64_t>(sum[3]);
   }
 };
 

@@ -8,20 +8,32 @@ namespace dadkit {
 namespace device {
 
 // A thread's pixels in one leaf: the sum of |e|, and per level the sums of sign(e) and of sign(e) N(p), where e = N(p) - N(d).
-template <typename T, int L>
+template <typename T, int L, bool kPlain>
 struct LossRun {
   static constexpr int kValues = 1 + 2 * L;
+  struct alignas(16) Constants {  // of a leaf
+    LeafNorms<T, L> norms;
+    T share;
+  };
 
   const Call<T>& c;
   int64_t b;
   T* map;  // of every pixel's loss, or nullptr
   uint8_t* counted;
+  const Constants* of_leaves;  // of a plain call, in shared memory
   LeafNorms<T, L> norms;
   T share, sum[kValues];
 
+  static DADKIT_DEVICE Constants constants(const Call<T>& c, int64_t b, int leaf) {
+    Constants y;
+    y.share = static_cast<T>(c.share[b * c.seg.leaves + leaf]);
+    y.norms.load(c, b, leaf);
+    return y;
+  }
   DADKIT_DEVICE void enter(int leaf) {
-    share = static_cast<T>(c.share[b * c.seg.leaves + leaf]);
-    norms.load(c, b, leaf);
+    const Constants y = kPlain ? of_leaves[leaf] : constants(c, b, leaf);
+    norms = y.norms;
+    share = y.share;
   }
   DADKIT_DEVICE void add(int64_t i, T d, T p) {
     T error = T(0);
@@ -30,8 +42,9 @@ struct LossRun {
       const T z = norms.of_pred(l, p);
       const T e = z - norms.of_target(l, d);
       error += magnitude(e);
-      sum[1 + l] += e > 0 ? T(1) : (e < 0 ? T(-1) : T(0));
-      sum[1 + L + l] += e > 0 ? z : (e < 0 ? -z : T(0));
+      const T sign = (e > 0 ? T(1) : T(0)) - (e < 0 ? T(1) : T(0));
+      sum[1 + l] += sign;
+      sum[1 + L + l] += sign * z;
     }
     sum[0] += error;
     if (map) {
@@ -46,16 +59,18 @@ struct LossRun {
   }
 };
 
-template <typename T, int L>
+template <typename T, int L, bool kPlain>
 struct Loss {
-  using Run = LossRun<T, L>;
+  using Run = LossRun<T, L, kPlain>;
 
   Call<T> c;
   T *map, *total, *number;
   uint8_t* counted;
   double* stats;
 
-  using Shared = LeafShared<T>;
+  struct Shared : LeafSharedOf<T, Run, L, kPlain> {
+    typename Run::Constants of_leaves[kPlain ? kPlainLeaves : 1];
+  };
 
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
@@ -63,7 +78,8 @@ struct Loss {
     const Image& m = c.image[b];
     const bool fine = m.status == record::kFine;
     if (!fine && map) block.threads([&](int t) { fill(block, t, m.status == record::kPoisoned); });
-    if (!sum_leaves(c, block, shared, fine, kLossTicket, [&] { return Run{c, b, map, counted, {}, T(0), {}}; })) return;
+    if (kPlain && fine) for_each(block, c.seg.leaves, [&](int leaf) { shared.of_leaves[leaf] = Run::constants(c, b, leaf); });
+    if (!sum_leaves<L, kPlain>(c, block, shared, fine, kLossTicket, [&] { return Run{c, b, map, counted, shared.of_leaves, {}, T(0), {}}; })) return;
     if (fine) collect_upstream(c, block, Run::kValues, 1, L);
     double* r = stats + b * record::width(c.options);
     once(block, [&] { finish(b, m, r); });
@@ -73,7 +89,7 @@ struct Loss {
  private:
   template <typename Block>
   DADKIT_DEVICE void fill(const Block& block, int t, bool poisoned) const {
-    for_pixels(c, block, t, false, [&](int64_t i, bool on, T, T) {
+    for_pixels<false>(c, block, t, false, [&](int64_t i, bool on, T, T) {
       map[block.image * c.n + i] = on && poisoned ? static_cast<T>(NAN) : T(0);
       counted[block.image * c.n + i] = on && poisoned;
     });

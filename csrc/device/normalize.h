@@ -24,9 +24,9 @@ struct Normalize {
     const Image& m = c.image[b];
     const int levels = c.options.n_segments;
     const bool fine = m.status == record::kFine;
-    shared.rule.load(m, block);
+    shared.rule.load(c, b, block);
     block.threads([&](int t) {
-      for_pixels(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
+      for_pixels<false>(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
         const int leaf = on && fine ? shared.rule.leaf(c, i, d) : -1;
         for (int l = 0; l < levels; ++l) {
           T z = on && m.status == record::kPoisoned ? static_cast<T>(NAN) : T(0);

@@ -40,11 +40,12 @@ struct Maps {
   int64_t count() const { return target.size(0) * (boxes ? target.size(1) : 1); }
 
   template <typename T>
-  Call<T> call(const Maybe& mask, const Options& o, int64_t slice) const {
+  Call<T> call(const Maybe& mask, const Options& o, int64_t (*slice)(int64_t)) const {
     const int64_t height = target.size(target.dim() - 2), width = target.size(target.dim() - 1);
     Call<T> c = call_of<T>(data<T>(pred), data<T>(target), mask_data(mask, target), Shape{count(), height, width}, o, slice);
     if (!boxes) return c;
     c.boxes = data<T>(*boxes);
+    c.through_boxes = true;
     c.patches = target.size(1);
     c.map_height = pred.size(1);
     c.map_width = pred.size(2);
@@ -61,12 +62,12 @@ LossOutputs loss_forward(const Maps& maps, const Maybe& mask, const GivenTensors
   if (maps.count() == 0) return y.all();
   by_type(maps.pred, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = maps.call<T>(mask, o, Launcher::kSlice);
+    Call<T> c = maps.call<T>(mask, o, Launcher::slice);
     c.sides[kTarget] = !given.median;
     const Memory memory = allocate(launch, &c, maps.pred, true);
-    launch_statistics(launch, c, borders_of<T>(given.edges, o), known_of<T>(given));
-    by_levels<T>(c.seg.levels, [&](auto levels) {
-      launch.blocks(Loss<T, decltype(levels)::value>{c, want_map ? out<T>(y.map) : nullptr, out<T>(y.total), out<T>(y.number),
+    launch_statistics(launch, &c, borders_of<T>(given.edges, o), known_of<T>(given));
+    by_walk(c, [&](auto levels, auto plain) {
+      launch.blocks(Loss<T, decltype(levels)::value, decltype(plain)::value>{c, want_map ? out<T>(y.map) : nullptr, out<T>(y.total), out<T>(y.number),
                                                      want_map ? out<uint8_t>(y.counted) : nullptr, out<double>(y.stats)},
                     c.images, c.slices);
     });
@@ -76,6 +77,13 @@ LossOutputs loss_forward(const Maps& maps, const Maybe& mask, const GivenTensors
 
 template <typename Launcher, typename T>
 void launch_gradient(const Launcher& launch, const Call<T>& c, const Maps& maps, const LossUpstream<T>& upstream, T* gradient) {
+  if constexpr (sizeof(T) == 4) {
+    const bool aligned = reinterpret_cast<uintptr_t>(gradient) % 16 == 0;
+    if (is_plain(c) && !upstream.weight && aligned) {
+      if (c.seg.levels == 1 && c.seg.leaves == 1) return launch.blocks(PlainGradient<T, 1>{c, gradient}, c.images, c.slices);
+      return launch.blocks(PlainGradient<T, 3>{c, gradient}, c.images, c.slices);
+    }
+  }
   if (!maps.boxes) return launch.blocks(Gradient<T, LossUpstream<T>>{c, upstream, gradient}, c.images, c.slices);
   constexpr int kWide = Launcher::kTileWidth, kHigh = Launcher::kTileHeight;
   const int64_t tiles = ((c.map_width + kWide - 1) / kWide) * ((c.map_height + kHigh - 1) / kHigh);
@@ -97,7 +105,7 @@ Tensor loss_backward(const Maps& maps, const Tensor& grad, const Maybe& mask, co
   if (maps.count() == 0) return torch::stable::zero_(result);
   by_type(maps.pred, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = maps.call<T>(mask, o, Launcher::kSlice);
+    Call<T> c = maps.call<T>(mask, o, Launcher::slice);
     const Memory memory = allocate(launch, &c, maps.pred, false);
     const LossUpstream<T> upstream{per_pixel ? data<T>(grad) : nullptr};
     launch_prepare(launch, c, data<double>(stats), per_pixel ? nullptr : data<T>(grad), upstream);

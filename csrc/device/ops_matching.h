@@ -22,12 +22,12 @@ LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, in
   const int levels = static_cast<int>(scales);
   by_type(pred, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(data<T>(pred), data<T>(target), valid, shape, whole_map(), Launcher::kSlice);
+    Call<T> c = call_of<T>(data<T>(pred), data<T>(target), valid, shape, whole_map(), Launcher::slice);
     const Memory memory = allocate(launch, &c, pred, true, 3 * levels);
     if (normalize) {
-      launch_statistics(launch, c, static_cast<const T*>(nullptr), Known<T>{});
+      launch_statistics(launch, &c, static_cast<const T*>(nullptr), Known<T>{});
     } else {
-      launch.blocks(Range<T>{c, nullptr}, c.images, c.slices);
+      launch_range(launch, c, static_cast<const T*>(nullptr));
     }
     double* stats = out<double>(y.stats);
     launch.blocks(MatchingHead<T>{c, normalize, stats, width}, c.images, 1);
@@ -54,7 +54,7 @@ Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe
   const int levels = static_cast<int>(scales);
   by_type(pred, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(data<T>(pred), data<T>(target), valid, shape, whole_map(), Launcher::kSlice);
+    Call<T> c = call_of<T>(data<T>(pred), data<T>(target), valid, shape, whole_map(), Launcher::slice);
     const Memory memory = allocate(launch, &c, pred, false, 3 * levels);
     const T *weight = per_pixel ? data<T>(grad) : nullptr, *upstream = per_pixel ? nullptr : data<T>(grad);
     const double* r = data<double>(stats);

@@ -27,11 +27,11 @@ std::tuple<Tensor, Tensor> normalize_forward(Tensor x, Maybe mask, Tensor refere
   if (shape.images == 0) return {y, stats};
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(data<T>(x), data<T>(reference), valid, shape, o, Launcher::kSlice);
+    Call<T> c = call_of<T>(data<T>(x), data<T>(reference), valid, shape, o, Launcher::slice);
     c.sides[kTarget] = false;
     c.keep_all = true;
     const Memory memory = allocate(launch, &c, x, true);
-    launch_statistics(launch, c, borders_of<T>(edges, o), Known<T>{});
+    launch_statistics(launch, &c, borders_of<T>(edges, o), Known<T>{});
     launch.blocks(Normalize<T>{c, out<T>(y), out<double>(stats)}, c.images, c.slices);
   });
   return {y, stats};
@@ -54,7 +54,7 @@ Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, T
   if (result.numel() == 0) return result;
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(data<T>(x), data<T>(reference), valid, shape, o, Launcher::kSlice);
+    Call<T> c = call_of<T>(data<T>(x), data<T>(reference), valid, shape, o, Launcher::slice);
     c.keep_all = true;
     c.seg.loss_levels = o.n_segments;                    // a border at zero belongs to the upper segment alone
     if (o.variant == kHdn) c.seg.levels = o.n_segments;

@@ -20,10 +20,10 @@ std::tuple<Tensor, Tensor, Tensor> median_mad_forward(Tensor x, Maybe mask) {
   if (shape.images == 0) return {median, mad, stats};
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(data<T>(x), data<T>(x), valid, shape, whole_map(), Launcher::kSlice);
+    Call<T> c = call_of<T>(data<T>(x), data<T>(x), valid, shape, whole_map(), Launcher::slice);
     c.sides[kTarget] = false;
     const Memory memory = allocate(launch, &c, x, true);
-    launch_statistics(launch, c, static_cast<const T*>(nullptr), Known<T>{});
+    launch_statistics(launch, &c, static_cast<const T*>(nullptr), Known<T>{});
     launch.blocks(SaveMedian<T>{c, out<T>(median), out<T>(mad), out<double>(stats)}, c.images, 1);
   });
   return {median, mad, stats};
@@ -43,7 +43,7 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
   if (result.numel() == 0) return result;
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
-    const Call<T> c = call_of<T>(data<T>(x), nullptr, valid, shape, whole_map(), Launcher::kSlice);
+    const Call<T> c = call_of<T>(data<T>(x), nullptr, valid, shape, whole_map(), Launcher::slice);
     launch.blocks(MedianGradient<T>{c, data<T>(grad_median), data<T>(grad_mad), data<double>(stats), out<T>(result)}, c.images, c.slices);
   });
   return result;
@@ -68,9 +68,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> segment_statistics(Te
   if (shape.images == 0) return {y_edges, count, median, mad, global_mad, flat};
   by_type(target, [&](auto zero) {
     using T = decltype(zero);
-    Call<T> c = call_of<T>(nullptr, data<T>(target), valid, shape, o, Launcher::kSlice);
+    // a plain call looks at a pair of maps: here at the target twice, so that its statistics are to the bit those of a loss
+    Call<T> c = call_of<T>(data<T>(target), data<T>(target), valid, shape, o, Launcher::slice);
+    if (sizeof(T) != 4 || !is_plain(c)) {
+      c.pred = nullptr;
+      c.sides[kPred] = false;
+    }
     const Memory memory = allocate(launch, &c, target, true);
-    launch_statistics(launch, c, borders_of<T>(edges, o), Known<T>{});
+    launch_statistics(launch, &c, borders_of<T>(edges, o), Known<T>{});
     launch.blocks(SaveStatistics<T>{c, out<T>(y_edges), out<T>(median), out<T>(mad), out<T>(global_mad), out<int64_t>(count), out<uint8_t>(flat)},
                   c.images, 1);
   });
@@ -90,14 +95,14 @@ Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
   by_type(x, [&](auto zero) {
     using T = decltype(zero);
     for (int64_t from = 0; from < wanted; from += kMaxLevels) {  // up to eight ranks at once, as if they were levels
-      Call<T> c = call_of<T>(nullptr, data<T>(x), valid, shape, whole_map(), Launcher::kSlice);
+      Call<T> c = call_of<T>(nullptr, data<T>(x), valid, shape, whole_map(), Launcher::slice);
       const int size = static_cast<int>(wanted - from < kMaxLevels ? wanted - from : kMaxLevels);
       c.seg = Segmentation();
       c.seg.levels = c.seg.loss_levels = c.seg.contexts = size;
       c.seg.leaves = 1;
       for (int l = 0; l < size; ++l) c.seg.context[l][0] = static_cast<int8_t>(l);
       const Memory memory = allocate(launch, &c, x, true);
-      launch.blocks(Range<T>{c, nullptr}, c.images, c.slices);
+      launch_range(launch, c, static_cast<const T*>(nullptr));
       launch_search(launch, c, data<int64_t>(ranks) + from, wanted);
       launch.blocks(SaveOrder<T>{c, out<T>(result) + from, wanted}, c.images, 1);
     }

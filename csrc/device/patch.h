@@ -93,7 +93,7 @@ struct PatchGradient {
     const int64_t row_lo = row_start[y0 > 0 ? y0 - 1 : 0], row_hi = row_start[y1];
     const int64_t col_lo = col_start[x0 > 0 ? x0 - 1 : 0], col_hi = col_start[x1];
     if (row_lo >= row_hi || col_lo >= col_hi) return;
-    shared.rule.load(c.image[k], block);
+    shared.rule.load(c, k, block);
     if (slope.some && entries <= kTerms) for_each(block, entries, [&](int j) { shared.terms[j] = c.terms[k * entries + j]; });
     for (int64_t row = row_lo; row < row_hi; row += kPieceRows) {
       for (int64_t col = col_lo; col < col_hi; col += kPieceCols) {

@@ -6,14 +6,31 @@
 namespace dadkit {
 namespace device {
 
+// Most calls are plain: segments by range, variant dadkit, no mask, no more than four leaves, maps that can be read kGroup pixels at once.
+// Kernels compiled for those (kPlain) decide nothing of this per pixel.
+constexpr int kPlainLeaves = 4, kPlainContexts = 8;
+constexpr int kNeighbours = 1;  // groups side by side of one thread: it leaves its leaf less often
+
+template <typename T>
+bool is_plain(const Call<T>& c) {
+  return c.options.partition == kRange && c.options.variant == kDadkit && !c.mask && !c.through_boxes && c.groups && c.pred && c.target &&
+         c.finest <= kPlainLeaves && c.seg.levels <= 3 && c.seg.contexts <= kPlainContexts;
+}
+
 // Which leaf a pixel lies in; a copy of an image's borders near the threads.
 template <typename T>
 struct Rule {
   T edges[9];
 
   template <typename Block>
-  DADKIT_DEVICE void load(const Image& image, const Block& block) {
-    for_each(block, 9, [&](int k) { edges[k] = static_cast<T>(image.edges[k]); });
+  DADKIT_DEVICE void load(const Call<T>& c, int64_t b, const Block& block) {
+    for_each(block, 9, [&](int k) { edges[k] = k < c.finest || c.options.variant == kHdn ? static_cast<T>(c.image[b].edges[k]) : T(INFINITY); });
+  }
+
+  // of a plain call with L levels: one level has one leaf
+  template <int L>
+  DADKIT_DEVICE int plain_leaf(T d) const {
+    return L == 1 ? 0 : (d >= edges[1]) + (d >= edges[2]) + (d >= edges[3]);
   }
 
   // of a valid pixel with target d; -1 where it lies in no segment (variant hdn)
@@ -50,45 +67,70 @@ DADKIT_DEVICE Group<T> load_group(const T* from, int64_t n, bool whole) {
   return g;
 }
 
-// Calls f(i, valid, target, prediction) for the pixels of thread t in the block's slice. Where `values`, the maps there are are read
-// (through boxes: where the pixel is valid).
-template <typename T, typename Block, typename F>
-DADKIT_DEVICE void for_pixels(const Call<T>& c, const Block& block, int t, bool values, const F& f) {
-  const int64_t b = block.image, end = c.slice_end(block.slice);
-  for (int64_t i = block.slice * c.slice + t * kGroup; i < end; i += static_cast<int64_t>(block.size()) * kGroup) {
-    const int64_t left = end - i;
-    Group<T> d{}, p{};
-    Group<uint8_t> m;
-    for (int k = 0; k < kGroup; ++k) m.at[k] = k < left;
-    if (c.mask) m = load_group(c.mask + b * c.n + i, left, c.groups);
-    if (values && c.target) d = load_group(c.target + b * c.n + i, left, c.groups);
-    if (values && c.pred && !c.boxes) p = load_group(c.pred + b * c.n + i, left, c.groups);
-    DADKIT_UNROLL
-    for (int k = 0; k < kGroup; ++k) {
-      if (k >= left) continue;
-      if (values && c.boxes && m.at[k]) p.at[k] = c.prediction(b, i + k);
-      f(i + k, m.at[k] != 0, d.at[k], p.at[k]);
+// Calls f(i, left, valid, targets, predictions) for the groups of kGroup pixels of thread t in the block's slice, of which `left` exist. Where
+// `values`, the maps there are are read (through boxes: where the pixel is valid).
+template <bool kPlain, typename T, typename Block, typename F>
+DADKIT_DEVICE void for_groups(const Call<T>& c, const Block& block, int t, bool values, const F& f) {
+  const int64_t b = block.image, begin = block.slice * c.slice;
+  if constexpr (kPlain) {
+    const int groups = static_cast<int>((c.slice_end(block.slice) - begin) / kGroup);
+    const auto *d = reinterpret_cast<const Group<T>*>(c.target + b * c.n + begin), *p = reinterpret_cast<const Group<T>*>(c.pred + b * c.n + begin);
+    Group<uint8_t> all;
+    for (int k = 0; k < kGroup; ++k) all.at[k] = 1;
+    for (int first = t * kNeighbours; first < groups; first += block.size() * kNeighbours) {
+      const int end = groups - first < kNeighbours ? groups : first + kNeighbours;
+      for (int g = first; g < end; ++g) f(begin + g * kGroup, static_cast<int64_t>(kGroup), all, d[g], p[g]);
+    }
+  } else {
+    const int64_t end = c.slice_end(block.slice);
+    for (int64_t i = begin + t * kGroup; i < end; i += static_cast<int64_t>(block.size()) * kGroup) {
+      const int64_t left = end - i;
+      Group<T> d{}, p{};
+      Group<uint8_t> m;
+      for (int k = 0; k < kGroup; ++k) m.at[k] = k < left;
+      if (c.mask) m = load_group(c.mask + b * c.n + i, left, c.groups);
+      if (values && c.target) d = load_group(c.target + b * c.n + i, left, c.groups);
+      if (values && c.pred && !c.through_boxes) p = load_group(c.pred + b * c.n + i, left, c.groups);
+      DADKIT_UNROLL
+      for (int k = 0; k < kGroup; ++k) {
+        if (values && c.through_boxes && k < left && m.at[k]) p.at[k] = c.prediction(b, i + k);
+      }
+      f(i, left, m, d, p);
     }
   }
 }
 
+// The same pixel by pixel: f(i, valid, target, prediction).
+template <bool kPlain, typename T, typename Block, typename F>
+DADKIT_DEVICE void for_pixels(const Call<T>& c, const Block& block, int t, bool values, const F& f) {
+  for_groups<kPlain>(c, block, t, values, [&](int64_t i, int64_t left, const Group<uint8_t>& m, const Group<T>& d, const Group<T>& p) {
+    DADKIT_UNROLL
+    for (int k = 0; k < kGroup; ++k) {
+      if (k < left) f(i + k, m.at[k] != 0, d.at[k], p.at[k]);
+    }
+  });
+}
+
 // What sums per leaf need in shared memory.
-template <typename T>
+template <typename T, int kSlots = Slots<T>::kCount>
 struct LeafShared {
   Rule<T> rule;
-  Slots<T> slots;
+  Slots<T, kSlots> slots;
 };
+// Slots for Run's sums: in a plain call exactly those of its leaves.
+template <typename T, typename Run, int L, bool kPlain>
+using LeafSharedOf = LeafShared<T, kPlain ? Run::kValues * (L == 1 ? 1 : kPlainLeaves) : Slots<T>::kCount>;
 
 // Sums of an image per leaf, Run::kValues of each, in one walk over its pixels (in several where there are more leaves than slots); see
 // sum_image. Neighbours mostly lie in one leaf: a thread's Run, from make(), keeps that leaf's constants and sums in registers.
 //   run.enter(leaf)     the constants of a leaf
 //   run.add(i, d, p)    a pixel of that leaf, into run.sum
 //   run.outside(i, on)  a pixel that lies in no leaf
-template <typename T, typename Block, typename Make>
-DADKIT_DEVICE bool sum_leaves(const Call<T>& c, const Block& block, LeafShared<T>& shared, bool some, Ticket ticket, const Make& make) {
+template <int L, bool kPlain, typename T, int kSlots, typename Block, typename Make>
+DADKIT_DEVICE bool sum_leaves(const Call<T>& c, const Block& block, LeafShared<T, kSlots>& shared, bool some, Ticket ticket, const Make& make) {
   constexpr int kValues = decltype(make())::kValues;
-  constexpr bool kOneLeaf = Slots<T>::kCount / kValues == 1;
-  if (some) shared.rule.load(c.image[block.image], block);
+  constexpr bool kOneLeaf = kSlots / kValues == 1;
+  if (some) shared.rule.load(c, block.image, block);
   return sum_image<kValues>(c, block, &shared.slots, some, c.seg.leaves, ticket, [&](int t, int first, int here) {
     auto run = make();
     int current = -1;
@@ -98,10 +140,13 @@ DADKIT_DEVICE bool sum_leaves(const Call<T>& c, const Block& block, LeafShared<T
       DADKIT_UNROLL
       for (int v = 0; v < kValues; ++v) shared.slots.at[slot + v][t] += run.sum[v];
     };
-    for_pixels(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
-      const int leaf = on ? shared.rule.leaf(c, i, d) : -1;
-      if (leaf < 0 && first == 0) run.outside(i, on);
-      if (leaf < first || leaf >= first + here) return;
+    const Rule<T> rule = shared.rule;  // plain: three borders in registers
+    for_pixels<kPlain>(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
+      const int leaf = kPlain ? rule.template plain_leaf<L>(d) : (on ? shared.rule.leaf(c, i, d) : -1);
+      if constexpr (!kPlain) {
+        if (leaf < 0 && first == 0) run.outside(i, on);
+        if (leaf < first || leaf >= first + here) return;
+      }
       if (leaf != current) {
         leave();
         current = leaf;

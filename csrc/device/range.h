@@ -6,14 +6,14 @@
 namespace dadkit {
 namespace device {
 
-// Smallest, largest, number and finiteness of both maps; then the borders of the target's segments.
-template <typename T>
+// Smallest, largest, number and finiteness of both maps; then the borders of the target's segments. What is read through boxes is kept.
+template <typename T, bool kPlain>
 struct Range {
   Call<T> c;
   const T* edges;  // given borders or nullptr
 
   struct Shared {
-    uint64_t top[kSides][kThreads], bottom[kSides][kThreads];
+    Key<T> top[kSides][kThreads], bottom[kSides][kThreads];
     uint32_t valid, bad;
   };
 
@@ -22,27 +22,15 @@ struct Range {
     const int64_t b = block.image;
     Image& m = c.image[b];
     once(block, [&] { shared.valid = shared.bad = 0; });
-    block.threads([&](int t) {
-      uint64_t top[kSides] = {}, bottom[kSides] = {};
-      uint32_t valid = 0, bad = 0;
-      if (c.present(b)) {
-        for_pixels(c, block, t, true, [&](int64_t, bool on, T d, T p) {
-          if (!on) return;
-          ++valid;
-          see(d, &top[kTarget], &bottom[kTarget], &bad);
-          if (c.pred) see(p, &top[kPred], &bottom[kPred], &bad);
-        });
-      }
-      for (int s = 0; s < kSides; ++s) {
-        shared.top[s][t] = top[s];
-        shared.bottom[s][t] = bottom[s];
-      }
-      if (valid) add(&shared.valid, valid);
-      if (bad) add(&shared.bad, bad);
-    });
-    for (int s = 0; s < kSides; ++s) {
-      largest_of(block, shared.top[s]);
-      largest_of(block, shared.bottom[s]);
+    block.threads([&](int t) { walk(block, shared, t); });
+    for (int half = block.size() / 2; half > 0; half /= 2) {
+      block.threads([&](int t) {
+        if (t >= half) return;
+        for (int s = 0; s < kSides; ++s) {
+          larger(&shared.top[s][t], shared.top[s][t + half]);
+          larger(&shared.bottom[s][t], shared.bottom[s][t + half]);
+        }
+      });
     }
     once(block, [&] {
       if (shared.valid == 0) return;
@@ -58,23 +46,63 @@ struct Range {
   }
 
  private:
-  static DADKIT_DEVICE void see(T x, uint64_t* top, uint64_t* bottom, uint32_t* bad) {
-    if (!is_finite(x)) {
-      ++*bad;
-      return;
+  static DADKIT_DEVICE void larger(Key<T>* at, Key<T> key) { *at = key > *at ? key : *at; }
+
+  template <typename Block>
+  DADKIT_DEVICE void walk(const Block& block, Shared& shared, int t) const {
+    const int64_t b = block.image;
+    Key<T> top[kSides] = {}, bottom[kSides] = {};
+    uint32_t valid = 0, bad = 0;
+    if (c.present(b)) {
+      T low[kSides] = {T(INFINITY), T(INFINITY)}, high[kSides] = {T(-INFINITY), T(-INFINITY)}, zero = 0;  // zero: NaN if a value is not finite
+      for_pixels<kPlain>(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
+        if (!kPlain && c.resampled) c.resampled[b * c.n + i] = p;
+        if (!on) return;
+        ++valid;
+        const T x[kSides] = {d, p};
+        DADKIT_UNROLL
+        for (int s = 0; s < kSides; ++s) {
+          low[s] = fmin(low[s], x[s]);
+          high[s] = fmax(high[s], x[s]);
+          zero += x[s] - x[s];
+        }
+      });
+      if (zero == 0) {
+        for (int s = 0; s < kSides && valid; ++s) {
+          top[s] = key_of(high[s]);
+          bottom[s] = static_cast<Key<T>>(~key_of(low[s]));
+        }
+      } else {  // the range is then that of the finite values
+        for_pixels<kPlain>(c, block, t, true, [&](int64_t, bool on, T d, T p) {
+          const T x[kSides] = {d, p};
+          for (int s = 0; s < kSides; ++s) {
+            if (!on) continue;
+            bad += !is_finite(x[s]);
+            if (!is_finite(x[s])) continue;
+            larger(&top[s], key_of(x[s]));
+            larger(&bottom[s], static_cast<Key<T>>(~key_of(x[s])));
+          }
+        });
+      }
     }
-    const Key<T> key = key_of(x), inverse = static_cast<Key<T>>(~key);
-    *top = key > *top ? key : *top;
-    *bottom = inverse > *bottom ? inverse : *bottom;
+    for (int s = 0; s < kSides; ++s) {
+      shared.top[s][t] = top[s];
+      shared.bottom[s][t] = bottom[s];
+    }
+    if (valid) add(&shared.valid, valid);
+    if (bad) add(&shared.bad, bad);
   }
 
   DADKIT_DEVICE void finish(int64_t b, Image& m) const {
     m.status = m.valid == 0 ? record::kEmpty : (m.bad ? record::kPoisoned : record::kFine);
     T low[kSides], high[kSides];
     for (int s = 0; s < kSides; ++s) {
+      if (s == kPred && !c.pred) continue;
       const bool any = m.top[s] != 0;
       low[s] = any ? value_of<T>(static_cast<Key<T>>(~static_cast<Key<T>>(m.bottom[s]))) : T(0);
       high[s] = any ? value_of<T>(static_cast<Key<T>>(m.top[s])) : T(0);
+      m.low[s] = static_cast<double>(low[s]);
+      m.high[s] = static_cast<double>(high[s]);
       m.largest[s] = fmax(fabs(static_cast<double>(low[s])), fabs(static_cast<double>(high[s])));
     }
     if (c.options.partition == kGrid) return;

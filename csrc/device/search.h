@@ -31,7 +31,7 @@ struct Search {
     const int64_t b = block.image;
     Image& m = c.image[b];
     if (m.status != record::kFine) return;
-    shared.rule.load(m, block);
+    shared.rule.load(c, b, block);
     for (int first = 0; first < c.seg.contexts; first += kChunk) {
       const int here = chunk_at(first);
       uint32_t* global = histogram_of(b, first);
@@ -67,7 +67,7 @@ struct Search {
   template <typename Block>
   DADKIT_DEVICE void count(const Block& block, Shared& shared, int t, int first, int here) const {
     const Key<T> known = pass == 0 ? Key<T>(0) : static_cast<Key<T>>(~Key<T>(0) << (shift() + 8));
-    for_pixels(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
+    for_pixels<false>(c, block, t, true, [&](int64_t i, bool on, T d, T p) {
       const int leaf = on ? shared.rule.leaf(c, i, d) : -1;
       if (leaf < 0) return;
       const Key<T> key[kSides] = {key_of(d), key_of(p)};

@@ -131,7 +131,7 @@ struct UpstreamSums {
     const int64_t b = block.image;
     const Image& m = c.image[b];
     if (m.status != record::kFine || m.flat[kPred]) return;
-    if (!sum_leaves(c, block, shared, true, kUpstreamTicket, [&] { return Run{c, b, upstream, {}, {}}; })) return;
+    if (!sum_leaves<L, false>(c, block, shared, true, kUpstreamTicket, [&] { return Run{c, b, upstream, {}, {}}; })) return;
     collect_upstream(c, block, Run::kValues, 0, L);
     build_slopes(c, block, 1.0, shared.to_scale);
     build_terms(c, block, 1.0);

@@ -11,13 +11,15 @@ constexpr int kBins = 256;
 enum Side { kTarget = 0, kPred = 1, kSides = 2 };
 
 // Each counts the blocks of an image that have finished one launch: every launch of a call that asks for the last has its own, from zero.
-enum Ticket { kRangeTicket, kDeviationTicket, kLossTicket, kUpstreamTicket, kMatchingTicket, kFirstPassTicket, kTickets = kFirstPassTicket + 8 };
+enum Ticket { kRangeTicket, kCollectTicket, kDeviationTicket, kLossTicket, kUpstreamTicket, kMatchingTicket, kFirstPassTicket, kTickets = kFirstPassTicket + 8 };
 
 struct Context {  // of one image
   uint64_t prefix[kSides];  // key of the median as far as it is known
   int64_t rank[kSides];     // what is left of its rank
   int64_t count;
   int64_t under, equal;  // pixels below, and at, the prediction's median
+  double low[kSides], high[kSides];  // a bracket that should hold the median
+  uint32_t at_low[kSides], at_high[kSides], inside[kSides];  // values at its ends and strictly between them; those are listed
   double median[kSides], mad[kSides], scale[kSides];
   double sign_sum;
   double upstream[2];  // sums of the upstream gradient v of N and of v N
@@ -29,6 +31,7 @@ struct Image {
   uint64_t top[kSides], bottom[kSides];  // keys of the largest finite value and, inverted, of the smallest
   int64_t valid, bad;                    // valid pixels; those that are not finite
   double edges[9];
+  double low[kSides], high[kSides];  // range of the finite values
   double largest[kSides], global_mad[kSides];
   int32_t flat[kSides];
   int32_t status;  // record::Status
@@ -57,6 +60,7 @@ struct Call {
   int64_t slice, slices;             // pixels of a block, blocks of an image
   bool sides[kSides];                // whose statistics are wanted
   bool groups;                       // maps may be read kGroup pixels at once
+  bool through_boxes;                // pred is read through boxes, not pixel by pixel
   bool keep_all;                     // no segment is dropped, and no level shares a pixel with another: normalised maps
   Options options;
   Segmentation seg;
@@ -74,6 +78,9 @@ struct Call {
   double* sums;         // x values
   double* partial;      // x slices x values
   uint32_t* histogram;  // x seg.contexts x kSides x kBins
+  T* listed;            // x seg.contexts x kSides x capacity: values inside the brackets, in no order
+  T* resampled;         // x n: what pred is through the boxes
+  uint32_t capacity;
   int values;           // sums of an image, at most
 
   DADKIT_DEVICE Context& at(int64_t b, int u) const { return context[b * seg.contexts + u]; }
@@ -86,9 +93,8 @@ struct Call {
     return i < 0x7fffffff ? static_cast<int64_t>(static_cast<uint32_t>(i) / static_cast<uint32_t>(width)) : i / width;
   }
 
-  // the prediction's value at pixel i: its own, or read through the box with the roundings of the reference
+  // the prediction's value at pixel i, read through the box with the roundings of the reference
   DADKIT_DEVICE T prediction(int64_t b, int64_t i) const {
-    if (!boxes) return pred[b * n + i];
     const int64_t y = row_of(i), x = i - y * width;
     const Tap<T> row = row_tap[b * height + y], col = col_tap[b * width + x];
     const T* top = pred + b / patches * map_height * map_width + row.first * map_width + col.first;

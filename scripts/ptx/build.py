@@ -5,6 +5,8 @@
 By default a GPU's threads are fibers of one thread, in a random order (fibers.cpp). With ``--threads`` they are threads of the
 operating system, and ThreadSanitizer watches them (threads.cpp): run such a library with libtsan in LD_PRELOAD.
 Needs nvcc, g++ and x86-64.
+
+    DADKIT_PTX_LIBRARY="$(python scripts/ptx/build.py)" pytest tests/ops -k ptx      the operators' own tests, over it
 """
 
 from __future__ import annotations

@@ -130,9 +130,8 @@ inline uint32_t bits_of(float x) { return cast_bits<uint32_t>(x); }
 inline uint64_t bits_of(double x) { return cast_bits<uint64_t>(x); }
 
 template <typename T>
-T divided(T a, T b) {
-  if (b == 0) object("a division of integers by zero");
-  return static_cast<T>(a / b);
+T divided(T a, T b) {  // nvcc may divide ahead of a test for zero: a GPU then answers anything, and so does this
+  return b == 0 ? static_cast<T>(-1) : static_cast<T>(a / b);
 }
 template <typename To, typename From>
 To truncated(From x) {  // saturating; NaN is 0

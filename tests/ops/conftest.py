@@ -1,11 +1,13 @@
 """Maps of every awkward kind, and the fused operators wherever they run.
 
 The same tests hold the operators' CPU code, the device kernels run on the CPU thread after thread ("emulated"), and, where
-there is a GPU, the same kernels on it.
+there is a GPU, the same kernels on it. With ``DADKIT_PTX_LIBRARY``, which scripts/ptx/build.py makes, nvcc's kernels run on the
+CPU too.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,7 +36,13 @@ if not torch.cuda.is_available():
     NO_CUDA = "no CUDA device"
 elif "cuda" not in fused_module.DEVICES:
     NO_CUDA = "the library was built without its CUDA part"
-PLACES = ("cpu", "emulated", pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)))
+PTX_LIBRARY = os.environ.get("DADKIT_PTX_LIBRARY")
+PLACES = (
+    "cpu",
+    "emulated",
+    *(["ptx"] if PTX_LIBRARY else []),
+    pytest.param("cuda", marks=pytest.mark.skipif(bool(NO_CUDA), reason=NO_CUDA)),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -72,8 +80,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def fused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Fused:
     place = getattr(request, "param", "cpu")
-    if place == "emulated":
-        monkeypatch.setattr(library, "NAMESPACE", "dadkit_emulated")
+    if place == "ptx":
+        torch.ops.load_library(PTX_LIBRARY)
+    if place in {"emulated", "ptx"}:
+        monkeypatch.setattr(library, "NAMESPACE", f"dadkit_{place}")
     return Fused(place)
 
 
@@ -116,5 +126,26 @@ def pair() -> Callable[..., tuple[Tensor, Tensor]]:
             pred[:, -1, -1] = 1e6
             target[:, 0, 0] = 1e6
         return pred.to(dtype), target.to(dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def misled() -> Callable[[tuple[int, int, int]], tuple[Tensor, Tensor]]:
+    """A pair of maps that misleads the sample of csrc/device/bracket.h, or leaves most values inside its brackets.
+
+    The 4,096 pixels that it draws are far out: of the target two thirds of them above all others, so that the bracket misses the
+    median; of the prediction half of them on either side, so that the bracket holds everything.
+    """
+
+    def make(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        target, pred = (torch.randn(shape, generator=generator).flatten(1) for _ in range(2))
+        stratum = target.shape[1] // 4096
+        k = torch.arange(4096)
+        drawn = k * stratum + (k * 2654435761 % 2**32) % stratum
+        target[:, drawn] = torch.where(k % 3 == 0, -10.0, 10.0) + 0.01 * k
+        pred[:, drawn] = torch.where(k % 2 == 0, -10.0, 10.0) + 0.001 * k
+        return pred.view(shape), target.view(shape)
 
     return make

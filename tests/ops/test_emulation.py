@@ -7,7 +7,7 @@ import ctypes
 import pytest
 import torch
 
-from dadkit.ops import fused, library
+from dadkit.ops import fused, library, reference
 from dadkit.ops.reference import NormOptions
 
 
@@ -57,6 +57,18 @@ def test_no_order_of_threads_and_blocks_matters(emulated, pair, name, dtype):
     assert backwards[1].abs().sum() > 0
     assert torch.equal(backwards[0], forwards[0])
     assert torch.equal(backwards[1], forwards[1])
+
+
+@pytest.mark.parametrize("segments", [(1,), (1, 2, 4)])
+def test_a_sample_that_misleads_changes_nothing(emulated, misled, segments):
+    pred, target = misled((2, 128, 160))
+    options = NormOptions(segments)
+    value, gradient = emulated(lambda p: fused.hybrid_norm_loss(p, target, None, options), pred, "forwards")
+    exact = pred.double().requires_grad_()
+    wanted = reference.hybrid_norm_loss(exact, target.double(), None, options)
+    (slope,) = torch.autograd.grad(wanted, exact)
+    assert value.item() == pytest.approx(wanted.item(), rel=1e-6)
+    assert (gradient - slope).norm() < 1e-4 * slope.norm()
 
 
 @pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
