@@ -231,7 +231,7 @@ struct CollectRun {
         const bool below = x[s] < low[l][s];
         sum[at(l, s)] += magnitude(x[s] - low[l][s]);
         sum[at(l, s) + 1] += below ? T(1) : T(0);
-        levels |= !below & (x[s] <= high[l][s]) ? 1u << l : 0u;
+        levels |= (!below & (x[s] <= high[l][s])) ? 1u << l : 0u;
       }
       if (levels) found.keep(c, b, leaf, s, levels, x[s]);
     }

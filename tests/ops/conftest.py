@@ -134,7 +134,7 @@ def pair() -> Callable[..., tuple[Tensor, Tensor]]:
 def misled() -> Callable[[tuple[int, int, int]], tuple[Tensor, Tensor]]:
     """A pair of maps that misleads the sample of csrc/device/bracket.h, or leaves most values inside its brackets.
 
-    The 4,096 pixels that it draws are far out: of the target two thirds of them above all others, so that the bracket misses the
+    The 4,096 pixels that it draws are far out: two thirds of the target above all others, so that the bracket misses the
     median; of the prediction half of them on either side, so that the bracket holds everything.
     """
 
