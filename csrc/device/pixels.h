@@ -9,7 +9,6 @@ namespace device {
 // Most calls are plain: segments by range, variant dadkit, no mask, no more than four leaves, maps that can be read kGroup pixels at once.
 // Kernels compiled for those (kPlain) decide nothing of this per pixel.
 constexpr int kPlainLeaves = 4, kPlainContexts = 8;
-constexpr int kNeighbours = 1;  // groups side by side of one thread: it leaves its leaf less often
 
 template <typename T>
 bool is_plain(const Call<T>& c) {
@@ -74,12 +73,12 @@ DADKIT_DEVICE void for_groups(const Call<T>& c, const Block& block, int t, bool 
   const int64_t b = block.image, begin = block.slice * c.slice;
   if constexpr (kPlain) {
     const int groups = static_cast<int>((c.slice_end(block.slice) - begin) / kGroup);
-    const auto *d = reinterpret_cast<const Group<T>*>(c.target + b * c.n + begin), *p = reinterpret_cast<const Group<T>*>(c.pred + b * c.n + begin);
+    const T *target = c.target + b * c.n + begin, *pred = c.pred + b * c.n + begin;
     Group<uint8_t> all;
     for (int k = 0; k < kGroup; ++k) all.at[k] = 1;
-    for (int first = t * kNeighbours; first < groups; first += block.size() * kNeighbours) {
-      const int end = groups - first < kNeighbours ? groups : first + kNeighbours;
-      for (int g = first; g < end; ++g) f(begin + g * kGroup, static_cast<int64_t>(kGroup), all, d[g], p[g]);
+    for (int g = t; g < groups; g += block.size()) {
+      const Group<T> d = load_group(target + g * kGroup, kGroup, true), p = load_group(pred + g * kGroup, kGroup, true);
+      f(begin + g * kGroup, static_cast<int64_t>(kGroup), all, d, p);
     }
   } else {
     const int64_t end = c.slice_end(block.slice);
