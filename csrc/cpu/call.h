@@ -40,7 +40,7 @@ struct Turn {
   using Type = T;
   const Sweeps<T>* sweeps;
   int64_t image;
-  Inside inside;  // how threads that have no image of their own share this one
+  bool parallel;  // strips inside the image, for there are fewer images than threads
   Workspace<T>* work;
 
   // This image's part of a tensor with `size` values per image.
@@ -53,7 +53,7 @@ struct Turn {
   const double* record_of(const Tensor& stats, int64_t width) const { return data<double>(stats) + image * width; }
 
   SegmentedImage<T> segmented(const Options& o, const T* map, const Maps& maps, const Layout& layout) const {
-    return SegmentedImage<T>(sweeps, o, map, maps.mask_of(image), maps.h, maps.w, layout, inside, work);
+    return SegmentedImage<T>(sweeps, o, map, maps.mask_of(image), maps.h, maps.w, layout, parallel, work);
   }
   SegmentedImage<T> segmented(const Options& o, const Tensor& map, const Maps& maps) const {
     return segmented(o, in(map, maps.n), maps, Layout::of_map(maps.n));
@@ -63,11 +63,11 @@ template <typename AnyTurn>
 using TypeOf = typename std::decay_t<AnyTurn>::Type;
 
 // Below this many pixels waking the other threads costs more than they save.
-constexpr int64_t kWorthStrips = 1 << 18, kWorthMaps = 1 << 17;
+constexpr int64_t kWorthStrips = 1 << 18;
 
 // Calls f(turn) for all images of the maps' type: images in parallel where a third of the threads gets one, else strips inside each. Strips
 // gain a factor of three at most, since brackets and finishes are serial, and end in six barriers, at each of which a busy machine lets
-// all threads wait for one: two or three threads share a single image by its maps, which takes three barriers, forward and backward.
+// all threads wait for one: two or three threads leave a single image to one of them.
 template <typename F>
 void each_image(const Tensor& like, int64_t images, const F& f) {
   by_type(like, [&](auto zero) {
@@ -76,13 +76,12 @@ void each_image(const Tensor& like, int64_t images, const F& f) {
     const int64_t threads = torch::stable::get_num_threads(), pixels = images ? like.numel() / images : 0;
     if (images * 3 < threads && pixels >= kWorthStrips) {
       Workspace<T> work;
-      for (int64_t i = 0; i < images; ++i) f(Turn<T>{with, i, kStrips, &work});
+      for (int64_t i = 0; i < images; ++i) f(Turn<T>{with, i, true, &work});
       return;
     }
-    const Inside inside = images == 1 && threads > 1 && pixels >= kWorthMaps ? kMaps : kAlone;
     torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
       Workspace<T> work;
-      for (int64_t i = begin; i < end; ++i) f(Turn<T>{with, i, inside, &work});
+      for (int64_t i = begin; i < end; ++i) f(Turn<T>{with, i, false, &work});
     });
   });
 }

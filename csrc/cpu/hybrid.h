@@ -30,18 +30,16 @@ class HybridLoss {
     image_.cut(given.edges, range);
     image_.keep_edges(r);
     TargetSide<T> target;
-    Statistic own[kMaxContexts];
-    bool finite;
     if (given.median) {
       target.take(given, image_);
-      finite = image_.medians(pred, own);
-    } else {
-      finite = image_.both([&] { return target.compute(image_, whole ? nullptr : &range); }, pred, own);
+    } else if (!target.compute(image_, whole ? nullptr : &range)) {
+      return degenerate(range.count, y, r);
     }
-    if (!finite) return degenerate(range.count, y, r);
     target.keep(image_, r);
     T share[kMaxLeaves];
     shares_of(image_.segmentation(), r, share);
+    Statistic own[kMaxContexts];
+    bool finite = image_.medians(pred, own);
     if (finite && o.variant == kHdn) finite = image_.range_of(pred).finite;  // also where no segment reaches
     if (!finite) return degenerate(range.count, y, r);
     r[record::kNumber] = static_cast<double>(o.variant == kHdn ? range.count : taking_part(share));

@@ -30,7 +30,6 @@ class HybridGradient {
     } else {
       image_.prepare_leaves(r);
     }
-    image_.share_strips();
     const GradientTask<T> task = coefficients(pred, r);
     image_.strips([&](int64_t s, int64_t start, int64_t size) {
       const std::unique_ptr<uint8_t[]> own(weighted ? nullptr : new uint8_t[static_cast<size_t>(size + 64)]);

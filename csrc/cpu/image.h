@@ -11,14 +11,11 @@
 
 namespace dadkit {
 
-// What threads share inside an image: nothing; the statistics of its two maps, and the strips of what follows; or the strips of all sweeps.
-enum Inside { kAlone, kMaps, kStrips };
-
 template <typename T>
 struct Workspace {
   Buffer<uint8_t> leaf;
   std::vector<int64_t> counts;
-  OrderScratch<T> order, of_pred;  // of_pred: where both maps are searched at once
+  OrderScratch<T> order;
 };
 
 template <typename T>
@@ -26,10 +23,9 @@ class SegmentedImage {
  public:
   // map: the one that is cut
   SegmentedImage(const Sweeps<T>* sweeps, const Options& options, const T* map, const uint8_t* mask, int64_t height, int64_t width,
-                 const Layout& layout, Inside inside, Workspace<T>* work)
+                 const Layout& layout, bool parallel, Workspace<T>* work)
       : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), work_(work),
-        inside_(inside),
-        pixels_{sweeps, layout, nullptr, nullptr, inside == kStrips} {}
+        pixels_{sweeps, layout, nullptr, nullptr, parallel} {}
 
   const Sweeps<T>& sweeps() const { return *sweeps_; }
   const Options& options() const { return options_; }
@@ -103,20 +99,9 @@ class SegmentedImage {
   }
 
   // Medians and deviations of x in every segment; false where a pixel is not finite.
-  bool medians(const Source<T>& x, Statistic* out) const { return medians(x, &work_->order, out); }
-
-  // statistics(), of the map that is cut, and the medians of pred, maybe at once; from then on strips may be shared. Answers what both answer.
-  template <typename F>
-  bool both(const F& statistics, const Source<T>& pred, Statistic* out) {
-    bool finite[2] = {};
-    for_each(inside_ == kMaps, 2, [&](int64_t k) {
-      if (k == 0) finite[0] = statistics();
-      if (k == 1) finite[1] = medians(pred, inside_ == kMaps ? &work_->of_pred : &work_->order, out);
-    });
-    share_strips();
-    return finite[0] && finite[1];
+  bool medians(const Source<T>& x, Statistic* out) const {
+    return OrderStatistics<T>(pixels_, seg_, &work_->order).compute(x, nullptr, out);
   }
-  void share_strips() { pixels_.parallel = inside_ != kAlone; }
 
   // The scales of x, into the record; answers whether x is flat.
   bool keep_scales(const Source<T>& x, const Statistic* own, double* r) const {
@@ -159,10 +144,6 @@ class SegmentedImage {
     all->finite &= one.finite;
   }
 
-  bool medians(const Source<T>& x, OrderScratch<T>* scratch, Statistic* out) const {
-    return OrderStatistics<T>(pixels_, seg_, scratch).compute(x, nullptr, out);
-  }
-
   void restore_edges(const double* r) {
     for (int k = 0; k < 9; ++k) rule_.edges[k] = static_cast<T>(r[record::kEdges + k]);
   }
@@ -189,7 +170,6 @@ class SegmentedImage {
   const uint8_t* mask_;
   int64_t height_, width_;
   Workspace<T>* work_;
-  Inside inside_;
   Pixels<T> pixels_;
   LeafRule<T> rule_;
   Segmentation seg_;

@@ -14,8 +14,8 @@ template <typename T>
 class MatchingImage {
  public:
   MatchingImage(const Sweeps<T>* sweeps, const T* pred, const T* target, const uint8_t* mask, int64_t height, int64_t width, int64_t scales,
-                Inside inside, Workspace<T>* work)
-      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), inside_(inside),
+                bool parallel, Workspace<T>* work)
+      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), parallel_(parallel),
         work_(work) {
     int64_t stride = 1;
     for (int64_t k = 1; k < scales && stride < std::max(height, width); ++k) stride *= 2;
@@ -42,7 +42,7 @@ class MatchingImage {
     }
     if (none) return;
     std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-    for_each(inside_ != kAlone, bands(), [&](int64_t b) { band_sums(b, r, nullptr, map, &sums[static_cast<size_t>(b)]); });
+    for_each(parallel_, bands(), [&](int64_t b) { band_sums(b, r, nullptr, map, &sums[static_cast<size_t>(b)]); });
     for (int64_t k = 0; k < scales_; ++k) {
       double sum = 0;
       for (const Sums& band : sums) {
@@ -63,7 +63,7 @@ class MatchingImage {
     double to_scale = 0;  // sum of v N, where v is the upstream gradient of N(p); the sum of v itself is 0
     if (weight) {
       std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-      for_each(inside_ != kAlone, bands(), [&](int64_t b) { band_sums(b, r, weight, nullptr, &sums[static_cast<size_t>(b)]); });
+      for_each(parallel_, bands(), [&](int64_t b) { band_sums(b, r, weight, nullptr, &sums[static_cast<size_t>(b)]); });
       for (const Sums& band : sums)
         for (int64_t k = 0; k < scales_; ++k) to_scale += share(r, k) * band[static_cast<size_t>(2 * k + 1)];
     } else {
@@ -77,7 +77,7 @@ class MatchingImage {
       task.mad = static_cast<T>(g.mad);
       task.tie = static_cast<T>(g.tie);
     }
-    for_each(inside_ != kAlone, bands(), [&](int64_t b) { band_gradient(b, r, upstream, weight, task, out); });
+    for_each(parallel_, bands(), [&](int64_t b) { band_gradient(b, r, upstream, weight, task, out); });
   }
 
  private:
@@ -103,7 +103,7 @@ class MatchingImage {
     using namespace matching_record;
     Options whole{};
     whole.segments[0] = whole.n_segments = 1;
-    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), inside_, work_);
+    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), parallel_, work_);
     const RangeTask<T> target = image.range_of(Source<T>(target_)), pred = image.range_of(Source<T>(pred_));
     r[kCount] = static_cast<double>(target.count);
     r[kInverse] = r[kTargetInverse] = 1;
@@ -112,8 +112,9 @@ class MatchingImage {
     image.cut(nullptr, target);
     Statistic found[2][kMaxContexts];
     const RangeTask<T>* ranges[2] = {&pred, &target};
-    image.both([&] { return image.medians(Source<T>(target_), found[1]); }, Source<T>(pred_), found[0]);
+    const T* maps[2] = {pred_, target_};
     for (int s = 0; s < 2; ++s) {
+      image.medians(Source<T>(maps[s]), found[s]);
       const double mad = found[s][0].deviation / r[kCount];
       const bool flat = is_flat(mad, image.largest(*ranges[s]), std::numeric_limits<T>::epsilon());
       r[s ? kTargetMedian : kMedian] = found[s][0].value;
@@ -254,7 +255,7 @@ class MatchingImage {
   const T *pred_, *target_;
   const uint8_t* mask_;
   int64_t height_, width_, scales_, band_;
-  Inside inside_;
+  bool parallel_;
   Workspace<T>* work_;
 };
 

@@ -124,7 +124,7 @@ Tensor local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor box
       patch.build_adjoint();
       SegmentedImage<T> image = one.segmented(o, one.in(target, maps.n), maps, all.layout());
       const Upstream<T> upstream{per_pixel ? T(0) : *one.in(grad), per_pixel ? one.in(grad, maps.n) : nullptr};
-      patch_backward(&image, patch, upstream, r, turn.inside == kStrips ? threads : 1, gradient);
+      patch_backward(&image, patch, upstream, r, turn.parallel ? threads : 1, gradient);
     }
   });
   return result;

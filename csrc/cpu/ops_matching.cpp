@@ -7,7 +7,7 @@ namespace {
 
 template <typename T>
 MatchingImage<T> matching(const Turn<T>& turn, const Tensor& pred, const Tensor& target, const Maps& maps, int64_t scales) {
-  return {turn.sweeps, turn.in(pred, maps.n), turn.in(target, maps.n), maps.mask_of(turn.image), maps.h, maps.w, scales, turn.inside, turn.work};
+  return {turn.sweeps, turn.in(pred, maps.n), turn.in(target, maps.n), maps.mask_of(turn.image), maps.h, maps.w, scales, turn.parallel, turn.work};
 }
 
 LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_map) {

@@ -91,7 +91,7 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
     const double at_median = static_cast<double>(*turn.in(grad_median)) - per_pixel * r[kSignSum];
     const T side = static_cast<T>(per_pixel), tie = static_cast<T>(at_median / std::max(1.0, r[kTies])), m = static_cast<T>(r[kMedian]);
     const Layout layout = Layout::of_map(maps.n);
-    for_each(turn.inside == kStrips, layout.strips(), [&](int64_t s) {
+    for_each(turn.parallel, layout.strips(), [&](int64_t s) {
       for (int64_t k = layout.first(s); k < layout.first(s) + layout.size(s); ++k) {
         const bool off = r[kStatus] == record::kEmpty || (valid && !valid[k]);
         const T here = values[k] > m ? side : (values[k] < m ? -side : tie);
