@@ -16,7 +16,7 @@ struct SaveMedian {
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared&) const {
     using namespace median_record;
-    once(block, [&] {
+    single_thread(block, [&] {
       const int64_t b = block.image;
       const Image& m = c.image[b];
       const Context& k = c.at(b, 0);
@@ -80,7 +80,7 @@ struct SaveStatistics {
       median[b * users + u] = static_cast<T>(k.median[kTarget]);
       mad[b * users + u] = static_cast<T>(k.mad[kTarget]);
     });
-    once(block, [&] {
+    single_thread(block, [&] {
       global_mad[b] = static_cast<T>(m.global_mad[kTarget]);
       flat[b] = m.status == record::kFine ? m.flat[kTarget] != 0 : 1;
     });

@@ -5,6 +5,9 @@
 // lives from one step to the next. csrc/cuda/ops.cu runs the steps in parallel, csrc/device/emulated.cpp one thread after the other: the
 // same code, so that tests of the emulation cover it.
 //
+// A kernel's head comment says its grid, as images x blocks of an image (in `block.image` and `block.slice`), its shared memory in float32, how
+// often it passes over memory, and the millions of warp instructions that scripts/ptx counts for one map of 560 x 560 with levels 1, 2, 4.
+//
 // Nothing depends on the order of threads or blocks. Counts are integer atomics; sums are kept per thread, added in a fixed order per block
 // and then over the blocks by the last one to finish. So results repeat to the bit without float atomics.
 #pragma once
@@ -51,7 +54,7 @@ DADKIT_DEVICE void for_each(const Block& block, Index count, const F& f) {
 
 // One step of a single thread.
 template <typename Block, typename F>
-DADKIT_DEVICE void once(const Block& block, const F& f) {
+DADKIT_DEVICE void single_thread(const Block& block, const F& f) {
   block.threads([&](int t) {
     if (t == 0) f();
   });
@@ -59,7 +62,7 @@ DADKIT_DEVICE void once(const Block& block, const F& f) {
 
 // ------------------------------------------------------------------------------------------------ atomics on integers
 // Returns what was there.
-DADKIT_DEVICE uint32_t add(uint32_t* at, uint32_t value) {
+DADKIT_DEVICE uint32_t atomic_add(uint32_t* at, uint32_t value) {
 #if defined(__CUDA_ARCH__)
   return atomicAdd(at, value);
 #else
@@ -69,7 +72,7 @@ DADKIT_DEVICE uint32_t add(uint32_t* at, uint32_t value) {
 #endif
 }
 
-DADKIT_DEVICE void add(int64_t* at, int64_t value) {
+DADKIT_DEVICE void atomic_add(int64_t* at, int64_t value) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(value));
 #else
@@ -77,7 +80,7 @@ DADKIT_DEVICE void add(int64_t* at, int64_t value) {
 #endif
 }
 
-DADKIT_DEVICE void raise_to(uint64_t* at, uint64_t value) {
+DADKIT_DEVICE void atomic_max(uint64_t* at, uint64_t value) {
 #if defined(__CUDA_ARCH__)
   atomicMax(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(value));
 #else
@@ -87,7 +90,7 @@ DADKIT_DEVICE void raise_to(uint64_t* at, uint64_t value) {
 
 // One more in a bin. Neighbouring pixels are mostly alike, and then a warp would queue at one address: it adds once for all its lanes.
 // All calls of one place in a kernel name bins by their index from one base: lanes compare the indices.
-DADKIT_DEVICE void bump(uint32_t* bins, uint32_t index) {
+DADKIT_DEVICE void warp_aggregated_increment(uint32_t* bins, uint32_t index) {
 #if defined(__CUDA_ARCH__)
   const unsigned active = __activemask();
   int same = 0;

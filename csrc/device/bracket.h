@@ -2,9 +2,9 @@
 // sums |x - low| and lists what is inside, and the median is found among that. A bracket that misses is noticed by the counts, and its
 // segment is searched in the map itself: the sample decides speed, never the result.
 //
-//   Sample    grid: images x contexts   draws 4,096 pixels, reads 33 KB; a bracket of 3.5 standard deviations of the median's rank
-//   Collect   grid: images x slices     one pass over both maps; lists go through shared memory, so that a block asks once for room
-//   Select    grid: images x contexts   radix search among the listed, by segment and side; an image's last block makes denominators
+//   Sample    images x contexts · 36 KiB · draws 4,096 pixels; a bracket is 3.5 standard deviations of the median's rank · 0.17 M
+//   Collect   images x slices · 40 KiB · reads both maps once; lists go through shared memory, so that a block asks once for room · 2.5 M
+//   Select    images x contexts · 4 KiB · radix search among the listed, an image's last block makes denominators · 0.5 M
 //
 // The order of a list is that of the blocks' arrival. Whatever is taken from it does not depend on order: ranks, counts, and sums of integers.
 #pragma once
@@ -32,7 +32,8 @@ DADKIT_DEVICE void radix_select(const Block& block, RadixShared<T, Q>* r, int bi
     for_each(block, Q * kBins, [&](int k) { r->bins[k / kBins][k % kBins] = 0; });
     block.threads([&](int t) {
       each(t, [&](int q, Key<T> key) {
-        if (((key ^ r->key[q]) >> shift) >> 8 == 0) bump(r->bins[0], static_cast<uint32_t>(q * kBins) + static_cast<uint32_t>(key >> shift & 255));
+        if (((key ^ r->key[q]) >> shift) >> 8 != 0) return;
+        warp_aggregated_increment(r->bins[0], static_cast<uint32_t>(q * kBins) + static_cast<uint32_t>(key >> shift & 255));
       });
     });
     for_each(block, Q * kParts, [&](int k) {
@@ -74,7 +75,7 @@ struct Sample {
     const Image& m = c.image[b];
     if (m.status != record::kFine) return;
     shared.rule.load(c, b, block);
-    once(block, [&] { shared.size = 0; });
+    single_thread(block, [&] { shared.size = 0; });
     block.threads([&](int t) {
       const int64_t stratum = c.n > kDrawn ? c.n / kDrawn : 1;
       const int drawn = static_cast<int>(c.n > kDrawn ? kDrawn : c.n);
@@ -82,7 +83,7 @@ struct Sample {
         const int64_t i = b * c.n + k * stratum + static_cast<int64_t>(static_cast<uint32_t>(k) * 2654435761u) % stratum;
         const int leaf = shared.rule.template plain_leaf<3>(c.target[i]);
         if (!is_in(c, u, leaf)) continue;
-        const uint32_t at = add(&shared.size, 1u);
+        const uint32_t at = atomic_add(&shared.size, 1u);
         shared.key[kTarget][at] = key_of(c.target[i]);
         shared.key[kPred][at] = key_of(c.pred[i]);
       }
@@ -151,28 +152,28 @@ struct Found {
   }
 
   DADKIT_DEVICE void keep(const Call<T>& c, int64_t b, int leaf, int s, uint32_t levels, T x) {
-    const uint32_t at = add(&size, 1u), place = static_cast<uint32_t>(leaf << 4 | s << 3) | levels;
+    const uint32_t at = atomic_add(&size, 1u), place = static_cast<uint32_t>(leaf << 4 | s << 3) | levels;
     if (at < kRoom) {
       value[at] = x;
       where[at] = static_cast<uint16_t>(place);
       return;
     }
-    visit(c, x, place, [&](int k) { list(c, b, k, add(&c.at(b, k / kSides).inside[k % kSides], 1u), x); });
+    visit(c, x, place, [&](int k) { list(c, b, k, atomic_add(&c.at(b, k / kSides).inside[k % kSides], 1u), x); });
   }
 
   template <typename Block>
   DADKIT_DEVICE void flush(const Call<T>& c, const Block& block) {
     const int64_t b = block.image;
     const int kept = static_cast<int>(size < kRoom ? size : kRoom);
-    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { add(&inside[k], 1u); }); });
+    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { atomic_add(&inside[k], 1u); }); });
     for_each(block, c.seg.contexts * kSides, [&](int k) {
       Context& context = c.at(b, k / kSides);
-      if (at_low[k]) add(&context.at_low[k % kSides], at_low[k]);
-      if (at_high[k]) add(&context.at_high[k % kSides], at_high[k]);
-      first[k] = inside[k] ? add(&context.inside[k % kSides], inside[k]) : 0;
+      if (at_low[k]) atomic_add(&context.at_low[k % kSides], at_low[k]);
+      if (at_high[k]) atomic_add(&context.at_high[k % kSides], at_high[k]);
+      first[k] = inside[k] ? atomic_add(&context.inside[k % kSides], inside[k]) : 0;
       at_low[k] = at_high[k] = 0;
     });
-    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { list(c, b, k, add(&first[k], 1u), value[i]); }); });
+    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { list(c, b, k, atomic_add(&first[k], 1u), value[i]); }); });
   }
 
  private:
@@ -183,9 +184,9 @@ struct Found {
       if (!(place >> l & 1)) continue;
       const int k = c.context_of(l, static_cast<int>(place >> 4)) * kSides + static_cast<int>(place >> 3 & 1);
       if (x == low[k]) {
-        add(&at_low[k], 1u);
+        atomic_add(&at_low[k], 1u);
       } else if (x == high[k]) {
-        add(&at_high[k], 1u);
+        atomic_add(&at_high[k], 1u);
       } else {
         f(k);
       }
@@ -298,7 +299,7 @@ struct Select {
         });
       }
       block.threads([&](int t) { deviate(block, shared, b, u, t); });
-      once(block, [&] { answer(block, shared, b, u); });
+      single_thread(block, [&] { answer(block, shared, b, u); });
     }
     if (block.last(&m.ticket[kDeviationTicket])) then.finish(block);
   }
@@ -399,10 +400,10 @@ struct Select {
     });
     for (int s = 0; s < kSides; ++s) {
       shared.part[s][t] = sum[s];
-      if (fixed[s]) add(&shared.fixed[s], fixed[s]);
+      if (fixed[s]) atomic_add(&shared.fixed[s], fixed[s]);
     }
-    if (under) add(&shared.under, under);
-    if (equal) add(&shared.equal, equal);
+    if (under) atomic_add(&shared.under, under);
+    if (equal) atomic_add(&shared.equal, equal);
   }
 
   template <typename Block>

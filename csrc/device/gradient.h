@@ -39,6 +39,7 @@ struct PixelGradient {
   }
 };
 
+//   images x slices · reads both maps once, and upstream gradients of pixels, writes the gradient · 2.2 M
 template <typename T, typename Upstream>
 struct Gradient {
   Call<T> c;
@@ -62,6 +63,7 @@ struct Gradient {
 
 // The same of a plain call whose pixels all have the total's gradient, which the terms hold. A thread keeps its leaf's terms in registers and
 // writes kGroup pixels at once.
+//   images x slices · 0.4 KiB · reads both maps once, writes the gradient · 0.77 M
 template <typename T, int L>
 struct PlainGradient {
   Call<T> c;

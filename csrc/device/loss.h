@@ -59,6 +59,8 @@ struct LossRun {
   }
 };
 
+//   images x slices · plain 15 KiB, general 33 · reads both maps once, writes total, number, record and maybe the pixels' losses ·
+//   plain 0.95 M, general 1.8 M
 template <typename T, int L, bool kPlain>
 struct Loss {
   using Run = LossRun<T, L, kPlain>;
@@ -82,7 +84,7 @@ struct Loss {
     if (!sum_leaves<L, kPlain>(c, block, shared, fine, kLossTicket, [&] { return Run{c, b, map, counted, shared.of_leaves, {}, T(0), {}}; })) return;
     if (fine) collect_upstream(c, block, Run::kValues, 1, L);
     double* r = stats + b * record::width(c.options);
-    once(block, [&] { finish(b, m, r); });
+    single_thread(block, [&] { finish(b, m, r); });
     for_each(block, c.seg.contexts, [&](int u) { save_context(c, b, u, r); });
   }
 

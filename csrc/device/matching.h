@@ -46,6 +46,7 @@ DADKIT_DEVICE void for_places(const Call<T>& c, const Block& block, int t, const
 }
 
 // The head of an image's record, from the statistics of both maps.
+//   images x 1 · no shared memory
 template <typename T>
 struct MatchingHead {
   Call<T> c;
@@ -57,7 +58,7 @@ struct MatchingHead {
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared&) const {
     using namespace matching_record;
-    once(block, [&] {
+    single_thread(block, [&] {
       const Image& m = c.image[block.image];
       double* r = stats + block.image * width;
       for (int64_t k = 0; k < width; ++k) r[k] = 0;
@@ -90,6 +91,7 @@ DADKIT_DEVICE void matching_slopes(const double* r, bool normalize, double to_sc
 }
 
 // Per scale the sums of w |dR| and of w sign(dR) dN over the pairs, and the number of pixels.
+//   images x slices · 33 KiB · reads both maps, and neighbours at every stride, once · 3.3 M with four scales
 template <typename T>
 struct MatchingSums {
   static constexpr int kValues = 3;  // of a scale
@@ -115,7 +117,7 @@ struct MatchingSums {
     const bool fine = r[kStatus] == record::kFine && r[kFlatTarget] == 0, some = fine || r[kStatus] == record::kPoisoned;
     auto sweep = [&](int t, int first, int here) { add_pairs(block, shared, t, first, here, fine); };
     if (!sum_image<kValues>(c, block, &shared.slots, some, scales, kMatchingTicket, sweep)) return;
-    once(block, [&] {
+    single_thread(block, [&] {
       if (weight) {
         finish_weighted(b, r, some);
       } else {
@@ -168,6 +170,7 @@ struct MatchingSums {
 };
 
 // The loss of every pixel: all differences at it, as their left or upper pixel.
+//   images x slices · no shared memory · reads both maps and their neighbours once, writes the map and its mask
 template <typename T>
 struct MatchingMap {
   Call<T> c;

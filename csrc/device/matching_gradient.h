@@ -7,6 +7,7 @@ namespace dadkit {
 namespace device {
 
 // Slopes from the totals' gradients.
+//   images x 1 · no shared memory
 template <typename T>
 struct MatchingPrepare {
   Call<T> c;
@@ -19,7 +20,7 @@ struct MatchingPrepare {
 
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared&) const {
-    once(block, [&] {
+    single_thread(block, [&] {
       const double* r = stats + block.image * record_width;
       double to_scale = 0;
       for (int k = 0; k < scales; ++k) to_scale += static_cast<double>(upstream[block.image * scales + k]) * r[matching_record::kHead + 2 * k + 1];
@@ -28,6 +29,8 @@ struct MatchingPrepare {
   }
 };
 
+// The gradient of every pixel, from the four neighbours at every stride on whose grid it is.
+//   images x slices · no shared memory · reads both maps and their neighbours once, writes the gradient · 3.6 M with four scales
 template <typename T>
 struct MatchingGradient {
   Call<T> c;

@@ -8,6 +8,7 @@ namespace dadkit {
 namespace device {
 
 // pred is the map, target the one that cuts the segments.
+//   images x slices · reads both maps once, writes as many maps as there are levels
 template <typename T>
 struct Normalize {
   Call<T> c;
@@ -40,7 +41,7 @@ struct Normalize {
     });
     if (block.slice != 0) return;
     double* r = stats + b * record::width(c.options);
-    once(block, [&] { save_head(c, b, m.valid, r); });
+    single_thread(block, [&] { save_head(c, b, m.valid, r); });
     for_each(block, c.seg.contexts, [&](int u) { save_context(c, b, u, r); });
   }
 };

@@ -7,6 +7,7 @@ namespace dadkit {
 namespace device {
 
 // Smallest, largest, number and finiteness of both maps; then the borders of the target's segments. What is read through boxes is kept.
+//   images x slices · 2 KiB · reads both maps once · plain 0.16 M, general 0.6 M
 template <typename T, bool kPlain>
 struct Range {
   Call<T> c;
@@ -21,7 +22,7 @@ struct Range {
   DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
     const int64_t b = block.image;
     Image& m = c.image[b];
-    once(block, [&] { shared.valid = shared.bad = 0; });
+    single_thread(block, [&] { shared.valid = shared.bad = 0; });
     block.threads([&](int t) { walk(block, shared, t); });
     for (int half = block.size() / 2; half > 0; half /= 2) {
       block.threads([&](int t) {
@@ -32,17 +33,17 @@ struct Range {
         }
       });
     }
-    once(block, [&] {
+    single_thread(block, [&] {
       if (shared.valid == 0) return;
-      add(&m.valid, static_cast<int64_t>(shared.valid));
-      if (shared.bad) add(&m.bad, static_cast<int64_t>(shared.bad));
+      atomic_add(&m.valid, static_cast<int64_t>(shared.valid));
+      if (shared.bad) atomic_add(&m.bad, static_cast<int64_t>(shared.bad));
       for (int s = 0; s < kSides; ++s) {
-        raise_to(&m.top[s], shared.top[s][0]);
-        raise_to(&m.bottom[s], shared.bottom[s][0]);
+        atomic_max(&m.top[s], shared.top[s][0]);
+        atomic_max(&m.bottom[s], shared.bottom[s][0]);
       }
     });
     if (!block.last(&m.ticket[kRangeTicket])) return;
-    once(block, [&] { finish(b, m); });
+    single_thread(block, [&] { finish(b, m); });
   }
 
  private:
@@ -89,8 +90,8 @@ struct Range {
       shared.top[s][t] = top[s];
       shared.bottom[s][t] = bottom[s];
     }
-    if (valid) add(&shared.valid, valid);
-    if (bad) add(&shared.bad, bad);
+    if (valid) atomic_add(&shared.valid, valid);
+    if (bad) atomic_add(&shared.bad, bad);
   }
 
   DADKIT_DEVICE void finish(int64_t b, Image& m) const {

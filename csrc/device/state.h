@@ -11,7 +11,8 @@ constexpr int kBins = 256;
 enum Side { kTarget = 0, kPred = 1, kSides = 2 };
 
 // Each counts the blocks of an image that have finished one launch: every launch of a call that asks for the last has its own, from zero.
-enum Ticket { kRangeTicket, kCollectTicket, kDeviationTicket, kLossTicket, kUpstreamTicket, kMatchingTicket, kFirstPassTicket, kTickets = kFirstPassTicket + 8 };
+enum Ticket { kRangeTicket, kCollectTicket, kDeviationTicket, kLossTicket, kUpstreamTicket, kMatchingTicket, kFirstPassTicket,
+              kTickets = kFirstPassTicket + 8 };
 
 struct Context {  // of one image
   uint64_t prefix[kSides];  // key of the median as far as it is known
@@ -54,9 +55,10 @@ struct Tap {
 
 template <typename T>
 struct Call {
-  const T *pred, *target;
-  const uint8_t* mask;
-  int64_t images, n, height, width;  // of the target's maps or patches
+  const T* pred;        // [images, n], or through boxes [images / patches, map_height, map_width]; nullptr: only the target matters
+  const T* target;      // [images, n]
+  const uint8_t* mask;  // [images, n], or nullptr: all pixels are valid
+  int64_t images, n, height, width;  // of the target's maps or patches; n = height x width
   int64_t slice, slices;             // pixels of a block, blocks of an image
   bool sides[kSides];                // whose statistics are wanted
   bool groups;                       // maps may be read kGroup pixels at once
@@ -66,20 +68,20 @@ struct Call {
   Segmentation seg;
   int finest;  // of the options' segments
   // patches that read a map of map_height x map_width through boxes; boxes is nullptr where target and pred are maps of one size
-  const T* boxes;
+  const T* boxes;  // [images, 4]: left, top, right, bottom in pixels of the map
   int64_t patches, map_height, map_width;
-  Tap<T>*row_tap, *col_tap;        // images x height, images x width
-  int32_t *row_start, *col_start;  // images x (map side + 2): number of taps whose `first` is below
-  // state, one per image
-  Image* image;
-  Context* context;     // x seg.contexts
-  Terms<T>* terms;      // x seg.leaves x seg.levels
-  double* share;        // x seg.leaves: 1 / number of kept segments of its pixels
-  double* sums;         // x values
-  double* partial;      // x slices x values
-  uint32_t* histogram;  // x seg.contexts x kSides x kBins
-  T* listed;            // x seg.contexts x kSides x capacity: values inside the brackets, in no order
-  T* resampled;         // x n: what pred is through the boxes
+  Tap<T>*row_tap, *col_tap;        // [images, height], [images, width]
+  int32_t *row_start, *col_start;  // [images, map side + 2]: number of taps whose `first` is below
+  // state
+  Image* image;         // [images]
+  Context* context;     // [images, seg.contexts]
+  Terms<T>* terms;      // [images, seg.leaves, seg.levels]
+  double* share;        // [images, seg.leaves]: 1 / number of kept segments of its pixels
+  double* sums;         // [images, values]
+  double* partial;      // [images, slices, values]
+  uint32_t* histogram;  // [images, seg.contexts, kSides, kBins]
+  T* listed;            // [images, seg.contexts, kSides, capacity]: values inside the brackets, in no order
+  T* resampled;         // [images, n]: what pred is through the boxes
   uint32_t capacity;
   int values;           // sums of an image, at most
 

@@ -49,8 +49,8 @@ DADKIT_DEVICE void sum_items(const Block& block, double* part, int count, int it
 template <typename T, int kSlots, typename Block>
 DADKIT_DEVICE void sum_slots(const Block& block, Slots<T, kSlots>* slots, int count, double* out) {
   const int last = block.size() - 1;  // each value begins at another bank
-  sum_items(block, slots->part, count, block.size(), [&](int v, int k, int parts) { return static_cast<double>(slots->at[v][(k + v * parts) & last]); },
-            [&](int v, double sum) { out[v] = sum; });
+  auto of_slot = [&](int v, int k, int parts) { return static_cast<double>(slots->at[v][(k + v * parts) & last]); };
+  sum_items(block, slots->part, count, block.size(), of_slot, [&](int v, double sum) { out[v] = sum; });
 }
 
 // The blocks' sums become the image's: c.sums[j] for j < count.

@@ -163,7 +163,7 @@ def test_no_race_and_a_fence_and_a_barrier_that_are_missed(folder):
     races = {}
     for name, edit in edits.items():
         library_file = build.build(folder, threads=True, wanted=GLOBAL, edit=edit)
-        done = _run(library_file, "1x70x150", LD_PRELOAD=tsan, TSAN_OPTIONS="exitcode=0 report_signal_unsafe=0")
+        done = _run(library_file, "1x44x64", LD_PRELOAD=tsan, TSAN_OPTIONS="exitcode=0 report_signal_unsafe=0")
         races[name] = done.stderr.count("WARNING: ThreadSanitizer: data race")
         if not name:
             assert "agrees" in done.stdout, done.stderr[-3000:]
