@@ -174,7 +174,7 @@ def load_model(path_or_name: str | Path, **options: Any) -> DepthModel:
         return _registered(str(path_or_name), options)
     if options:
         raise LoadError(f"{path} is a trained result and knows its options; leave out {', '.join(options)}")
-    if path.is_file() and path.suffix != ".safetensors":
+    if path.suffix != ".safetensors" and (path.is_file() or _exporter_of(path)[0] is not None):
         return _deployed(path)
     return load_result(result_path(path))
 
@@ -298,12 +298,12 @@ def _finished(run: Path) -> list[Path]:
     return [path.with_name("model.safetensors") for path in sorted(done, key=lambda path: int(done[path]["index"]))]
 
 
-def _deployed(path: Path) -> DeployedModel:
-    """Returns the model in a file that `dadkit export` wrote, by the exporter of its suffix."""
+def _exporter_of(path: Path) -> tuple[Exporter | None, list[str]]:
+    """Returns the exporter whose files have the suffix of ``path``, and why others could not be asked."""
     from dadkit.plugin import PluginError, get_registry
 
     registry, missing = get_registry(), []
-    for component in registry.components("exporter"):
+    for component in registry.components("exporter") if path.suffix else ():
         try:
             target = registry.load(component)
         except PluginError as error:
@@ -311,15 +311,25 @@ def _deployed(path: Path) -> DeployedModel:
             continue
         if getattr(target, "suffix", None) == path.suffix:
             exporter: Exporter = build("exporter", component.name)
-            facts = json.loads(exporter.metadata(path).get(METADATA_KEY, "null"))
-            if facts is None:
-                raise LoadError(
-                    f"{path} was not written by dadkit, so it does not say what its numbers mean. An ONNX file of others is a "
-                    f"teacher with options: onnx/auto:file={path.name},space=disparity"
-                )
-            return DeployedModel(exporter, path, facts)
-    reasons = "".join(f"; {text}" for text in missing)
-    raise LoadError(f"{path} is no model: neither a .safetensors nor a file of an exporter{reasons}")
+            return exporter, missing
+    return None, missing
+
+
+def _deployed(path: Path) -> DeployedModel:
+    """Returns the model in a file that `dadkit export` wrote, by the exporter of its suffix."""
+    exporter, missing = _exporter_of(path)
+    if exporter is None:
+        reasons = "".join(f"; {text}" for text in missing)
+        raise LoadError(f"{path} is no model: neither a .safetensors nor a file of an exporter{reasons}")
+    if exporter.runs_here is not None:
+        raise LoadError(f"{path} does not run here: {exporter.runs_here}")
+    facts = json.loads(exporter.metadata(path).get(METADATA_KEY, "null"))
+    if facts is None:
+        raise LoadError(
+            f"{path} was not written by dadkit, so it does not say what its numbers mean. An ONNX file of others is a "
+            f"teacher with options: onnx/auto:file={path.name},space=disparity"
+        )
+    return DeployedModel(exporter, path, facts)
 
 
 def _registered(name: str, options: Mapping[str, Any]) -> DepthModel:

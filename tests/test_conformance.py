@@ -73,6 +73,8 @@ ROWS = [
     Row("completer", "refine"),
     Row("exporter", "onnx"),
     Row("exporter", "openvino"),
+    Row("exporter", "ncnn"),
+    Row("exporter", "coreml"),
     Row("teacher", "dav2/tiny"),
     Row("student", "dav2/tiny"),
     Row("teacher", "dav2/tiny-metric", {"max_depth": 20}),
@@ -141,6 +143,7 @@ OTHER_CONTRACT: dict[tuple[str, str], str] = {
     ("dataset", "da-2k"): "pairs of points, no depth maps: tests/data/benchmarks",
     ("dataset", "diw"): "pairs of points, no depth maps: tests/data/benchmarks",
     **{("hook", name): "needs its package: tests/training/test_hooks.py" for name in ("wandb", "mlflow", "trackio")},
+    **{("exporter", name): "needs its package: tests/export/test_formats.py" for name in ("litert", "executorch")},
     ("teacher", "onnx/auto"): "needs a file, which the same checks get in plugins/onnx/tests",
 }
 """(kind, name) -> why the checks of its kind do not speak about it, and where its tests are."""

@@ -89,6 +89,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _report(result: Exported) -> None:
     from dadkit.cli.output import note, print_table
+    from dadkit.export.writing import megabytes
 
     if result.agreement is not None:
         rows = [
@@ -104,7 +105,7 @@ def _report(result: Exported) -> None:
         ]  # fmt: skip
         print_table(("variant", "AbsRel to the model", "delta1", "worst picture", "MB", "verdict"), cells)
     for path in result.files:
-        note(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
+        note(f"wrote {path} ({megabytes(path):.2f} MB)")
     note(f"licence: {result.metadata['license']}")
     for text in result.notes:
         note(f"note: {text}")

@@ -14,7 +14,7 @@ import torch
 
 from dadkit.errors import DadkitError
 from dadkit.export.photographs import cropped, photographs
-from dadkit.export.writing import export_model
+from dadkit.export.writing import export_model, megabytes
 from dadkit.interfaces import DeployedModel, DepthModel
 from dadkit.loading import load_model
 
@@ -172,12 +172,12 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
 
 def _by(model: DepthModel, backend: str, folder: Path) -> tuple[DepthModel, float | None]:
     if isinstance(model, DeployedModel):
-        return model, model.path.stat().st_size / 1e6
+        return model, sum(map(megabytes, [model.path, *model.exporter.companions(model.path)]))
     suffix = BACKENDS[backend]
     if not suffix:
         return model, None
     files = export_model(model, folder / f"bench{suffix}", to=backend, check=False).files
-    return load_model(files[0]), sum(file.stat().st_size for file in files) / 1e6
+    return load_model(files[0]), sum(map(megabytes, files))
 
 
 def _percentile(ordered: Sequence[float], part: float) -> float:

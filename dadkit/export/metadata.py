@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from dadkit._version import __version__
 from dadkit.interfaces import DepthModel, ExportRequest
 from dadkit.loading import LoadError, read_card, result_path
 
-__all__ = ["KEY", "describe", "origin", "read", "written"]
+__all__ = ["KEY", "append", "appended", "describe", "origin", "read", "written"]
 
 KEY = "dadkit"
 FORMAT = 1
@@ -76,3 +77,27 @@ def read(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     """The inverse of :func:`written`; None for a file of another writer."""
     text = metadata.get(KEY)
     return None if text is None else json.loads(text)
+
+
+_MEMBER = "metadata.json"
+
+
+def append(path: Path, metadata: Mapping[str, str]) -> None:
+    """Add ``metadata`` to a flatbuffer, as a zip archive behind its end: readers of the format do not look there."""
+    found = {**appended(path), **metadata}
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            end = min(member.header_offset for member in archive.infolist())
+        with path.open("r+b") as file:
+            file.truncate(end)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_MEMBER, json.dumps(found))
+
+
+def appended(path: Path) -> dict[str, str]:
+    """What :func:`append` added; empty where there is nothing."""
+    if not zipfile.is_zipfile(path):
+        return {}
+    with zipfile.ZipFile(path) as archive:
+        found: dict[str, str] = json.loads(archive.read(_MEMBER))
+    return found

@@ -42,7 +42,9 @@ def halve_weights(source: Path, target: Path) -> None:
     onnx.save(model, target)
 
 
-def quantize(source: Path, target: Path, calibration: Sequence[np.ndarray], variant: str, *, input: str) -> None:
+def quantize(
+    source: Path, target: Path, calibration: Sequence[np.ndarray], variant: str, *, input: str, symmetric: bool = False
+) -> None:
     """Write ``source`` with weights of 8 bits, one scale a channel.
 
     Args:
@@ -51,6 +53,7 @@ def quantize(source: Path, target: Path, calibration: Sequence[np.ndarray], vari
             ("dynamic"), and only products of matrices are quantised.
         variant: one of :data:`LADDER`.
         input: the file's input name.
+        symmetric: zero is zero in 8 bits too.
     """
     import logging
 
@@ -69,6 +72,7 @@ def quantize(source: Path, target: Path, calibration: Sequence[np.ndarray], vari
                 prepared, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True
             )
             return
+        activation = QuantType.QUInt16 if variant == LADDER[3] else QuantType.QInt8 if symmetric else QuantType.QUInt8
         convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
         quantize_static(
             prepared,
@@ -77,10 +81,11 @@ def quantize(source: Path, target: Path, calibration: Sequence[np.ndarray], vari
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=None if variant == LADDER[0] else ["Conv", "MatMul", "Gemm"],
             nodes_to_exclude=convolutions[-1:] if variant in LADDER[2:] else [],
-            activation_type=QuantType.QUInt16 if variant == LADDER[3] else QuantType.QUInt8,
+            activation_type=activation,
             weight_type=QuantType.QInt8,
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"ActivationSymmetric": symmetric},
         )
     finally:
         quiet.setLevel(before)

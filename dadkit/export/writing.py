@@ -103,7 +103,8 @@ def export_model(
         raise ExportError(f"exporter '{to}' writes {exporter.suffix} files; got {path}")
     if path.exists():
         raise ExportError(f"{path} exists already; give another name, or remove it first")
-    seen = photographs(pictures) if check and exporter.runs_here is None else []
+    runs = check and exporter.runs_here is None
+    seen = photographs(pictures) if runs else []
     if precision not in exporter.precisions:
         raise ExportError(f"exporter '{to}' writes {', '.join(exporter.precisions)}; not '{precision}'")
     if precision == "int8" and len(seen) < _FEWEST:
@@ -121,16 +122,16 @@ def export_model(
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
         draft = Path(folder) / path.name
-        if precision == "fp32":
+        if precision == "fp32" or not runs:
             _write(exporter, network, draft, request, to)
         else:
             verdicts = _lowered(model, exporter, network, draft, request, to, seen)
         if not check:
             notes.append("The file was not checked against the model.")
+        elif not runs:
+            notes.append(f"The file was converted, not run: {exporter.runs_here}.")
         elif precision != "fp32":
             facts["gate"] = [asdict(row) for row in verdicts]
-        elif exporter.runs_here is not None:
-            notes.append(f"The file was converted, not run: {exporter.runs_here}.")
         else:
             agreement = compare(model, exporter.open(draft), seen, check_sizes(model, size), input=input)
             allowed = limit
@@ -174,8 +175,8 @@ def _lowered(
     verdicts: list[Verdict] = []
     for variant in exporter.variants(request.precision):
         _write(exporter, network, draft, replace(request, variant=variant, calibration=calibration), to)
-        run, megabytes = exporter.open(draft), draft.stat().st_size / 1e6
-        verdicts.append(judge(model, run, judged, input=request.input, variant=variant, megabytes=megabytes))
+        run, size_of_files = exporter.open(draft), sum(map(megabytes, [draft, *exporter.companions(draft)]))
+        verdicts.append(judge(model, run, judged, input=request.input, variant=variant, megabytes=size_of_files))
         if verdicts[-1].passes:
             break
         draft.unlink()
@@ -233,9 +234,18 @@ def _moved(folder: Path, path: Path) -> list[Path]:
     if taken:
         raise ExportError(f"{taken[0]} exists already; give another name, or remove it first")
     for name in names:
+        if (folder / name).is_dir():  # some formats are folders, and a folder is renamed whole
+            (folder / name).rename(path.with_name(name))
+            continue
         with atomic_path(path.with_name(name)) as temporary:
             (folder / name).rename(temporary)
     return [path.with_name(name) for name in reversed(names)]
+
+
+def megabytes(path: Path) -> float:
+    """Size of a file, or of a folder with all that is in it."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def _short(error: Exception) -> str:

@@ -111,6 +111,34 @@ def register_exporters(register: Register) -> None:
         summary="OpenVINO at any size, for processors of Intel and AMD; fastest with int8",
         requires=["dadkit[openvino]"],
     )
+    register(
+        "ncnn",
+        "dadkit.export.ncnn:NcnnExporter",
+        api=1,
+        summary="ncnn at one size, small and fast on ARM",
+        requires=["dadkit[ncnn]"],
+    )
+    register(
+        "litert",
+        "dadkit.export.litert:LiteRtExporter",
+        api=1,
+        summary="LiteRT (.tflite) at one size, for Android and small boards",
+        requires=["dadkit[litert]"],
+    )
+    register(
+        "coreml",
+        "dadkit.export.coreml:CoreMlExporter",
+        api=1,
+        summary="CoreML at one size, for iPhones and Macs; converted anywhere, run on a Mac",
+        requires=["dadkit[coreml]"],
+    )
+    register(
+        "executorch",
+        "dadkit.export.executorch:ExecuTorchExporter",
+        api=1,
+        summary="ExecuTorch at one size, by XNNPACK",
+        requires=["dadkit[executorch]"],
+    )
 
 
 _ASK = "see its page; research"

@@ -67,6 +67,19 @@ def test_eight_bits_pass_the_gate_and_say_so(tmp_path, pictures, model, to):
 
 
 @pytest.mark.slow
+def test_eight_bits_for_tensorrt_are_symmetric(tmp_path, pictures, model):
+    import onnx
+
+    options = {"symmetric": True}
+    result = export_model(model, tmp_path / "x.onnx", options=options, precision="int8", size=(32, 48), pictures=[pictures])
+    graph = onnx.load(result.files[0]).graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    zeros = [constants[node.input[2]] for node in graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert zeros
+    assert all(zero.dtype in (np.int8, np.int32) and not zero.any() for zero in zeros)
+
+
+@pytest.mark.slow
 def test_what_no_variant_keeps_is_not_written(tmp_path, pictures, model, monkeypatch):
     monkeypatch.setattr("dadkit.export.gate.MAX_ABS_REL", 1e-9)
     monkeypatch.setattr(writing, "MAX_ABS_REL", 1e-9)

@@ -33,7 +33,7 @@ def builds(subject: Subject) -> None:
 def writes(subject: Subject) -> None:
     """It writes the file that it was asked for, in an empty folder, and answers there with the network's map."""
     with _written(subject) as (network, path, request):
-        if not path.is_file():
+        if not path.exists():  # some formats are folders
             fail(f"there is no {path.name}", "Write to the path that it is given")
         skip_unless(subject.shared.runs_here is None, f"its files do not run here: {subject.shared.runs_here}")
         run = subject.shared.open(path, threads=1)
