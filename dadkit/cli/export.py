@@ -29,6 +29,20 @@ def export(
     limit: Annotated[
         float | None, typer.Option(min=0, help="Largest difference, in parts of the map's range. Default: 1e-4.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Images with true depth: model and file are evaluated, e.g. pairs:root=mine,…"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option("--protocol", "-p", help="With --data: how; see `dadkit protocols`.")
+    ] = "affine-disparity",
+    data_limit: Annotated[
+        int | None, typer.Option("--data-limit", min=1, help="With --data: its first so many images.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, help="With --data: part by which AbsRel may grow, at the end of its 95 % interval. Default: 0.01."),
+    ] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Run the file against the model.")] = True,
     align: Annotated[
         str | None,
@@ -51,7 +65,10 @@ def export(
 
     from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
-    from dadkit.export import LIMIT, export_model
+    from dadkit.config.schema import DatasetConfig, EvaluationConfig
+    from dadkit.evaluation import EvaluationPlan
+    from dadkit.export import LIMIT, ExportError, export_model
+    from dadkit.export.gate import MAX_DROP
     from dadkit.export.metadata import origin
     from dadkit.interfaces import CalibratedModel
     from dadkit.loading import load_model
@@ -59,6 +76,13 @@ def export(
     name, options = split_model(model)
     exporter, exporter_options = split_model(to)
     loaded, _ = calibrated(load_model(name, **options), model, align)
+    if data is None and max_drop is not None:
+        raise ExportError("--max-drop needs images with true depth: --data DATASET")
+    truth = None
+    if data is not None:
+        dataset, dataset_options = split_model(data)
+        config = DatasetConfig(name=dataset, options=dataset_options)
+        truth = EvaluationPlan.resolve(EvaluationConfig(data=config, protocol=protocol, limit=data_limit))
     result = export_model(
         loaded,
         output,
@@ -71,6 +95,8 @@ def export(
         pictures=images or (),
         check=check,
         limit=LIMIT if limit is None else limit,
+        truth=truth,
+        max_drop=MAX_DROP if max_drop is None else max_drop,
     )
     _report(result)
 
@@ -100,10 +126,20 @@ def _report(result: Exported) -> None:
     if result.verdicts:
         cells = [
             (row.variant or str(result.metadata["precision"]), f"{row.abs_rel:.4f}", f"{row.delta1:.4f}", f"{row.worst:.4f}",
-             f"{row.megabytes:.2f}", "kept" if row.passes else "refused")
+             f"{row.drop.abs_rel_change:+.4f}" if row.drop else "", f"{row.megabytes:.2f}", "kept" if row.passes else "refused")
             for row in result.verdicts
         ]  # fmt: skip
-        print_table(("variant", "AbsRel to the model", "delta1", "worst picture", "MB", "verdict"), cells)
+        headings = ("variant", "AbsRel to the model", "delta1", "worst picture", "change of AbsRel", "MB", "verdict")
+        print_table(headings, cells)
+        if kept := result.verdicts[-1].kept:
+            print_table(("kept in float", "error that it alone brings"), [(name, f"{error:.4f}") for name, error in kept])
+    if result.drop is not None:
+        drop = result.drop
+        note(
+            f"against true depth ({drop.images} images of {drop.dataset}, {drop.protocol}): AbsRel {drop.abs_rel:.4f} "
+            f"{drop.abs_rel_change:+.4f} [{drop.low:+.4f}, {drop.high:+.4f}], "
+            f"delta1 {drop.delta1:.4f} {drop.delta1_change:+.4f}"
+        )
     for path in result.files:
         note(f"wrote {path} ({megabytes(path):.2f} MB)")
     note(f"licence: {result.metadata['license']}")

@@ -44,7 +44,8 @@ def predict(
         typer.Option(
             "--format",
             "-f",
-            help="npy, npz, png16, pfm, exr, color, side, controlnet; may be repeated. Default: npy, png16, color, side.",
+            help="npy, npz, png16, pfm, exr, color, side, controlnet, controlnet-robust, controlnet-zoe; may be repeated. "
+            "Default: npy, png16, color, side.",
         ),
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="Also a point cloud; needs metres and a focal length.")] = False,

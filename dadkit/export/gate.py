@@ -9,16 +9,90 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from dadkit.evaluation import Evaluation, EvaluationPlan, compare
+from dadkit.evaluation.evaluate import evaluate
 from dadkit.interfaces import DepthModel
 from dadkit.interfaces.exporter import as_input
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MAX_ABS_REL", "MAX_WORST", "MIN_DELTA1", "Verdict", "judge"]
+__all__ = ["MAX_ABS_REL", "MAX_DROP", "MAX_WORST", "MIN_DELTA1", "Drop", "Truth", "Verdict", "judge"]
 
 MAX_ABS_REL, MIN_DELTA1, MAX_WORST = 0.03, 0.99, 0.06
 """A file passes with at most this mean AbsRel to the model's own maps, at least this delta1, and no image above the last."""
+MAX_DROP = 0.01
+"""Against true depth: AbsRel may grow by this part of the model's own, at the upper end of the 95 % interval."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What a file loses against true depth, on the same images as the model.
+
+    Attributes:
+        dataset, protocol: what it was measured on, and how.
+        images: how many.
+        abs_rel, delta1: of the model, means over the images.
+        abs_rel_change, delta1_change: the file's minus the model's.
+        low, high: 95 % interval of ``abs_rel_change``, by resampling images.
+        limit: largest ``high`` that passes, in parts of ``abs_rel``.
+    """
+
+    dataset: str
+    protocol: str
+    images: int
+    abs_rel: float
+    delta1: float
+    abs_rel_change: float
+    delta1_change: float
+    low: float
+    high: float
+    limit: float
+
+    @property
+    def passes(self) -> bool:
+        """True if the images exclude a larger loss than the limit."""
+        return self.high <= self.limit * self.abs_rel
+
+
+class Truth:
+    """Images with true depth, and the model's own errors on them, which are measured once.
+
+    Args:
+        model: the model that is exported.
+        plan: dataset and protocol; the protocol has the metrics ``abs_rel`` and ``delta1``.
+        limit: see :class:`Drop`.
+    """
+
+    def __init__(self, model: DepthModel, plan: EvaluationPlan, limit: float) -> None:
+        self._plan, self._limit, self._dataset = plan, limit, plan.open()
+        self._own = self._measure(model)
+
+    def drop(self, file: DepthModel) -> Drop:
+        """Returns what ``file`` loses."""
+        changes, theirs = {}, self._measure(file)
+        for metric in ("abs_rel", "delta1"):
+            found, own = ({image.key: image.metrics[metric] for image in rows.images} for rows in (theirs, self._own))
+            changes[metric] = compare(found, own)
+        abs_rel, delta1, mean = changes["abs_rel"], changes["delta1"], self._own.mean
+        assert abs_rel is not None
+        assert delta1 is not None
+        return Drop(
+            dataset=self._plan.dataset,
+            protocol=self._plan.protocol.name,
+            images=abs_rel.images,
+            abs_rel=mean["abs_rel"],
+            delta1=mean["delta1"],
+            abs_rel_change=abs_rel.difference,
+            delta1_change=delta1.difference,
+            low=abs_rel.interval.low,
+            high=abs_rel.interval.high,
+            limit=self._limit,
+        )
+
+    def _measure(self, model: DepthModel) -> Evaluation:
+        plan = self._plan
+        return evaluate(model, self._dataset, plan.protocol, name="file", batch_size=plan.batch_size, limit=plan.limit)
 
 
 @dataclass(frozen=True)
@@ -35,6 +109,8 @@ class Verdict:
         worst: largest AbsRel of a picture.
         megabytes: size of the file.
         pictures: how many.
+        kept: nodes that stay in float, and the error that each alone would bring, largest first; where they were measured.
+        drop: what it loses against true depth; None where there was none.
     """
 
     variant: str
@@ -43,11 +119,14 @@ class Verdict:
     worst: float
     megabytes: float
     pictures: int
+    kept: Sequence[tuple[str, float]] = ()
+    drop: Drop | None = None
 
     @property
     def passes(self) -> bool:
         """True if the file may get its name."""
-        return self.abs_rel <= MAX_ABS_REL and self.delta1 >= MIN_DELTA1 and self.worst <= MAX_WORST
+        keeps = self.abs_rel <= MAX_ABS_REL and self.delta1 >= MIN_DELTA1 and self.worst <= MAX_WORST
+        return keeps and (self.drop is None or self.drop.passes)
 
 
 def judge(

@@ -13,9 +13,11 @@ from dadkit._version import __version__
 from dadkit.interfaces import DepthModel, ExportRequest
 from dadkit.loading import LoadError, read_card, result_path
 
-__all__ = ["KEY", "append", "appended", "describe", "origin", "read", "written"]
+__all__ = ["KEPT", "KEY", "append", "appended", "describe", "origin", "read", "written"]
 
 KEY = "dadkit"
+KEPT = "kept_in_float"
+"""Key of a quantised file's nodes that stay in float: [[node, error], …] as JSON, largest error first."""
 FORMAT = 1
 """Raised when an old reader would misunderstand a file."""
 

@@ -52,11 +52,13 @@ class OpenVinoExporter(Exporter):
         OnnxExporter().write(network, draft, request)
         model = _core().read_model(draft)  # convert_model would store the draft's path
         openvino.save_model(model, path, compress_to_fp16=request.precision == "fp16")
+        if told := OnnxExporter().metadata(draft):  # which nodes stay in float
+            self.annotate(path, told)
         draft.unlink()
 
     def variants(self, precision: str) -> Sequence[str]:
         """As of ONNX, but for 16-bit activations, which OpenVINO does not take."""
-        return OnnxExporter().variants(precision)[:3]
+        return OnnxExporter().variants(precision)[:-1] if precision == "int8" else [""]
 
     def companions(self, path: Path) -> Sequence[Path]:
         """The weights."""

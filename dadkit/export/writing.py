@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 
 from dadkit.config.components import build
 from dadkit.errors import DadkitError
+from dadkit.evaluation import EvaluationPlan
 from dadkit.export.check import Agreement, check_sizes, compare, rounding
-from dadkit.export.gate import MAX_ABS_REL, MAX_WORST, MIN_DELTA1, Verdict, judge
+from dadkit.export.gate import MAX_ABS_REL, MAX_DROP, MAX_WORST, MIN_DELTA1, Drop, Truth, Verdict, judge
 from dadkit.export.mends import mend
-from dadkit.export.metadata import describe, written
+from dadkit.export.metadata import KEPT, describe, written
 from dadkit.export.photographs import cropped, photographs
 from dadkit.files import atomic_path
-from dadkit.interfaces import DepthModel, Exporter, ExportRequest
+from dadkit.interfaces import DeployedModel, DepthModel, Exporter, ExportRequest
 from dadkit.interfaces.exporter import as_input
 
 __all__ = ["LIMIT", "ExportError", "Exported", "export_model"]
@@ -46,6 +48,7 @@ class Exported:
         agreement: how the file compares with the model; None where it was not checked.
         notes: what a user must know, a sentence each.
         verdicts: of a file of lower precision, the variants that were tried; the last one was kept.
+        drop: what the file loses against true depth; None where there was none.
     """
 
     files: Sequence[Path]
@@ -53,6 +56,7 @@ class Exported:
     agreement: Agreement | None
     notes: Sequence[str] = ()
     verdicts: Sequence[Verdict] = ()
+    drop: Drop | None = None
 
 
 def export_model(
@@ -68,6 +72,8 @@ def export_model(
     pictures: Sequence[str | Path] = (),
     check: bool = True,
     limit: float = LIMIT,
+    truth: EvaluationPlan | None = None,
+    max_drop: float = MAX_DROP,
 ) -> Exported:
     """Write a depth model for another runtime, and check the file against the model.
 
@@ -89,6 +95,8 @@ def export_model(
         pictures: image files and folders to check on; none: a photograph that matplotlib ships.
         check: False writes without checking, and the file says so.
         limit: largest difference in parts of the map's range.
+        truth: images with true depth and a protocol: model and file are evaluated on them too.
+        max_drop: with ``truth``: AbsRel may grow by this part of the model's own, at the upper end of the 95 % interval.
 
     Raises:
         ExportError: the network cannot be traced, the size is not legal, the file exists, or the check fails.
@@ -118,6 +126,8 @@ def export_model(
     network = _network(model, request)
     path.parent.mkdir(parents=True, exist_ok=True)
     agreement: Agreement | None = None
+    drop: Drop | None = None
+    known = Truth(model, truth, max_drop) if truth is not None and runs else None
     notes: list[str] = []
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
@@ -125,7 +135,8 @@ def export_model(
         if precision == "fp32" or not runs:
             _write(exporter, network, draft, request, to)
         else:
-            verdicts = _lowered(model, exporter, network, draft, request, to, seen)
+            verdicts = _lowered(model, exporter, network, draft, request, to, seen, facts, known)
+            drop = verdicts[-1].drop
         if not check:
             notes.append("The file was not checked against the model.")
         elif not runs:
@@ -143,10 +154,15 @@ def export_model(
                     f"the file answers otherwise than the model: the largest difference is {agreement.worst:.2g} of the map's "
                     f"range, more than the limit of {allowed:.2g}; nothing was written"
                 )
+            if known is not None:
+                drop = known.drop(DeployedModel(exporter, draft, facts))
+                if not drop.passes:
+                    raise ExportError(f"against true depth the file {_loses(drop)}; nothing was written")
         facts["check"] = agreement.plain() if agreement else None
+        facts["truth"] = asdict(drop) if drop else None
         exporter.annotate(draft, written(facts))
         files = _moved(Path(folder), path)
-    return Exported(files, facts, agreement, notes, verdicts)
+    return Exported(files, facts, agreement, notes, verdicts, drop)
 
 
 def _write(exporter: Exporter, network: nn.Module, draft: Path, request: ExportRequest, to: str) -> None:
@@ -165,6 +181,8 @@ def _lowered(
     request: ExportRequest,
     to: str,
     pictures: Sequence[Tensor],
+    facts: Mapping[str, Any],
+    known: Truth | None,
 ) -> list[Verdict]:
     """Write one variant after the other until one passes the gate, on pictures that no range was measured on."""
     own = model.spec.native.size or 256
@@ -176,12 +194,22 @@ def _lowered(
     for variant in exporter.variants(request.precision):
         _write(exporter, network, draft, replace(request, variant=variant, calibration=calibration), to)
         run, size_of_files = exporter.open(draft), sum(map(megabytes, [draft, *exporter.companions(draft)]))
-        verdicts.append(judge(model, run, judged, input=request.input, variant=variant, megabytes=size_of_files))
+        kept = json.loads(exporter.metadata(draft).get(KEPT, "[]"))
+        row = judge(model, run, judged, input=request.input, variant=variant, megabytes=size_of_files, kept=kept)
+        if row.passes and known is not None:
+            row = replace(row, drop=known.drop(DeployedModel(exporter, draft, facts)))
+        verdicts.append(row)
         if verdicts[-1].passes:
             break
         draft.unlink()
     else:
         best = min(verdicts, key=lambda row: row.abs_rel)
+        lost = [row.drop for row in verdicts if row.drop is not None]
+        if lost:
+            least = min(lost, key=lambda drop: drop.high)
+            raise ExportError(
+                f"against true depth no way to {request.precision} passes: the best {_loses(least)}; nothing was written"
+            )
         raise ExportError(
             f"no way to {request.precision} keeps the map: the best, {best.variant or request.precision}, has AbsRel "
             f"{best.abs_rel:.3f} (at most {MAX_ABS_REL}), delta1 {best.delta1:.3f} (at least {MIN_DELTA1}), worst picture "
@@ -190,6 +218,13 @@ def _lowered(
     for file in set(draft.parent.iterdir()) - {draft, *exporter.companions(draft)}:
         file.unlink()
     return verdicts
+
+
+def _loses(drop: Drop) -> str:
+    return (
+        f"changes AbsRel by {drop.abs_rel_change:+.4f} [{drop.low:+.4f}, {drop.high:+.4f}] of {drop.abs_rel:.4f} on "
+        f"{drop.images} images of {drop.dataset}, and the upper end may be {drop.limit:.1%} of it"
+    )
 
 
 def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from dadkit.data.label_codec import png_bytes
 from dadkit.files import atomic_path
 from dadkit.interfaces import Prediction, nearest_multiple
 from dadkit.prediction.camera import Lens, metres, unproject
-from dadkit.spaces import Space
+from dadkit.spaces import Space, SpaceError
 
 __all__ = [
     "CLOUDS",
@@ -193,6 +193,8 @@ FORMATS = {
     "color": ".color.png",
     "side": ".side.png",
     "controlnet": ".controlnet.png",
+    "controlnet-robust": ".controlnet-robust.png",
+    "controlnet-zoe": ".controlnet-zoe.png",
     "ply": ".ply",
     "glb": ".glb",
 }
@@ -275,10 +277,9 @@ def write_prediction(
                 case "side":
                     sheet = pictures.side_by_side(image, depth, space=space, valid=valid, colored=colors())
                     write_png(temporary, sheet, _mark(space, model, shows="image and colors"))
-                case "controlnet":
-                    write_png(
-                        temporary, condition(depth, space=Space(space), valid=valid), _mark(space, model, shows="condition")
-                    )
+                case "controlnet" | "controlnet-robust" | "controlnet-zoe":
+                    picture = condition(depth, space=Space(space), valid=valid, preset=name)
+                    write_png(temporary, picture, _mark(space, model, shows="condition"))
                 case "ply" | "glb":
                     points = _points(depth, valid, Space(space), lens or Lens(), intrinsics)
                     left = int((~np.isfinite(points).all(-1)).sum())
@@ -385,29 +386,56 @@ _MULTIPLE = 16
 _GREY = 128
 
 
-def condition(depth: Tensor, *, space: Space, valid: Tensor | None = None) -> NDArray[np.uint8]:
-    """The condition of one map.
+CONDITIONS: Mapping[str, tuple[float, float]] = {
+    "controlnet": (0, 1),
+    "controlnet-robust": (0.02, 0.98),
+    "controlnet-zoe": (0.15, 0.98),
+}
+"""Preset -> quantiles of nearness that become black and white.
 
-    Metres become their inverse; of affine-invariant depth, whose inverse is not known, the sign is turned. Pixels that are not
-    valid, not finite, or not in front of the camera, are as far as the farthest.
+The whole range, as MiDaS' condition; without outliers, for pictures with sky or speckles; in metres the 2nd to 85th percentile,
+as ZoeDepth's condition.
+"""
+
+
+def condition(depth: Tensor, *, space: Space, valid: Tensor | None = None, preset: str = "controlnet") -> NDArray[np.uint8]:
+    """Returns the condition of one map for diffusion models: near is white.
+
+    Metres become their inverse (up to scale too); of affine-invariant depth, whose inverse is not known, the sign is turned.
+    Pixels that are not valid, not finite, or not in front of the camera, are as far as the farthest.
 
     Args:
         depth: (1, H, W) in ``space``.
         space: what the numbers mean.
         valid: (1, H, W) bool, True = valid; None: all.
+        preset: a key of :data:`CONDITIONS`. ``controlnet-zoe`` is linear in metres, not in their inverse, and needs depth.
 
     Returns:
         (h, w, 3) uint8; h and w are the multiples of 16 nearest to H and W. A constant map is mid grey.
+
+    Raises:
+        SpaceError: ``controlnet-zoe`` of disparity up to scale and shift, whose metres are not known.
+
+    Example:
+        >>> condition(torch.linspace(1, 3, 256).reshape(1, 16, 16), space=Space.METRIC)[0, :3, 0].tolist()
+        [255, 252, 249]
     """
-    near = {Space.METRIC: lambda x: 1 / x, Space.DEPTH: lambda x: -x, Space.DISPARITY: lambda x: x}[space](depth.double())
+    linear = preset == "controlnet-zoe"
+    if linear and space is Space.DISPARITY:
+        raise SpaceError("controlnet-zoe is linear in depth, and the map is disparity; take a model with metres, or controlnet")
+    inverse = space in (Space.METRIC, Space.SCALE) and not linear
+    near = 1 / depth.double() if inverse else depth.double() if space is Space.DISPARITY else -depth.double()
     usable = near.isfinite() if valid is None else near.isfinite() & valid
-    if space is Space.METRIC:
+    if space in (Space.METRIC, Space.SCALE):
         usable = usable & (depth > 0)
     height, width = (nearest_multiple(side, _MULTIPLE) for side in depth.shape[-2:])
-    if not usable.any() or near[usable].max() == near[usable].min():
-        return np.full((height, width, 3), _GREY, dtype=np.uint8)
-    low, high = near[usable].min(), near[usable].max()
-    part = ((near - low) / (high - low)).where(usable, 0)
+    grey = np.full((height, width, 3), _GREY, dtype=np.uint8)
+    if not usable.any():
+        return grey
+    low, high = np.quantile(near[usable].cpu().numpy(), CONDITIONS[preset])
+    if low == high:
+        return grey
+    part = ((near - low) / (high - low)).clamp(0, 1).where(usable, 0)
     resized = F.interpolate(part[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0, 0]
     resized = (resized - resized.min()) / (resized.max() - resized.min())  # averaging has taken the ends in
     grey = (resized * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()

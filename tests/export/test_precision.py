@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import dadkit
+from dadkit.evaluation import EvaluationPlan, load_protocol
 from dadkit.export import ExportError, export_model, writing
 from dadkit.export.gate import judge
 from dadkit.export.photographs import photographs
@@ -102,3 +106,33 @@ def test_the_gate_sees_a_bent_map_and_forgives_scale_and_shift(model):
 
     assert seen(lambda depth: 3 * depth + 7).abs_rel < 1e-5
     assert not seen(lambda depth: (depth - depth.mean()).abs()).passes
+
+
+@pytest.mark.slow
+def test_the_most_sensitive_nodes_stay_in_float_and_true_depth_has_the_last_word(tmp_path, pictures, model, monkeypatch):
+    """The fast rungs are refused; the rung by measured order is kept, and says what it kept. Then nothing may be lost."""
+    judged = []
+
+    def strict(*arguments, **row):
+        judged.append(row["variant"])
+        return dataclasses.replace(judge(*arguments, **row), abs_rel=0.0 if "tenth" in row["variant"] else 1.0)
+
+    monkeypatch.setattr(writing, "judge", strict)
+    plan = EvaluationPlan(load_protocol("affine-disparity"), "procedural", {"count": 3, "size": [48, 64], "split": "test"})
+    settings = {"precision": "int8", "pictures": [pictures], "size": (48, 64), "truth": plan}
+    result = export_model(model, tmp_path / "small.onnx", max_drop=10.0, **settings)
+    assert judged == ["all operators", "convolutions and products", "the most sensitive tenth in float"]
+    ((name, error),) = result.verdicts[-1].kept
+    assert error > 0
+    import onnx
+
+    graph = onnx.load(result.files[0]).graph
+    (kept,) = (node for node in graph.node if node.name == name)
+    assert not any("Dequantize" in source for source in kept.input)
+    facts = dadkit.load_model(result.files[0]).facts
+    assert facts["truth"]["images"] == 3
+    assert facts["truth"]["abs_rel"] == pytest.approx(result.drop.abs_rel)
+    assert result.drop.low <= result.drop.abs_rel_change <= result.drop.high
+    with pytest.raises(ExportError, match=r"no way to int8 passes: the best changes AbsRel by .* on 3 images"):
+        export_model(model, tmp_path / "none.onnx", max_drop=-1.0, **settings)
+    assert not (tmp_path / "none.onnx").exists()
