@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,15 @@ def bench(
     size: Annotated[str | None, typer.Option(metavar="HxW", help="What the network sees; default: each model's own.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Measured calls of each row, after a warm-up.")] = 20,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Images with true depth: AbsRel of every row, e.g. pairs:root=mine,…"),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="With --data: see `dadkit protocols`.")] = "affine-disparity",
+    data_limit: Annotated[int | None, typer.Option(min=1, help="With --data: its first so many images.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="With --data: latency against AbsRel, as .svg, .png or .pdf; it must not exist.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every detail.")] = False,
 ) -> None:
     """Measure the latency of models on the processor: percentiles, first call, memory, file size, images/s of the pipeline.
@@ -26,22 +36,25 @@ def bench(
     Example: dadkit bench starter/small topformer/tiny --backend eager --backend onnx --size 256x320
     """
     from dataclasses import asdict
-    from pathlib import Path
 
     from dadkit.cli.arguments import split_model
     from dadkit.cli.components import short
-    from dadkit.cli.export import _size
+    from dadkit.cli.export import _size, truth_of
     from dadkit.cli.output import note, print_json, print_table
     from dadkit.errors import DadkitError
     from dadkit.export.bench import bench as measure
+    from dadkit.export.bench import pareto
 
+    if picture is not None and (data is None or picture.exists() or picture.suffix not in (".svg", ".png", ".pdf")):
+        raise DadkitError(f"--picture needs --data, and a new .svg, .png or .pdf file; got {picture}")
+    truth = truth_of(data, protocol, data_limit)
     rows, failed = [], []
     for text in models:
         name, options = split_model(text)
         is_file = Path(name).expanduser().is_file() and not name.endswith(".safetensors")
         for one in ["eager"] if is_file else backend or ["eager"]:
             try:
-                rows.append(measure(name, options, backend=one, size=_size(size), threads=threads, runs=runs))
+                rows.append(measure(name, options, backend=one, size=_size(size), threads=threads, runs=runs, truth=truth))
             except DadkitError as error:
                 failed.append(str(error))
     if as_json:
@@ -60,6 +73,7 @@ def bench(
             "peak MB",
             "file MB",
             "MACs",
+            *(["AbsRel"] if truth else []),
             "",
         )
         cells = []
@@ -71,10 +85,14 @@ def bench(
                 f"{row.peak_mb:.0f}",
                 file,
                 short(row.multiply_adds),
+                *([f"{row.abs_rel:.4f} [{row.abs_rel_low:.4f}, {row.abs_rel_high:.4f}]"] if truth else []),
                 "busy" if row.busy else "",
             ]
             cells.append([row.model, row.backend, f"{row.size[0]}x{row.size[1]}", *milliseconds, *rest])
         print_table(headings, cells)
+    if picture is not None and rows:
+        pareto(rows, picture)
+        note(f"wrote {picture}")
     for text in failed:
         note(f"left out: {text}")
     if not rows:

@@ -10,6 +10,7 @@ import typer
 from dadkit.cli.arguments import PluginFile
 
 if TYPE_CHECKING:
+    from dadkit.evaluation import EvaluationPlan
     from dadkit.export import Exported
 
 
@@ -65,8 +66,6 @@ def export(
 
     from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
-    from dadkit.config.schema import DatasetConfig, EvaluationConfig
-    from dadkit.evaluation import EvaluationPlan
     from dadkit.export import LIMIT, ExportError, export_model
     from dadkit.export.gate import MAX_DROP
     from dadkit.export.metadata import origin
@@ -78,11 +77,6 @@ def export(
     loaded, _ = calibrated(load_model(name, **options), model, align)
     if data is None and max_drop is not None:
         raise ExportError("--max-drop needs images with true depth: --data DATASET")
-    truth = None
-    if data is not None:
-        dataset, dataset_options = split_model(data)
-        config = DatasetConfig(name=dataset, options=dataset_options)
-        truth = EvaluationPlan.resolve(EvaluationConfig(data=config, protocol=protocol, limit=data_limit))
     result = export_model(
         loaded,
         output,
@@ -95,10 +89,23 @@ def export(
         pictures=images or (),
         check=check,
         limit=LIMIT if limit is None else limit,
-        truth=truth,
+        truth=truth_of(data, protocol, data_limit),
         max_drop=MAX_DROP if max_drop is None else max_drop,
     )
     _report(result)
+
+
+def truth_of(data: str | None, protocol: str, limit: int | None) -> EvaluationPlan | None:
+    """Returns what ``--data``, ``--protocol`` and ``--data-limit`` say; None without ``--data``."""
+    from dadkit.cli.arguments import split_model
+    from dadkit.config.schema import DatasetConfig, EvaluationConfig
+    from dadkit.evaluation import EvaluationPlan
+
+    if data is None:
+        return None
+    name, options = split_model(data)
+    config = DatasetConfig(name=name, options=options)
+    return EvaluationPlan.resolve(EvaluationConfig(data=config, protocol=protocol, limit=limit))
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

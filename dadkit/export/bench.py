@@ -13,12 +13,14 @@ from typing import Any
 import torch
 
 from dadkit.errors import DadkitError
+from dadkit.evaluation import EvaluationPlan, bootstrap_mean
 from dadkit.export.photographs import cropped, photographs
 from dadkit.export.writing import export_model, megabytes
+from dadkit.files import atomic_path
 from dadkit.interfaces import DeployedModel, DepthModel
 from dadkit.loading import load_model
 
-__all__ = ["BACKENDS", "Timing", "bench"]
+__all__ = ["BACKENDS", "Timing", "bench", "pareto"]
 
 BACKENDS: Mapping[str, str] = {"eager": "", "compile": "", "onnx": ".onnx", "openvino": ".xml"}
 """Name of a backend -> suffix of the file that it runs; none: it runs in torch."""
@@ -44,6 +46,8 @@ class Timing:
         parameters: of the network; None of a file.
         multiply_adds: of one image at ``size``, as torch counts them (convolutions, products of matrices, attention); None of a
             file.
+        abs_rel: mean AbsRel of what ran here on images with true depth; None where there were none.
+        abs_rel_low, abs_rel_high: its 95 % interval, by resampling images.
     """
 
     model: str
@@ -61,6 +65,9 @@ class Timing:
     megabytes: float | None
     parameters: int | None
     multiply_adds: int | None
+    abs_rel: float | None = None
+    abs_rel_low: float | None = None
+    abs_rel_high: float | None = None
 
 
 def bench(
@@ -71,6 +78,7 @@ def bench(
     size: tuple[int, int] | None = None,
     threads: int = 1,
     runs: int = 20,
+    truth: EvaluationPlan | None = None,
 ) -> Timing:
     """Measure one model by one backend, on the processor, in a process of its own.
 
@@ -81,6 +89,7 @@ def bench(
         size: (height, width) that the network sees; None: the model's own for a picture of 3 : 4.
         threads: of the processor.
         runs: how many calls are measured, after a warm-up.
+        truth: images with true depth and a protocol that has ``abs_rel``: what ran is evaluated on them, at its own sizes.
 
     Raises:
         DadkitError: no such backend, or the row's process failed; the message has its reason.
@@ -89,7 +98,7 @@ def bench(
         raise DadkitError(f"--backend must be one of {', '.join(BACKENDS)}; got '{backend}'")
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_row, args=(send, model, dict(options), backend, size, threads, runs))
+    process = context.Process(target=_row, args=(send, model, dict(options), backend, size, threads, runs, truth))
     process.start()
     send.close()
     try:
@@ -110,7 +119,15 @@ def _row(send: Any, *arguments: Any) -> None:
         send.send(f"{type(error).__name__}: {error}")
 
 
-def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, int] | None, threads: int, runs: int) -> Timing:
+def _measure(
+    name: str,
+    options: dict[str, Any],
+    backend: str,
+    size: tuple[int, int] | None,
+    threads: int,
+    runs: int,
+    truth: EvaluationPlan | None,
+) -> Timing:
     import io
     import resource
 
@@ -146,6 +163,8 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
         for _ in range(max(runs // 4, 1)):
             deployed.predict(decode(buffer.getvalue()).float() / 255)
         pipeline = max(runs // 4, 1) / (time.perf_counter() - begun)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # before the images of an evaluation come
+        errors = _errors(deployed, truth) if truth is not None else {}
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # last: a first call is measured above
         model(images)
     multiply_adds = counter.get_total_flops() // 2 if parameters else None
@@ -163,11 +182,21 @@ def _measure(name: str, options: dict[str, Any], backend: str, size: tuple[int, 
         cpu_ms=1e3 * cpu,
         busy=_percentile(wall, 0.5) > 1.15 * cpu / threads,
         pipeline_per_s=pipeline,
-        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        peak_mb=peak,
         megabytes=megabytes,
         parameters=parameters,
         multiply_adds=multiply_adds,
+        **errors,
     )
+
+
+def _errors(model: DepthModel, truth: EvaluationPlan) -> dict[str, float]:
+    from dadkit.evaluation.evaluate import evaluate
+
+    rows = evaluate(model, truth.open(), truth.protocol, name="row", batch_size=truth.batch_size, limit=truth.limit).images
+    values = [row.metrics["abs_rel"] for row in rows]
+    interval = bootstrap_mean(values)
+    return {"abs_rel": sum(values) / len(values), "abs_rel_low": interval.low, "abs_rel_high": interval.high}
 
 
 def _by(model: DepthModel, backend: str, folder: Path) -> tuple[DepthModel, float | None]:
@@ -178,6 +207,50 @@ def _by(model: DepthModel, backend: str, folder: Path) -> tuple[DepthModel, floa
         return model, None
     files = export_model(model, folder / f"bench{suffix}", to=backend, check=False).files
     return load_model(files[0]), sum(map(megabytes, files))
+
+
+def pareto(rows: Sequence[Timing], path: Path) -> None:
+    """Draw latency against accuracy: rows that no other beats in both are coloured and joined, the others are grey.
+
+    Args:
+        rows: with ``abs_rel``; those without are left out.
+        path: an .svg, .png or .pdf file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    shown = sorted((row for row in rows if row.abs_rel is not None), key=lambda row: row.p50_ms)
+    best = [row for row in shown if not any(_beats(other, row) for other in shown)]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for row in shown:
+        assert row.abs_rel is not None
+        assert row.abs_rel_low is not None
+        assert row.abs_rel_high is not None
+        colour = "C0" if row in best else "0.6"
+        reach = [[row.abs_rel - row.abs_rel_low], [row.abs_rel_high - row.abs_rel]]
+        axes.errorbar(row.p50_ms, row.abs_rel, yerr=reach, fmt="o", color=colour, ecolor=colour, elinewidth=0.8, capsize=2)
+        height, width = row.size
+        label = f"{row.model}\n{row.backend}, {height}×{width}"
+        axes.annotate(label, (row.p50_ms, row.abs_rel), (6, 4), textcoords="offset points", fontsize=8, color=colour)
+    axes.plot([row.p50_ms for row in best], [row.abs_rel or 0.0 for row in best], color="C0", linewidth=1)
+    axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.15)
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(LogFormatter(minor_thresholds=(2, 0.6)))
+    axes.set_xlabel(f"milliseconds an image, median, {rows[0].threads} thread{'s' if rows[0].threads > 1 else ''}")
+    axes.set_ylabel("AbsRel, with its 95 % interval")
+    axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _beats(one: Timing, other: Timing) -> bool:
+    """True if ``one`` is at least as good in both, and better in one."""
+    pair = (one.p50_ms, one.abs_rel or 0.0), (other.p50_ms, other.abs_rel or 0.0)
+    return pair[0] != pair[1] and all(x <= y for x, y in zip(*pair, strict=True))
 
 
 def _percentile(ordered: Sequence[float], part: float) -> float:
