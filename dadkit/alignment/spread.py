@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["distance_to_points", "fill", "membrane", "nearest_lines"]
+__all__ = ["distance_to_points", "fill", "membrane", "nearest_lines", "trend"]
 
 TRUST = 0.25
 """Weight of a coarser level against one point of weight 1 in a cell."""
@@ -137,6 +137,39 @@ def nearest_lines(
     fields = torch.cat(parts, 1).view(2, 1, len(rows), len(columns))
     scale, shift = (_enlarge(field, size, cell) for field in fields)
     return scale + prior[0], shift + prior[1]
+
+
+def trend(values: Tensor, at: Tensor, weight: Tensor, over: Tensor, *, ridge: float = 0.3) -> Tensor:
+    """Spread values by what they have in common: a least-squares polynomial of row, column, a map and the map's square.
+
+    Unlike the other functions here, it says something of places that are far from every point: if near parts of a map need a
+    larger correction than far ones, near parts elsewhere get it, too.
+
+    Args:
+        values, at, weight: as for :func:`fill`.
+        over: (H, W) float64 map. It is standardised by its values at the points, and ends at two standard deviations.
+        ridge: pull of all coefficients but the constant towards 0, relative to the sum of the weights.
+
+    Returns:
+        (H, W) float64. 0 everywhere if no point has a positive weight.
+    """
+    height, width = over.shape
+    total = weight.sum()
+    if not bool(total > 0):
+        return torch.zeros_like(over)
+    there = over[at[:, 0], at[:, 1]]
+    mean = (weight * there).sum() / total
+    spread = ((weight * (there - mean).square()).sum() / total).sqrt() + 0.05
+    unit = ((over - mean) / spread).clamp(-2, 2)
+    row, column = (torch.linspace(-1, 1, side, dtype=over.dtype, device=over.device) for side in (height, width))
+    basis = torch.stack(
+        (torch.ones_like(unit), unit, unit.square() - 1, row[:, None].expand_as(unit), column.expand_as(unit)), -1
+    )
+    at_points = basis[at[:, 0], at[:, 1]]
+    pull = ridge * total * torch.ones_like(basis[0, 0])
+    pull[0] = 1e-6 * total
+    normal = at_points.T @ (weight[:, None] * at_points) + torch.diag(pull)
+    return basis @ torch.linalg.solve(normal, at_points.T @ (weight * values))
 
 
 def distance_to_points(at: Tensor, size: tuple[int, int], *, cell: int = 4) -> Tensor:

@@ -37,6 +37,12 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option("--protocol", "-p", help="Name of the protocol, or a YAML file; `dadkit protocols` lists them.")
     ] = "affine-disparity",
+    completer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For protocols with points: what brings maps to metres, align (the default), refine:…, a run; may be repeated."
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many samples.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 8,
     processes: Annotated[int, typer.Option(min=1, help="Processes that share the images of each model.")] = 1,
@@ -104,6 +110,13 @@ def evaluate(
     end = "" if precision == "fp32" else f" ({precision})"  # numbers change with it, so the row says so
     named = {name + end: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
     models = {name: set_precision(load_model(path, **own), precision).to(target) for name, (path, own) in named.items()}
+    by: dict[str, tuple[str, dict[str, Any]]] = {}
+    if chosen.points is not None:
+        different = list(dict.fromkeys(completer or ["align"]))
+        by = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
+        models = _completed(models, by)
+    elif completer:
+        raise DadkitError(f"--completer is for protocols with points; '{chosen.name}' has none. `dadkit protocols` lists them")
     summary = output / "evaluation.json"
     if poses is not None and not films:
         raise DadkitError("--poses is for --films")
@@ -114,7 +127,7 @@ def evaluate(
         _films(plan, models, output, poses, Path(given["root"]) if "root" in given else None, batch_size, limit)
         return
     workers = None if processes == 1 else (processes, str(target), precision, plugin)
-    evaluations = _measure(plan, output, models, named, workers)
+    evaluations = _measure(plan, output, models, (named, by), workers)
     print_table(*_rows(evaluations, chosen))
     note(f"{dataset}: {chosen.summary}")
     if chosen.datasets and chosen.dataset is None:
@@ -122,6 +135,14 @@ def evaluate(
         note(f"the protocol '{chosen.name}' has values of its own for {known}; for '{dataset}' its general ones were used")
     if report:
         note(f"report: {write_evaluation_report(output, plan, models, figures=figures, qualitative=qualitative)}")
+
+
+def _completed(models: Mapping[str, Any], by: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    from dadkit.evaluation.completion import Completed
+    from dadkit.loading import load_completer
+
+    completers = {name: load_completer(path, **own) for name, (path, own) in by.items()}
+    return {f"{row} + {end}": Completed(model, made) for row, model in models.items() for end, made in completers.items()}
 
 
 def _films(
@@ -165,7 +186,7 @@ def _measure(
     plan: EvaluationPlan,
     output: Path,
     models: Mapping[str, Any],
-    named: Mapping[str, tuple[str, dict[str, Any]]],
+    named: tuple[Mapping[str, tuple[str, dict[str, Any]]], Mapping[str, tuple[str, dict[str, Any]]]],
     workers: tuple[int, str, str, Path | None] | None,
 ) -> list[Any]:
     from rich.console import Console
@@ -195,7 +216,7 @@ def _progress(progress: Progress, total: int | None) -> Callable[[str, int], Non
 def _workers(
     plan: EvaluationPlan,
     output: Path,
-    named: Mapping[str, tuple[str, dict[str, Any]]],
+    named: tuple[Mapping[str, tuple[str, dict[str, Any]]], Mapping[str, tuple[str, dict[str, Any]]]],
     workers: tuple[int, str, str, Path | None],
     show: Callable[[str, int], None],
 ) -> Callable[[str, str, str], None]:
@@ -204,10 +225,14 @@ def _workers(
     processes, device, precision, plugin = workers
 
     def work(name: str, fingerprint: str, key: str) -> None:
-        path, own = named[name]
+        row, _, end = name.rpartition(" + ") if named[1] else (name, "", "")
+        path, own = named[0][row]
+        completer, options = named[1].get(end, (None, {}))
         job = Job(
             model=path,
             model_options=own,
+            completer=completer,
+            completer_options=options,
             plan=plan,
             cache=output / "cache",
             key=key,

@@ -1,10 +1,12 @@
 """The learned completer: what a small network adds to the closed form. See `docs/completion.md`.
 
-    answer = align * exp(r + w * (log knn - log align))
+    answer = align * exp(r + v * (log knn - log align) + w * (log trend - log align))
 
-``r`` and ``w`` are two maps of a U-Net on a grid of fixed size. All of its inputs are ratios, so ten times the points' depth
-gives ten times the answer; its last layer begins at zero, so that an untrained network answers with the closed form. The change
-fades out where points are so dense that the grid is too coarse to help: between 5 and 2 cells from point to point.
+``r``, ``v`` and ``w`` are three maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points, ``trend``
+the global fit corrected by what the residuals at the points have in common: the first is better among many points, the second far
+from all. All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer
+begins at zero, so that an untrained network answers with the closed form. The change fades out where points are so dense that
+the grid is too coarse to help: between 5 and 2 cells from point to point.
 
 The three modules are those of Robust Lightweight Depth Estimation's completion (a relative map, an alignment, a network that is
 guided by the picture). Its network is not published, and neither is Yin et al.'s, which it builds on: this one is our own.
@@ -20,22 +22,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dadkit.alignment import KEEPS_SHIFT, Keep, SparseFit, align_to_points, nearest_lines
+from dadkit.alignment import KEEPS_SHIFT, Keep, SparseFit, align_to_points, fill, nearest_lines, trend
 from dadkit.interfaces import Completer, CompleterSpec, Hints, Prediction
 from dadkit.spaces import Space
 from dadkit.weights import load_strict, read_weights
 
 __all__ = ["Refine"]
 
-CHANNELS = 11
-"""Colours, log answer / median, log answer / global fit, log knn / answer, residual and presence of points, log distance to
-them, log of their number, row."""
+CHANNELS = 12
+"""Colours, log answer / median, log answer / global fit, log knn and log trend / answer, residual and presence of points, log
+distance to them, log of their number, row."""
 MOST_NEIGHBOURS = 1000
 """Points that the fit to nearest neighbours looks at; with more of them the closed form needs no help."""
 DENSE, SPARSE = 2.0, 5.0
 """Cells from point to point at which the network's change is gone, and at which it is whole."""
 MOST = 1.5
 """Largest logarithm that the network adds."""
+MANY = 10
+"""Points from which ``knn`` and ``trend`` are looked at."""
 
 
 class Refine(Completer):
@@ -82,8 +86,9 @@ class Refine(Completer):
         )
         size = (fit.depth.shape[-2], fit.depth.shape[-1])
         inputs, apart = self.inputs(images, hints, relative, fit)
-        added, share = self.network(inputs).float().split(1, 1)
-        change = MOST * torch.tanh((added + share * apart) / MOST)
+        added, *shares = self.network(inputs).float().split(1, 1)
+        change = added + (torch.cat(shares, 1) * apart).sum(1, keepdim=True)
+        change = MOST * torch.tanh(change / MOST)
         spacing = (change.shape[-2:].numel() / fit.used.sum((1, 2, 3)).clamp(min=1)).sqrt()
         change = change * ((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1).view(-1, 1, 1, 1)
         change = F.interpolate(change, size, mode="bilinear", align_corners=False)
@@ -97,22 +102,23 @@ class Refine(Completer):
 
     @torch.no_grad()
     def inputs(self, images: Tensor, hints: Hints, relative: Prediction, fit: SparseFit) -> tuple[Tensor, Tensor]:
-        """What the network sees, (B, CHANNELS, h, w), and log(knn / align), (B, 1, h, w)."""
+        """What the network sees, (B, CHANNELS, h, w), and log(knn / align) and log(trend / align), (B, 2, h, w)."""
         height, width = fit.depth.shape[-2:]
         long = max(height, width)
         grid = (max(8, round(self.grid * height / long)), max(8, round(self.grid * width / long)))
         maps = torch.cat((fit.depth.log(), fit.fitted.log(), fit.support.clamp(max=long) + 0.5), 1).nan_to_num()
         own, fitted, distance = _shrink(maps, grid).split(1, 1)
         rows = [
-            _of_points(hints.depth[i, 0], fit.used[i, 0], fit.depth[i, 0], relative.depth[i, 0], relative.space, fit, i, grid)
+            _of_points(hints.depth[i, 0], fit, i, relative.depth[i, 0], relative.space, fitted[i, 0].double())
             for i in range(len(images))
         ]
-        middle, count, residual, there, lines = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        middle, count, residual, there, lines, trends = (torch.stack(parts) for parts in zip(*rows, strict=True))
         inverse = relative.space is Space.DISPARITY
         values = _shrink(relative.depth.float().nan_to_num(), grid).double() * lines[:, :1] + lines[:, 1:]
         low, high = (side.view(-1, 1, 1, 1) for side in fit.limits.unbind(1))
         knn = (1 / values.clamp(min=1e-12) if inverse else values).maximum(low).minimum(high).float().log()
-        apart = (knn - own).clamp(-1, 1) * (count >= 10).view(-1, 1, 1, 1)
+        others = torch.cat((knn, trends), 1)
+        apart = (others - own).clamp(-1, 1) * (count >= MANY).view(-1, 1, 1, 1)
         row = torch.linspace(-1, 1, grid[0], device=images.device).view(1, 1, -1, 1).expand_as(own)
         inputs = torch.cat(
             (
@@ -132,33 +138,31 @@ class Refine(Completer):
 
 
 def _of_points(
-    z: Tensor,
-    used: Tensor,
-    own: Tensor,
-    relative: Tensor,
-    space: Space,
-    fit: SparseFit,
-    index: int,
-    grid: tuple[int, int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of one picture: log of the points' median, their number, residual and presence (1, h, w), lines of ``knn`` (2, h, w)."""
-    at, z, own, x = used.nonzero(), z[used].double(), own[used].double(), relative[used].double()
+    z: Tensor, fit: SparseFit, index: int, relative: Tensor, space: Space, fitted: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of one picture: log of the points' median, their number, residual and presence (1, h, w), lines of ``knn`` (2, h, w), log
+    of ``trend`` (1, h, w). ``fitted`` is the logarithm of the global fit on the grid."""
+    used, grid = fit.used[index, 0], (fitted.shape[0], fitted.shape[1])
+    at, z, x = used.nonzero(), z[used].double(), relative[used].double()
     scale = torch.tensor([grid[0] / used.shape[0], grid[1] / used.shape[1]], device=at.device)
     cell = ((at + 0.5) * scale).long()
     place = cell[:, 0] * grid[1] + cell[:, 1]
+    apart = (z / fit.depth[index, 0][used]).log().clamp(-1, 1)
     sums = torch.zeros(2, grid[0] * grid[1], dtype=torch.float64, device=at.device)
-    sums.index_add_(1, place, torch.stack(((z / own).log().clamp(-1, 1), torch.ones_like(z))))
+    sums.index_add_(1, place, torch.stack((apart, torch.ones_like(z))))
     residual, there = (sums[0] / sums[1].clamp(min=1)).view(1, *grid), (sums[1] > 0).view(1, *grid)
-    step = max(1, len(z) // MOST_NEIGHBOURS)
     prior = (float(fit.scale[index]), float(fit.shift[index]))
-    y = z.reciprocal() if space is Space.DISPARITY else z
-    if len(z) >= 10 and space not in KEEPS_SHIFT:
-        some = slice(None, None, step)
-        lines = torch.stack(nearest_lines(x[some], y[some], cell[some], torch.ones_like(z[some]), grid, prior=prior, cell=2))
-    else:
-        lines = z.new_tensor(prior).view(2, 1, 1).expand(2, *grid)
+    lines, trends = z.new_tensor(prior).view(2, 1, 1).expand(2, *grid), fitted
+    if len(z) >= MANY:
+        ones, from_fit = torch.ones_like(z), (z / fit.fitted[index, 0][used]).log()
+        common = trend(from_fit, cell, ones, fitted)
+        trends = fitted + common + fill(from_fit - common[cell[:, 0], cell[:, 1]], cell, ones, grid, cell=1)
+        if space not in KEEPS_SHIFT:
+            some = slice(None, None, max(1, len(z) // MOST_NEIGHBOURS))
+            y = z.reciprocal() if space is Space.DISPARITY else z
+            lines = torch.stack(nearest_lines(x[some], y[some], cell[some], ones[some], grid, prior=prior, cell=2))
     middle = (z.median() if len(z) else z.new_ones(())).log().float()
-    return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), lines
+    return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), lines, trends[None].float()
 
 
 def _shrink(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -181,7 +185,7 @@ class _Block(nn.Module):
 
 
 class _UNet(nn.Module):
-    """Four levels from half the grid on; two maps on the grid. The last layer begins at zero."""
+    """Four levels from half the grid on; three maps on the grid. The last layer begins at zero."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -191,7 +195,7 @@ class _UNet(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(width) for width in widths[:-1])
         # Without a norm here a large rate has left the SiLU dead at every pixel: the answer was one constant.
-        head = nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate")
+        head = nn.Conv2d(widths[0], 3, 3, padding=1, padding_mode="replicate")
         self.last = nn.Sequential(nn.GroupNorm(1, widths[0]), nn.SiLU(), head)
         for parameter in head.parameters():
             nn.init.zeros_(parameter)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dadkit.errors import DataError
 from dadkit.interfaces import Hints
 
-__all__ = ["PATTERNS", "generator_for", "simulate"]
+__all__ = ["PATTERNS", "generator_for", "lidar_lines", "simulate"]
 
 LINES = (4, 64)
 """Fewest and most lines of the pattern ``lines``, drawn evenly on a logarithmic scale."""
@@ -81,6 +81,35 @@ def simulate(
     factor = torch.exp(sign * (0.5 + 0.7 * _uniform(at, generator)))
     z = torch.where(wild, z * factor, z)
     return Hints.from_points(torch.stack((at[:, 1].double(), at[:, 0].double(), z), 1), size)
+
+
+def lidar_lines(hints: Hints, intrinsics: Tensor, lines: int, *, of: int = 64) -> Hints:
+    """A part of a LiDAR's lines, as a cheaper sensor has them: points are sorted into lines by elevation, as OMNI-DC does.
+
+    Args:
+        hints: of batch size 1, a sweep of a spinning LiDAR.
+        intrinsics: (3, 3) camera in pixels of the picture.
+        lines: how many to keep, evenly.
+        of: how many lines the elevations between the lowest and the highest point are.
+
+    Raises:
+        DataError: ``lines`` is not between 1 and ``of``.
+    """
+    if not 1 <= lines <= of:
+        raise DataError(f"lines must be between 1 and {of}, got {lines}")
+    at = hints.valid[0, 0].nonzero()
+    if lines == of or not len(at):
+        return hints
+    row, column = (at.double() + 0.5).unbind(1)
+    camera = intrinsics.double()
+    x, y = (column - camera[0, 2]) / camera[0, 0], (row - camera[1, 2]) / camera[1, 1]
+    elevation = torch.atan2(y, (1 + x.square()).sqrt())
+    low, high = elevation.min(), elevation.max()
+    line = ((elevation - low) / (high - low).clamp(min=1e-9) * of).round().long()
+    kept = torch.zeros(of + 1, dtype=torch.bool).index_fill_(0, (torch.arange(lines) * of / lines).long(), True)
+    valid = torch.zeros_like(hints.valid)
+    valid[0, 0, at[:, 0], at[:, 1]] = kept.to(at.device)[line]
+    return Hints(hints.depth, valid, hints.sigma)
 
 
 def generator_for(*parts: str | int) -> torch.Generator:

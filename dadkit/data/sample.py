@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dadkit.interfaces import Hints
 from dadkit.spaces import Space
 
 __all__ = ["Batch", "Dataset", "Sample", "SampleError"]
@@ -37,6 +38,7 @@ class Sample:
         part: the box x0, y0, x1, y1 of the image, in pixels, that ``depth`` covers, as the map of a patch does; None: all of
             it. Regions are then cut so that they hold the box.
         camera_from: where ``intrinsics`` come from: ``"data"``, the dataset itself; ``"exif"``, the photograph's EXIF data.
+        hints: sparse metres of batch size 1 that come with the image, for depth completion; None = there are none.
     """
 
     image: Tensor
@@ -48,6 +50,7 @@ class Sample:
     scaled: bool = False
     part: tuple[int, int, int, int] | None = None
     camera_from: Literal["data", "exif"] = "data"
+    hints: Hints | None = None
 
 
 @runtime_checkable

@@ -16,14 +16,16 @@ from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Dataset, Sample, SampleError
 from dadkit.errors import DataError
 from dadkit.evaluation.cache import Row, RowCache
-from dadkit.evaluation.metrics import ordinal_metrics
+from dadkit.evaluation.completion import completed
+from dadkit.evaluation.metrics import find_metric, ordinal_metrics
 from dadkit.evaluation.protocol import Protocol, cut_frame
-from dadkit.interfaces import DepthModel, Prediction, flip_camera, known_cameras, resize_camera
+from dadkit.interfaces import DepthModel, Hints, Prediction, flip_camera, known_cameras, resize_camera
 from dadkit.spaces import Space, convert
 
 __all__ = [
     "Evaluation",
     "ImageScore",
+    "answer",
     "answer_at",
     "collect",
     "evaluate",
@@ -31,6 +33,7 @@ __all__ = [
     "predict_under",
     "read_samples",
     "score_rows",
+    "seen_under",
 ]
 
 
@@ -75,13 +78,20 @@ class Evaluation:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Mean over images, each image counting once."""
-        return {name: math.fsum(i.metrics[name] for i in self.images) / len(self.images) for name in self.images[0].metrics}
+        """Mean over images, each image counting once; images without a value for a metric are not in its mean."""
+        columns = self.columns
+        return {name: math.fsum(values) / len(values) if values else math.nan for name, values in columns.items()}
 
     @property
     def median(self) -> dict[str, float]:
         """Median over images: AbsRel after alignment in disparity has a heavy tail, and the mean follows it."""
-        return {name: statistics.median(i.metrics[name] for i in self.images) for name in self.images[0].metrics}
+        return {name: statistics.median(values) if values else math.nan for name, values in self.columns.items()}
+
+    @property
+    def columns(self) -> dict[str, list[float]]:
+        """Name of a metric -> its values, of the images that have one."""
+        names = self.images[0].metrics
+        return {name: [i.metrics[name] for i in self.images if not math.isnan(i.metrics[name])] for name in names}
 
     @property
     def cameras(self) -> dict[str, int]:
@@ -106,7 +116,8 @@ def evaluate(
     of one size share a forward pass; the scores do not depend on ``batch_size`` beyond float rounding in the model.
 
     Args:
-        model: any depth model in a space that the protocol can use.
+        model: any depth model in a space that the protocol can use. For a protocol with points a
+            :class:`~dadkit.evaluation.completion.Completed`; any other model is completed by ``align``.
         dataset: labelled samples in metric space (in any that converts, for protocols of relative labels), or
             :class:`~dadkit.data.ordinal.OrdinalSample` for ordinal protocols.
         protocol: what is measured.
@@ -187,9 +198,20 @@ def read_samples(dataset: Dataset, limit: int | None, skipped: list[str]) -> Ite
 def _read(dataset: Dataset, indices: Iterable[int], protocol: Protocol) -> Iterator[tuple[int, Sample] | Row]:
     for index in indices:
         try:
-            yield index, cut_frame(dataset[index], protocol.frame)
+            yield index, seen_under(protocol, dataset[index])
         except SampleError as error:
             yield Row(index, str(error), 0, {}, "skipped")
+
+
+def seen_under(protocol: Protocol, sample: Sample) -> Sample:
+    """The sample as models see it: its frame is cut, and its points are those that a completer is given.
+
+    Raises:
+        SampleError: the protocol gives no point.
+        DataError: the image is smaller than the frame, or the dataset has no points.
+    """
+    sample = cut_frame(sample, protocol.frame)
+    return sample if protocol.points is None else protocol.points.given(sample)
 
 
 def _batches(items: Iterator[tuple[int, Sample] | Row], size: int) -> Iterator[list[tuple[int, Sample] | Row]]:
@@ -210,15 +232,17 @@ def _batches(items: Iterator[tuple[int, Sample] | Row], size: int) -> Iterator[l
 def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protocol, batch_size: int) -> list[Row]:
     samples = [sample for _, sample in items]
     truth = [truth_of(sample, protocol) for sample in samples]  # before the model runs, so that wrong data are an early error
-    images = [sample.image.float() / 255 for sample in samples]
-    cameras = known_cameras_of(samples) if model.spec.takes_camera else None
-    prediction = predict_under(protocol, model, images, batch_size=batch_size, cameras=cameras)
-    scored = _score_pairs(prediction, samples) if protocol.task == "ordinal" else _score_depth(prediction, truth, protocol)
+    prediction, hints = answer(protocol, model, samples, batch_size=batch_size)
+    if protocol.task == "ordinal":
+        scored = _score_pairs(prediction, samples)
+    else:
+        scored = _score_depth(prediction, truth, protocol, hints)
+    needed = [name for name in protocol.metrics if protocol.task == "ordinal" or not find_metric(name).partial]
     rows = []
     for (index, sample), (pixels, metrics) in zip(items, scored, strict=True):
         if pixels < protocol.min_pixels:
             rows.append(Row(index, sample.key, pixels, {}, "skipped"))
-        elif all(map(math.isfinite, metrics.values())):
+        elif all(math.isfinite(metrics[name]) for name in needed):
             kept = {name: metrics[name] for name in protocol.metrics}
             rows.append(Row(index, sample.key, pixels, kept, "scored", _camera_from(model, sample, prediction)))
         else:
@@ -238,11 +262,11 @@ def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> s
 
 
 def _score_depth(
-    prediction: Prediction, truth: list[tuple[Tensor, Tensor]], protocol: Protocol
+    prediction: Prediction, truth: list[tuple[Tensor, Tensor]], protocol: Protocol, hints: Hints | None
 ) -> list[tuple[int, dict[str, float]]]:
     device = prediction.depth.device
     depth, valid = (torch.stack(tensors).to(device) for tensors in zip(*truth, strict=True))
-    scores = protocol.score(prediction, depth, valid)
+    scores = protocol.score(prediction, depth, valid, hints)
     table = {name: values.tolist() for name, values in scores.metrics.items()}
     return [
         (pixels, {name: values[index] for name, values in table.items()})
@@ -280,6 +304,30 @@ def truth_of(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
     valid = torch.ones_like(sample.depth, dtype=torch.bool) if sample.valid is None else sample.valid
     depth, converted = convert(sample.depth, valid, sample.space, protocol.truth_space)
     return depth, valid if converted is None else converted
+
+
+def answer(
+    protocol: Protocol, model: DepthModel, samples: Sequence[Sample], *, batch_size: int
+) -> tuple[Prediction, Hints | None]:
+    """A model's answer for samples of one size, and the points that it was given, if the protocol has some.
+
+    With points, a model that is no :class:`~dadkit.evaluation.completion.Completed` is completed by ``align``.
+    """
+    images = [sample.image.float() / 255 for sample in samples]
+    cameras = known_cameras_of(samples)
+    whole = completed(model) if protocol.points is not None else None
+    inner = model if whole is None else whole.model
+    seen = cameras if inner.spec.takes_camera else None
+    prediction = predict_under(protocol, inner, images, batch_size=batch_size, cameras=seen)
+    if whole is None:
+        return prediction, None
+    device = prediction.depth.device
+    given = [sample.hints for sample in samples]
+    hints = Hints(
+        torch.cat([h.depth for h in given if h is not None]).to(device),
+        torch.cat([h.valid for h in given if h is not None]).to(device),
+    )
+    return whole.complete(torch.stack(images).to(device), hints, prediction, cameras), hints
 
 
 def known_cameras_of(samples: Sequence[Sample]) -> Tensor | None:

@@ -19,6 +19,8 @@ whdr            share of 5,000 seeded random pixel pairs in wrong order (nearer,
 boundary_f1     agreement of depth edges (:func:`boundary_f1`)
 ssi_mae         mean |p - g| / mean |g - median(g)|: MiDaS's scale for maps known up to scale and shift; 1 for a constant map
 ssi_rmse        sqrt(mean (p - g)^2) / standard deviation of g; 1 for a constant map fitted by least squares
+abs_rel_4_to_16 abs_rel of the pixels that are 4 to 16 pixels away from the nearest point that a completer was given; any two
+                numbers, or one: ``abs_rel_from_16``. Images without such pixels are in no mean
 correlation     Pearson's, of p and g; 0 where one of them is constant
 =============== ==========================================================================
 
@@ -33,7 +35,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
 
 import torch
@@ -74,10 +76,22 @@ class Pair:
         p: (n,) float64 prediction, n > 0, finite, and positive unless the labels are relative.
         g: (n,) float64 truth, likewise.
         maps: gives prediction, truth and validity as (H, W) maps, to metrics that look at neighbours.
+        away: gives the (n,) distances in pixels to the nearest sparse point; None if there are no points.
     """
 
-    def __init__(self, p: Tensor, g: Tensor, maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> None:
-        self.p, self.g, self.maps = p, g, maps
+    def __init__(
+        self,
+        p: Tensor,
+        g: Tensor,
+        maps: Callable[[], tuple[Tensor, Tensor, Tensor]],
+        away: Callable[[], Tensor] | None = None,
+    ) -> None:
+        self.p, self.g, self.maps, self._away = p, g, maps, away
+
+    @cached_property
+    def away(self) -> Tensor | None:
+        """Distance to the nearest sparse point, or None."""
+        return None if self._away is None else self._away()
 
     @cached_property
     def error(self) -> Tensor:
@@ -122,6 +136,8 @@ class Metric:
     title: str
     compute: Callable[[Pair], Tensor | float]
     higher_is_better: bool = False
+    partial: bool = False
+    """True if some images have no such pixel; their value is NaN and in no mean."""
 
     @property
     def heading(self) -> str:
@@ -194,6 +210,13 @@ def _steps(depth: Tensor, valid: Tensor) -> Tensor:
     return torch.cat([right[valid[:, 1:] & valid[:, :-1]], down[valid[1:] & valid[:-1]]])
 
 
+def _abs_rel_between(pair: Pair, *, low: float, high: float) -> float:
+    if pair.away is None:
+        return math.nan
+    there = (pair.away >= low) & (pair.away < high)
+    return float(pair.relative[there].mean())
+
+
 def _metrics() -> dict[str, Metric]:
     listed = [
         Metric("abs_rel", "AbsRel", lambda x: x.relative.mean()),
@@ -240,13 +263,24 @@ def find_metric(name: str) -> Metric:
         lam, times = float(found[1]), bool(found[2])
         if lam <= 1:
             return Metric(name, f"SILog λ={lam:g}{' ×100' if times else ''}", _silog(lam, 100 if times else 1))
+    if found := re.fullmatch(rf"abs_rel_(?:{number}_to_|from_){number}", name):
+        low, high = (float(found[2]), math.inf) if found[1] is None else (float(found[1]), float(found[2]))
+        if low < high:
+            span = f"{low:g}-{high:g} px" if high < math.inf else f"from {low:g} px"
+            return Metric(name, f"AbsRel {span}", partial(_abs_rel_between, low=low, high=high), partial=True)
     if (found := re.fullmatch(rf"delta_{number}", name)) and float(found[1]) > 1:
         threshold = float(found[1])
         return Metric(name, f"δ {threshold:g}", lambda x: x.share(threshold), higher_is_better=True)
     raise KeyError(name)
 
 
-def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple[Tensor, Tensor, Tensor]]) -> dict[str, float]:
+def measure(
+    p: Tensor,
+    g: Tensor,
+    names: Sequence[str],
+    maps: Callable[[], tuple[Tensor, Tensor, Tensor]],
+    away: Callable[[], Tensor] | None = None,
+) -> dict[str, float]:
     """The metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0.
 
     Raises:
@@ -255,7 +289,7 @@ def measure(p: Tensor, g: Tensor, names: Sequence[str], maps: Callable[[], tuple
     metrics = [find_metric(name) for name in names]
     if p.numel() == 0:
         return dict.fromkeys(names, math.nan)
-    pair = Pair(p, g, maps)
+    pair = Pair(p, g, maps, away)
     return {metric.name: float(metric.compute(pair)) for metric in metrics}
 
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
+from torch.nn import functional as F
 
 from dadkit.alignment.affine import FITS, Affine, fit_regions
+from dadkit.alignment.spread import distance_to_points
 from dadkit.data.sample import Sample
 from dadkit.errors import DataError
+from dadkit.evaluation.completion import Points
 from dadkit.evaluation.metrics import METRICS, ORDINAL_METRICS, RELATIVE_METRICS, find_metric, measure
-from dadkit.interfaces import Prediction
+from dadkit.interfaces import Hints, Prediction
 from dadkit.spaces import Space
 
 __all__ = [
@@ -61,8 +64,22 @@ CROPS: Mapping[str, Crop] = {
 }
 """Name -> which pixels are measured; the model still sees the whole frame."""
 
-FRAMES: Mapping[str, tuple[int, int] | None] = {"none": None, "kitti-benchmark": (352, 1216)}
-"""Name -> (height, width) cut from the bottom centre *before* the model sees the image."""
+
+@dataclass(frozen=True)
+class Frame:
+    """What is cut out *before* the model sees the image: its bottom centre, or the centre of the image at half its size."""
+
+    size: tuple[int, int]
+    half: bool = False
+
+
+FRAMES: Mapping[str, Frame | None] = {
+    "none": None,
+    "kitti-benchmark": Frame((352, 1216)),
+    "kitti-top96": Frame((256, 1216)),
+    "nyu-304x228": Frame((228, 304), half=True),
+}
+"""Name -> the frame. ``kitti-top96`` is the benchmark's frame without its top 96 rows, where LiDAR has no points."""
 
 
 def keep_inside(valid: Tensor, name: str) -> Tensor:
@@ -76,16 +93,21 @@ def keep_inside(valid: Tensor, name: str) -> Tensor:
 
 
 def cut_frame(sample: Sample, name: str) -> Sample:
-    """The bottom centre of a sample, of the frame's size; intrinsics move along.
+    """The frame of a sample; intrinsics and hints move along. Of half-size truth every second pixel is taken, none averaged.
 
     Raises:
         DataError: the image is smaller than the frame.
     """
-    size = FRAMES[name]
-    if size is None:
+    frame = FRAMES[name]
+    if frame is None:
         return sample
+    size = frame.size
+    if frame.half and tuple(sample.image.shape[-2:]) == size:
+        return sample
+    sample = _halved(sample) if frame.half else sample
     height, width = sample.image.shape[-2:]
     top, left = height - size[0], (width - size[1]) // 2
+    top = top // 2 if frame.half else top
     if top < 0 or left < 0:
         raise DataError(f"'{sample.key}' is {width} x {height}, smaller than the frame '{name}' of {size[1]} x {size[0]}")
     box = (..., slice(top, top + size[0]), slice(left, left + size[1]))
@@ -94,12 +116,31 @@ def cut_frame(sample: Sample, name: str) -> Sample:
         moved = moved.clone()
         moved[0, 2] -= left
         moved[1, 2] -= top
+    given = sample.hints
     return replace(
         sample,
         image=sample.image[box],
         depth=None if sample.depth is None else sample.depth[box],
         valid=None if sample.valid is None else sample.valid[box],
         intrinsics=moved,
+        hints=None
+        if given is None
+        else Hints(given.depth[box], given.valid[box], None if given.sigma is None else given.sigma[box]),
+    )
+
+
+def _halved(sample: Sample) -> Sample:
+    height, width = (side // 2 for side in sample.image.shape[-2:])
+    image = F.interpolate(sample.image[None].float(), (height, width), mode="bilinear", antialias=True)[0]
+    odd = (..., slice(1, 2 * height, 2), slice(1, 2 * width, 2))
+    camera = sample.intrinsics
+    return replace(
+        sample,
+        image=image.round().clamp(0, 255).to(torch.uint8),
+        depth=None if sample.depth is None else sample.depth[odd],
+        valid=None if sample.valid is None else sample.valid[odd],
+        intrinsics=None if camera is None else camera * torch.tensor([[0.5], [0.5], [1.0]]),
+        hints=None if sample.hints is None else sample.hints.at_size((height, width)),
     )
 
 
@@ -172,6 +213,9 @@ class Protocol(BaseModel):
     """Dataset's name -> the fields that are different for it. Other datasets get the general values."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the dataset that the protocol asks for (which list, raw or filled depth); what the user gives wins."""
+    points: Points | None = None
+    """The sparse points of depth completion; None: the model sees the image alone. With points, a completer brings the model's
+    map to metres, and ``space: metric`` is needed."""
     space: Space = Space.DISPARITY
     """Space in which prediction and truth are aligned."""
     alignment: Alignment = "none"
@@ -182,8 +226,9 @@ class Protocol(BaseModel):
     """Metres; truth farther than this is masked, predictions are clipped to it. May be infinite."""
     mask: Literal["open", "closed", "none"] = "open"
     """Truth is valid for min < d < max, for min <= d <= max, or wherever the dataset's own mask says so."""
-    frame: Literal["none", "kitti-benchmark"] = "none"
-    """What is cut out before the model sees the image: ``kitti-benchmark`` = the bottom centre, 352 x 1216."""
+    frame: Literal["none", "kitti-benchmark", "kitti-top96", "nyu-304x228"] = "none"
+    """What is cut out before the model sees the image: ``kitti-benchmark`` = the bottom centre, 352 x 1216; ``kitti-top96`` =
+    the bottom 256 of those rows; ``nyu-304x228`` = the centre of the image at half its size."""
     crop: Literal["none", "eigen-nyu", "eigen-kitti", "garg", "centre"] = "none"
     """Which part of the frame is measured (:mod:`dadkit.evaluation.protocol`)."""
     floor: float | Literal["cap", "image"] = "cap"
@@ -216,17 +261,20 @@ class Protocol(BaseModel):
                 raise ValueError("labels: relative needs space: disparity or depth, and an alignment by scale and shift")
             if wrong := [name for name in self.metrics if name not in RELATIVE_METRICS]:
                 raise ValueError(f"metric '{wrong[0]}' needs metres; relative labels have {', '.join(RELATIVE_METRICS)}")
+        if self.points is not None and (self.task != "depth" or self.space is not Space.METRIC or self.alignment != "none"):
+            raise ValueError("points: completion is measured in metres; it needs space: metric and alignment: none")
         assert self.crop in CROPS
         assert self.frame in FRAMES
         return self
 
-    def score(self, prediction: Prediction, depth: Tensor, valid: Tensor) -> Scores:
+    def score(self, prediction: Prediction, depth: Tensor, valid: Tensor, hints: Hints | None = None) -> Scores:
         """Measure a batch.
 
         Args:
             prediction: ``depth`` (B, 1, H, W) in any space that converts to ``self.space``, at the truth's size.
             depth: (B, 1, H, W) true metric depth in metres, or relative labels in ``self.space``; infinity is sky.
             valid: (B, 1, H, W) bool, where truth is known.
+            hints: the points that the completer was given, for metrics by the distance to them.
 
         Raises:
             dadkit.spaces.SpaceError: the prediction's space does not convert; the message names a fitting protocol's space.
@@ -236,6 +284,8 @@ class Protocol(BaseModel):
         keep = keep_inside(valid[:, 0] & self._in_range(truth), self.crop)
         if prediction.valid is not None:
             keep = keep & prediction.valid[:, 0]
+        if hints is not None and self.points is not None and self.points.measured == "without-points":
+            keep = keep & ~hints.valid[:, 0]
         source = predicted.depth[:, 0]
 
         def map_of(index: int) -> Tensor:
@@ -257,7 +307,8 @@ class Protocol(BaseModel):
                 fits.append(self._fit(x, g, source[index], truth[index], keep[index]))
                 x = x.mul_(fits[-1][0]).add_(fits[-1][1])
             p = self._to_metres(x, self._floor(g))
-            rows.append(measure(p, g, self.metrics, lambda index=index: (map_of(index), truth[index], keep[index])))  # type: ignore[misc]
+            away = None if hints is None else partial(_away, hints.valid[index, 0], keep[index])
+            rows.append(measure(p, g, self.metrics, lambda index=index: (map_of(index), truth[index], keep[index]), away))  # type: ignore[misc]
         affine = regions if not fits else _affine(fits, source.device)
         metrics = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in self.metrics}
         return Scores(
@@ -296,6 +347,7 @@ class Protocol(BaseModel):
             + (f", thinned to at most {self.fit_max_side} a side" if self.fit_max_side else ""),
             "input": (f"longer side {self.resize}" if self.resize else "the model's own size")
             + (", averaged with the mirrored image" if self.flip else ""),
+            **({} if self.points is None else {"points": self.points.words}),
             "means": "per image, then over images",
         }
 
@@ -384,6 +436,11 @@ def _gathered(keep: Tensor, *maps: Tensor) -> list[Tensor]:
     """The values of (H, W) maps where ``keep``, as (n,) float64. One search for all: a boolean index would search anew."""
     where = keep.flatten().nonzero().squeeze(1)
     return [one.flatten().index_select(0, where).double() for one in maps]
+
+
+def _away(given: Tensor, keep: Tensor) -> Tensor:
+    """(n,) distance in pixels of the measured pixels to the nearest point."""
+    return distance_to_points(given.nonzero(), (given.shape[0], given.shape[1]), cell=1)[keep]
 
 
 def _affine(fits: list[tuple[float, float]], device: torch.device) -> Affine:

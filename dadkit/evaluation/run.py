@@ -25,6 +25,7 @@ from dadkit._version import __version__
 from dadkit.data.sample import Dataset, SampleError
 from dadkit.errors import DadkitError
 from dadkit.evaluation.cache import RowCache, cache_key, fingerprint
+from dadkit.evaluation.completion import Completed, trivial_answers
 from dadkit.evaluation.evaluate import Evaluation, evaluate
 from dadkit.evaluation.intervals import bootstrap_mean, compare
 from dadkit.evaluation.plan import EvaluationPlan
@@ -134,17 +135,19 @@ def evaluate_run(
 
     Returns:
         One evaluation per row: the models, then (``plan.trivial``) the vertical ramp and the mean map, in the protocol's
-        space. A protocol in metres has no ramp.
+        space. A protocol in metres has no ramp. A protocol with points has the trivial completions first, always.
 
     Raises:
         dadkit.spaces.SpaceError: a model's answers do not convert to the protocol's space; before anything is measured.
     """
     protocol, dataset = plan.protocol, plan.open()
-    if protocol.task == "depth":
+    if protocol.task == "depth" and protocol.points is None:
         for name, model in models.items():
             check_conversion(model.spec.space, protocol.space, what=f"'{name}'")
     rows: dict[str, DepthModel] = dict(models)
-    if plan.trivial:
+    if protocol.points is not None:
+        rows = trivial_answers(models) | rows
+    elif plan.trivial:
         if protocol.space is not Space.METRIC:
             rows["vertical ramp"] = VerticalRamp(protocol.space)
         if training_data is not None:
@@ -232,7 +235,7 @@ def comparisons(evaluations: list[Evaluation], protocol: Protocol) -> list[dict[
 
 
 def _model(e: Evaluation) -> dict[str, Any]:
-    columns = {name: [i.metrics[name] for i in e.images] for name in e.images[0].metrics}
+    columns = {name: values for name, values in e.columns.items() if values}
     return {
         "model": e.model,
         "images": len(e.images),
@@ -241,8 +244,8 @@ def _model(e: Evaluation) -> dict[str, Any]:
         "crop": e.crop,
         "floor": e.floor,
         "cameras": e.cameras,
-        "mean": e.mean,
-        "median": e.median,
+        "mean": {name: e.mean[name] for name in columns},
+        "median": {name: e.median[name] for name in columns},
         "interval": {name: asdict(bootstrap_mean(values)) for name, values in columns.items()},
     }
 
@@ -258,6 +261,7 @@ class Job:
         fingerprint: of the model as the caller has it; a process with another model refuses.
         processes: how many share the images.
         plugin: a local plugin file that the processes use too.
+        completer, completer_options: as :func:`dadkit.loading.load_completer` takes them; None = no completer.
         precision: of the model's parameters, see :func:`dadkit.loading.set_precision`.
         device: ``cpu``, ``cuda:0`` or ``cuda`` (the processes are then spread over all GPUs).
     """
@@ -269,6 +273,8 @@ class Job:
     fingerprint: str
     processes: int
     model_options: Mapping[str, Any] = field(default_factory=dict)
+    completer: str | None = None
+    completer_options: Mapping[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
     plugin: Path | None = None
     device: str = "cpu"
@@ -330,7 +336,7 @@ def _work(job: Job, part: int, messages: Any) -> None:
 
     from dadkit.evaluation.cache import RowCache
     from dadkit.evaluation.evaluate import score_rows
-    from dadkit.loading import load_model, set_precision
+    from dadkit.loading import load_completer, load_model, set_precision
     from dadkit.plugin import get_registry
 
     try:
@@ -341,6 +347,8 @@ def _work(job: Job, part: int, messages: Any) -> None:
         if device == "cuda":
             device = f"cuda:{part % torch.cuda.device_count()}"
         model = set_precision(load_model(job.model, **job.model_options), job.precision).to(device)
+        if job.completer is not None:
+            model = Completed(model, load_completer(job.completer, **job.completer_options))
         _check_model(model, job)
         plan, dataset = job.plan, job.plan.open()
         count = len(dataset) if plan.limit is None else min(plan.limit, len(dataset))

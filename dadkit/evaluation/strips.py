@@ -10,8 +10,8 @@ from PIL import Image
 
 from dadkit import pictures
 from dadkit.data.sample import Dataset, Sample
-from dadkit.evaluation.evaluate import Evaluation, known_cameras_of, predict_under, read_samples, truth_of
-from dadkit.evaluation.protocol import Protocol, cut_frame
+from dadkit.evaluation.evaluate import Evaluation, answer, read_samples, seen_under, truth_of
+from dadkit.evaluation.protocol import Protocol
 from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel
 from dadkit.spaces import Space
@@ -58,17 +58,16 @@ def picks(evaluation: Evaluation, protocol: Protocol, count: int) -> list[str]:
 
 def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) -> list[pictures.Picture]:
     """Image, truth, and for each model its aligned depth and its error, as the protocol sees them."""
-    sample = cut_frame(sample, protocol.frame)
+    sample = seen_under(protocol, sample)
     depth, valid = truth_of(sample, protocol)
     space = protocol.truth_space
     limits = pictures.percentile_limits(pictures.nearness(depth, space), valid)
     spread = None if space is Space.METRIC else limits[1] - limits[0]
     row = [pictures.to_uint8(sample.image), pictures.colorize(depth, space=space, valid=valid, limits=limits)]
     for model in models.values():
-        cameras = known_cameras_of([sample]) if model.spec.takes_camera else None
-        prediction = predict_under(protocol, model, [sample.image.float() / 255], batch_size=1, cameras=cameras)
+        prediction, hints = answer(protocol, model, [sample], batch_size=1)
         device = prediction.depth.device
-        scores = protocol.score(prediction, depth[None].to(device), valid[None].to(device))
+        scores = protocol.score(prediction, depth[None].to(device), valid[None].to(device), hints)
         row.append(pictures.colorize(scores.depth[0], space=space, limits=limits))
         row.append(pictures.error_map(scores.depth[0], depth, scores.valid[0], spread=spread))
     return _fitted(row)

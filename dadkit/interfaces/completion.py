@@ -80,7 +80,7 @@ class Hints:
         valid[place] = True
         shape = (1, 1, *size)
         hints = cls(depth.view(shape), valid.view(shape), None if sigma is None else sigma.view(shape))
-        return hints if see_through is None else hints._without_seen_through(see_through)
+        return hints if see_through is None else hints.without_seen_through(see_through)
 
     @classmethod
     def from_cloud(
@@ -155,7 +155,8 @@ class Hints:
         sigma = None if self.sigma is None else torch.cat([part.sigma for part in parts if part.sigma is not None])
         return Hints(torch.cat([part.depth for part in parts]), torch.cat([part.valid for part in parts]), sigma)
 
-    def _without_seen_through(self, metres: float) -> Hints:
+    def without_seen_through(self, metres: float) -> Hints:
+        """Hints without points farther than another within 3 pixels by more than ``metres``; see :meth:`from_points`."""
         far = torch.where(self.valid, self.depth, torch.full_like(self.depth, torch.inf))
         nearest = -torch.nn.functional.max_pool2d(-far, 7, stride=1, padding=3)
         return Hints(self.depth, self.valid & (self.depth <= nearest + metres), self.sigma)

@@ -145,6 +145,7 @@ _ASK = "see its page; research"
 _PUBLIC_DATASETS = (
     # name, where it is read, space, licence, summary; docs/evaluation.md says the same at more length
     ("nyuv2", "nyu:NYUv2", "metric", _ASK, "NYU Depth V2, 654 test images: PNGs with a list, or the MATLAB file"),
+    ("nyu-conti", "nyu:NYUConti", "metric", _ASK, "NYU Depth V2 at 304 x 228 with fixed points, for completion"),
     ("kitti-eigen", "kitti:KITTIEigen", "metric", "CC-BY-NC-SA-3.0", "KITTI, Eigen's test split: 652 of 697 images"),
     ("kitti-val", "kitti:KITTIVal", "metric", "CC-BY-NC-SA-3.0", "KITTI depth completion, val_selection_cropped: 1,000 images"),
     ("eth3d", "photographs:ETH3D", "metric", "CC-BY-NC-SA-4.0", "ETH3D, 454 photographs with laser depth"),
@@ -153,6 +154,13 @@ _PUBLIC_DATASETS = (
     ("ibims1", "photographs:IBims1", "metric", _ASK, "iBims-1, 100 rooms with laser depth"),
     ("sintel", "renderings:Sintel", "metric", _ASK, "MPI Sintel, 1,064 rendered frames"),
     ("ddad", "sensors:DDAD", "metric", "CC-BY-NC-SA-4.0", "DDAD, extracted frames with LiDAR depth"),
+    (
+        "void",
+        "sensors:VOID",
+        "metric",
+        "academic, see its page",
+        "VOID, 800 images with points of odometry, for completion",
+    ),
     ("sunrgbd", "sensors:SUNRGBD", "metric", _ASK, "SUN RGB-D, 5,050 test images of four sensors"),
     ("hypersim", "renderings:Hypersim", "metric", "CC-BY-SA-3.0", "Hypersim, rendered rooms; distances become depth"),
     ("vkitti2", "renderings:VKITTI2", "metric", "CC-BY-NC-SA-3.0", "Virtual KITTI 2, rendered streets with sky"),

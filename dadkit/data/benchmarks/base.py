@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dadkit.data.depth_files import optional_package
+from dadkit.data.depth_files import optional_package, usable
 from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.packed import PackedStrings
 from dadkit.data.sample import Sample, SampleError
 from dadkit.errors import DataError
+from dadkit.interfaces import Hints
 from dadkit.spaces import Space
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "read_grey",
     "read_h5",
     "read_raw_float",
+    "sparse_png",
     "unrotated",
 ]
 
@@ -243,6 +245,7 @@ class Benchmark(ABC):
             path = self.root / entry.depth
             depth, valid = self.depth(path, entry, (image.shape[1], image.shape[2]))
             camera = self.camera(entry, (image.shape[1], image.shape[2]))
+            hints = self.hints(entry, (image.shape[1], image.shape[2]))
         except SampleError as error:
             raise SampleError(f"{path}: {error}") from error
         if depth.shape[-2:] != image.shape[-2:]:
@@ -251,7 +254,7 @@ class Benchmark(ABC):
             )
         if not valid.any():
             raise SampleError(f"{path}: no pixel has a valid depth")
-        return Sample(image=image, key=entry.key, depth=depth, valid=valid, space=self.space, intrinsics=camera)
+        return Sample(image=image, key=entry.key, depth=depth, valid=valid, space=self.space, intrinsics=camera, hints=hints)
 
     def image(self, path: Path) -> Tensor:
         """(3, H, W) uint8."""
@@ -263,6 +266,10 @@ class Benchmark(ABC):
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
         """(3, 3) camera matrix, pixel centres at half integers; None where the dataset gives none."""
+        return None
+
+    def hints(self, entry: Entry, size: tuple[int, int]) -> Hints | None:
+        """Sparse metres of batch size 1 for the image; None where the dataset gives none."""
         return None
 
 
@@ -288,6 +295,12 @@ def missing(dataset: type[Benchmark], root: Path, looked_for: Sequence[str]) -> 
 def camera_matrix(fx: float, fy: float, cx: float, cy: float) -> Tensor:
     """(3, 3) float32. cx and cy count from the *edge* of the first pixel; add 0.5 to numbers that count from its centre."""
     return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+
+
+def sparse_png(path: Path) -> Hints:
+    """Sparse metres of a 16-bit PNG of metres * 256, 0 = unknown: what KITTI, VOID and VPP4DC's DDAD store."""
+    depth, valid = usable(read_grey(path), scale=1 / 256)
+    return Hints(depth[None], valid[None])
 
 
 def entries_of(pairs: Iterable[tuple[str, str]]) -> list[Entry]:

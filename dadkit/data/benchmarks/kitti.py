@@ -19,10 +19,12 @@ from dadkit.data.benchmarks.base import (
     missing,
     read_columns,
     read_grey,
+    sparse_png,
 )
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
 from dadkit.data.sample import SampleError
+from dadkit.interfaces import Hints
 
 __all__ = ["KITTIEigen", "KITTIVal"]
 
@@ -78,6 +80,8 @@ def _first_existing(root: Path, name: str) -> str:
 class KITTIVal(Benchmark):
     """KITTI depth completion, ``val_selection_cropped``: 1,000 images of 1216 x 352 with annotated depth and cameras.
 
+    The LiDAR's single sweeps in ``velodyne_raw/``, where they are there, are the samples' hints.
+
     Args:
         root: ``val_selection_cropped`` itself, or a folder above it.
     """
@@ -110,6 +114,11 @@ class KITTIVal(Benchmark):
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """16-bit PNG of metres * 256, 0 = unknown."""
         return usable(read_grey(path), scale=1 / 256)
+
+    def hints(self, entry: Entry, size: tuple[int, int]) -> Hints | None:
+        """16-bit PNG of metres * 256 in ``velodyne_raw/``."""
+        path = self.root / "velodyne_raw" / Path(entry.image).name.replace("_image_", "_velodyne_raw_", 1)
+        return sparse_png(path) if path.is_file() else None
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
         """Nine numbers, row by row, in ``intrinsics/``."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dadkit.errors import DataError
+
 
 def test_nyu_with_marigolds_list(mini, tmp_path):
     d = mini.depth()
@@ -75,3 +77,38 @@ def test_kitti_val_selection(mini, tmp_path):
     sample = mini.read("kitti-val", tmp_path)[0]
     mini.check(sample, mini.depth(), atol=2e-3)
     assert sample.intrinsics[:2, 2].tolist() == pytest.approx([597.0, 150.3])
+    assert sample.hints is None
+    sweep = mini.depth()
+    sweep[::2] = 0
+    mini.png16(base / "velodyne_raw" / (name.format("velodyne_raw") + ".png"), sweep * 256)
+    hints = mini.read("kitti-val", tmp_path)[0].hints
+    np.testing.assert_array_equal(hints.valid[0, 0], sweep > 0)
+    np.testing.assert_allclose(hints.depth[hints.valid], sweep[sweep > 0], atol=2e-3)
+
+
+def test_nyu_files_of_depth_completion(mini, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (2, 228, 304, 3), dtype=np.uint8)
+    truth = np.stack([mini.depth(k, 228, 304) for k in range(2)])[:, None]
+    points = np.where(random.random(truth.shape) < 0.01, truth, 0)
+    with h5py.File(tmp_path / "nyu_img_gt.h5", "w") as file:
+        file["img"], file["gt"] = images, truth
+    with h5py.File(tmp_path / "nyu_pred_with_500.h5", "w") as file:
+        file["hints"] = points
+    sample = mini.read("nyu-conti", tmp_path)[1]
+    mini.check(sample, truth[1, 0], atol=1e-5)
+    np.testing.assert_array_equal(sample.image.permute(1, 2, 0), images[1])
+    np.testing.assert_allclose(sample.hints.depth[0, 0], points[1, 0], atol=1e-5)
+    np.testing.assert_array_equal(sample.hints.valid[0, 0], points[1, 0] > 0)
+    assert sample.intrinsics[0, 2] == pytest.approx(154.7912)
+    with pytest.raises(DataError, match="nyu_pred_with_5"):
+        mini.read("nyu-conti", tmp_path, points=5)
+
+
+def test_nyu_files_of_sparse_to_dense(mini, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "val" / "official").mkdir(parents=True)
+    with h5py.File(tmp_path / "val" / "official" / "00001.h5", "w") as file:
+        file["rgb"], file["depth"] = np.zeros((3, 12, 20), np.uint8), mini.depth().astype(np.float32)
+    mini.check(mini.read("nyuv2", tmp_path, depth="filled")[0], mini.depth(), atol=1e-6)

@@ -18,6 +18,34 @@ def test_ddad(mini, tmp_path):
     assert sample.valid.sum() == mini.height * mini.width // 2
 
 
+def test_ddad_as_bundled_for_completion(mini, tmp_path):
+    base, points = tmp_path / "pregenerated" / "val", np.where(np.arange(20) % 5 == 0, mini.depth(), 0)
+    mini.image(base / "rgb" / "0000000000.png")
+    mini.png16(base / "gt" / "0000000000.png", mini.depth() * 256)
+    mini.png16(base / "hints" / "0000000000.png", points * 256)
+    mini.text(base / "intrinsics" / "0000000000.txt", "2181 0 928\n0 2181 615\n0 0 1\n")
+    sample = mini.read("ddad", tmp_path)[0]
+    mini.check(sample, mini.depth(), atol=2e-3)
+    np.testing.assert_array_equal(sample.hints.valid[0, 0], points > 0)
+    assert sample.intrinsics[:2, 2].tolist() == [928, 615]
+
+
+def test_void(mini, tmp_path):
+    base, points = tmp_path / "void_release" / "void_500", np.where(np.arange(20) % 7 == 0, mini.depth(), 0)
+    folder = "void_500/data/office/{}"  # public lists begin above the folder
+    for kind, values in (("sparse_depth", points), ("ground_truth", mini.depth())):
+        mini.png16(base / "data" / "office" / kind / "1.png", values * 256)
+        mini.text(base / f"test_{kind}.txt", f"{folder.format(kind)}/1.png\n")
+    mini.image(base / "data" / "office" / "image" / "1.png")
+    mini.text(base / "test_image.txt", f"{folder.format('image')}/1.png\n")
+    mini.text(base / "data" / "office" / "K.txt", "514.6 0 320.5 0 515.1 240.5 0 0 1")
+    mini.text(base / "test_intrinsics.txt", f"{folder.format('K.txt')}\n")
+    sample = mini.read("void", tmp_path, density=500)[0]
+    mini.check(sample, mini.depth(), atol=2e-3)
+    np.testing.assert_allclose(sample.hints.depth[sample.hints.valid], points[points > 0], atol=2e-3)
+    assert sample.intrinsics[0, 0] == pytest.approx(514.6)
+
+
 def test_sunrgbd_bits_and_split(mini, tmp_path):
     io = pytest.importorskip("scipy.io")
     millimetres = (mini.depth() * 1000).round().astype(np.uint16)
