@@ -2,11 +2,11 @@
 
     answer = align * exp(r + v * (log knn - log align) + w * (log trend - log align))
 
-``r``, ``v`` and ``w`` are three maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points, ``trend``
-the global fit corrected by what the residuals at the points have in common: the first is better among many points, the second far
-from all. All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer
-begins at zero, so that an untrained network answers with the closed form. The change fades out where points are so dense that
-the grid is too coarse to help: between 5 and 2 cells from point to point.
+``r``, ``v`` and ``w`` are three maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points; ``trend`` is
+the global fit corrected by what the residuals at the points have in common. The first is better among many points, the second
+far from all. All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer
+begins at zero, so that an untrained network answers with the closed form. With fewer than ten points that is all; and the change
+fades out where points are so dense that the grid is too coarse to help: between 5 and 2 cells from point to point.
 
 The three modules are those of Robust Lightweight Depth Estimation's completion (a relative map, an alignment, a network that is
 guided by the picture). Its network is not published, and neither is Yin et al.'s, which it builds on: this one is our own.
@@ -39,7 +39,7 @@ DENSE, SPARSE = 2.0, 5.0
 MOST = 1.5
 """Largest logarithm that the network adds."""
 MANY = 10
-"""Points from which ``knn`` and ``trend`` are looked at."""
+"""Points from which the network is asked, and ``knn`` and ``trend`` are looked at."""
 
 
 class Refine(Completer):
@@ -89,8 +89,9 @@ class Refine(Completer):
         added, *shares = self.network(inputs).float().split(1, 1)
         change = added + (torch.cat(shares, 1) * apart).sum(1, keepdim=True)
         change = MOST * torch.tanh(change / MOST)
-        spacing = (change.shape[-2:].numel() / fit.used.sum((1, 2, 3)).clamp(min=1)).sqrt()
-        change = change * ((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1).view(-1, 1, 1, 1)
+        count = fit.used.sum((1, 2, 3))
+        spacing = (change.shape[-2:].numel() / count.clamp(min=1)).sqrt()
+        change = change * (((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1) * (count >= MANY)).view(-1, 1, 1, 1)
         change = F.interpolate(change, size, mode="bilinear", align_corners=False)
         far = fit.limits[:, 1].to(change.dtype).view(-1, 1, 1, 1)
         depth = fit.depth * change.exp()
