@@ -5,7 +5,7 @@
 ``r``, ``v`` and ``w`` are three maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points; ``trend`` is
 the global fit corrected by what the residuals at the points have in common. The first is better among many points, the second
 far from all. All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer
-begins at zero, so that an untrained network answers with the closed form. With fewer than ten points that is all; and the change
+begins at zero, so that an untrained network answers with the closed form. With fewer than ten points that is all. The change
 fades out where points are so dense that the grid is too coarse to help: between 5 and 2 cells from point to point.
 
 The three modules are those of Robust Lightweight Depth Estimation's completion (a relative map, an alignment, a network that is
