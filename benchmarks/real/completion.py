@@ -1,15 +1,15 @@
-"""Metres from a relative model and simulated points, on pairs with dense measured depth.
+"""Metres from a relative model and sparse points, on real pairs, and the bars that dadkit holds itself to.
 
-    python benchmarks/real/completion.py FOLDER starter/small [IMAGES_A_SET]
+    python benchmarks/real/completion.py FOLDER starter/small [--images 4] [--completer refine:weights=refine.safetensors]
 
-Points are drawn from the measured depth with 1 % noise: uniformly, from the left half, or from eight rows. Outliers are
-factors of 0.3 to 0.6 and 1.6 to 3.3. Numbers are means over sets of the mean AbsRel over images, points included.
-Written for sets whose depth is dense: nyuv2, misc_rgbd, lingbot, tabletop_uois.
+On sets whose depth is dense (nyuv2, misc_rgbd, lingbot, tabletop_uois) points are simulated from it with 1 % noise, and the
+measured pixels include them. On street sets (kitti, ddad_dgp) some of the LiDAR's lines are given and the others are measured.
+Numbers are means over sets of the mean AbsRel over images; images are seeded by their key.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -17,94 +17,138 @@ from measure import find_sets
 from torch import Tensor
 
 import dadkit
-from dadkit.alignment import align_to_points
-from dadkit.interfaces import Hints
+from dadkit.cli.arguments import split_model
+from dadkit.data.patterns import generator_for, lidar_lines, simulate
+from dadkit.data.sample import Sample
+from dadkit.evaluation.completion import Nearest, OneFactor
+from dadkit.interfaces import Completer, Hints, Prediction
+from dadkit.loading import load_completer
 
 DENSE = ("nyuv2", "misc_rgbd", "lingbot", "tabletop_uois")
+STREETS = ("kitti", "ddad_dgp")
 SETTINGS = [
-    (pattern, n, 0.0) for pattern, n in [*(("uniform", n) for n in (1, 2, 5, 20, 100, 500, 5000)), ("half", 100), ("rows", 100)]
+    *(("uniform", count, 0.0) for count in (1, 2, 5, 20, 100, 500, 5000)),
+    *(("uniform", 500, share) for share in (0.02, 0.1, 0.3)),
+    *((pattern, 100, 0.0) for pattern in ("half", "lines", "keypoints", "holes", "range")),
 ]
-SETTINGS += [("uniform", 500, share) for share in (0.02, 0.1, 0.3)]
-METHODS = ("nearest", "factor", "none", "fill", "poisson", "knn")
+LINES = (32, 16, 8, 4)
+Errors = dict[str, dict[str, dict[str, list[float]]]]
+"""Setting -> method -> set -> AbsRel of its images."""
 
 
-def draw(depth: Tensor, valid: Tensor, pattern: str, count: int, outliers: float, seed: int) -> Hints:
-    """Simulated points of one picture."""
-    generator = torch.Generator().manual_seed(seed)
-    allowed = valid.clone()
-    if pattern == "half":
-        allowed[:, allowed.shape[1] // 2 :] = False
-    if pattern == "rows":
-        rows = torch.linspace(0, len(allowed) - 1, 10).long()[1:-1]
-        allowed[[row for row in range(len(allowed)) if row not in set(rows.tolist())]] = False
-    at = allowed.nonzero()
-    at = at[torch.randperm(len(at), generator=generator)[:count]]
-    z = depth[at[:, 0], at[:, 1]].double()
-    z = z * torch.exp(0.01 * torch.randn(len(z), generator=generator, dtype=torch.float64))
-    wild = torch.rand(len(z), generator=generator) < outliers
-    sign = torch.where(torch.rand(len(z), generator=generator) < 0.5, -1.0, 1.0)
-    factor = torch.exp(sign * (0.5 + 0.7 * torch.rand(len(z), generator=generator))).double()
-    z = torch.where(wild, z * factor, z)
-    return Hints.from_points(torch.stack((at[:, 1].double(), at[:, 0].double(), z), 1), (depth.shape[0], depth.shape[1]))
+def given(sample: Sample, pattern: str, count: int, outliers: float) -> Hints:
+    """Simulated points of a sample."""
+    assert sample.depth is not None
+    assert sample.valid is not None
+    generator = generator_for(0, sample.key, pattern, count, str(outliers))
+    return simulate(
+        sample.depth[0],
+        sample.valid[0],
+        sample.image,
+        pattern=pattern,
+        points=count,
+        generator=generator,
+        noise=0.01,
+        outliers=outliers,
+    )
 
 
-def answer(method: str, relative: Tensor, hints: Hints) -> Tensor:
-    """(H, W) metres."""
-    if method == "nearest":
-        at = hints.valid[0, 0].nonzero()
-        z = hints.depth[0, 0][hints.valid[0, 0]]
-        rows = torch.arange(relative.shape[-2]).view(-1, 1, 1)
-        columns = torch.arange(relative.shape[-1]).view(1, -1, 1)
-        best = [
-            ((rows[part] - at[:, 0]).square() + (columns - at[:, 1]).square()).argmin(-1)
-            for part in torch.arange(relative.shape[-2]).split(max(1, 2_000_000 // (relative.shape[-1] * len(at))))
-        ]
-        return z[torch.cat(best)]
-    if method == "factor":
-        inverse = 1 / relative[0, 0].double().clamp(min=1e-3 * float(relative.max()))
-        known = hints.valid[0, 0]
-        return inverse * (hints.depth[0, 0][known].double().median() / inverse[known].median())
-    fit = align_to_points(relative, "disparity", hints.depth, hints.valid, local=method)  # type: ignore[arg-type]
-    return fit.depth[0, 0]
+def measure(
+    errors: Errors,
+    setting: str,
+    name: str,
+    sample: Sample,
+    relative: Prediction,
+    hints: Hints,
+    methods: dict[str, Completer],
+    measured: Tensor,
+) -> None:
+    """AbsRel of all methods for one image."""
+    assert sample.depth is not None
+    for method, completer in methods.items():
+        depth = completer.complete(sample.image[None].float() / 255, hints, relative).depth[0, 0].cpu()
+        error = ((depth - sample.depth[0]).abs() / sample.depth[0])[measured]
+        errors.setdefault(setting, {}).setdefault(method, {}).setdefault(name, []).append(float(error.mean()))
 
 
+def table(errors: Errors, methods: dict[str, Completer]) -> str:
+    """A row a setting, a column a method."""
+    lines = [f"| points | {' | '.join(methods)} |", "|---" * (len(methods) + 1) + "|"]
+    lines += [f"| {key} | {' | '.join(f'{mean(found[m]):.3f}' for m in methods)} |" for key, found in errors.items()]
+    return "\n".join(lines)
+
+
+def mean(by_set: dict[str, list[float]]) -> float:
+    """Over sets, of the means over images."""
+    return sum(sum(values) / len(values) for values in by_set.values()) / len(by_set)
+
+
+def bars(errors: Errors, learned: str | None) -> str:
+    """What was wanted, and what was measured."""
+    some = {method: mean(found) for method, found in errors["500 uniform, 2% outliers"].items()}
+    half = errors["100 half"]
+    pairs = [(a, b) for name in half["fill"] for a, b in zip(half["fill"][name], half["global fit"][name], strict=True)]
+    rows = [
+        ("fill below the global fit, 500 points, 2 % outliers", "40 %", f"{1 - some['fill'] / some['global fit']:.0%}"),
+        ("fill below the nearest point, 500 points, 2 % outliers", "15 %", f"{1 - some['fill'] / some['nearest']:.0%}"),
+        (
+            "fill not worse than the global fit, all points in one half",
+            "90 %",
+            f"{sum(a <= b for a, b in pairs) / len(pairs):.0%}",
+        ),
+    ]
+    if learned is not None:
+        below = {key: 1 - mean(found[learned]) / mean(found["fill"]) for key, found in errors.items()}
+        rows += [(f"{learned} below fill, {key}", "5 %", f"{below[key]:.1%}") for key in ("100 uniform", "100 half")]
+        worst = min(below, key=lambda key: below[key])
+        rows += [(f"{learned} below fill at its worst, {worst}", "-2 %", f"{below[worst]:.1%}")]
+    return "\n".join(["| bar | at least | measured |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+@torch.no_grad()
 def main() -> None:
-    """Measure and print a Markdown table."""
-    folder, name, *rest = sys.argv[1:]
-    most = int(rest[0]) if rest else 100
-    sets = {key: part for key, part in find_sets(Path(folder)).items() if key in DENSE}
-    model = dadkit.load_teacher(name)
-    errors: dict[tuple[str, int, float], dict[str, list[float]]] = {setting: {m: [] for m in METHODS} for setting in SETTINGS}
-    never_worse = [0, 0]
-    for part in sets.values():
-        found: dict[tuple[str, int, float], dict[str, list[float]]] = {s: {m: [] for m in METHODS} for s in SETTINGS}
-        for index in range(min(most, len(part))):
+    """Measure and print Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("model")
+    parser.add_argument("--images", type=int, default=100, help="at most so many of a set")
+    parser.add_argument("--completer", help="a learned completer beside the closed forms")
+    args = parser.parse_args()
+    methods: dict[str, Completer] = {"nearest": Nearest(), "factor": OneFactor()}
+    methods |= {name: load_completer("align", local=local) for name, local in (("global fit", "none"), ("fill", "fill"))}
+    methods |= {local: load_completer("align", local=local) for local in ("poisson", "knn")}
+    learned = None
+    if args.completer is not None:
+        learned, options = split_model(args.completer)
+        learned, methods = "learned", {**methods, "learned": load_completer(learned, **options)}
+    name, options = split_model(args.model)
+    model = dadkit.load_teacher(name, **options)
+    dense: Errors = {}
+    streets: Errors = {}
+    sets = find_sets(args.folder)
+    for key in (*DENSE, *STREETS):
+        part = sets.get(key)
+        for index in range(0 if part is None else min(args.images, len(part))):
             sample = part[index]
-            assert sample.depth is not None
-            assert sample.valid is not None
-            depth, valid = sample.depth[0], sample.valid[0]
-            relative = model.predict(sample.image).depth
-            for setting in SETTINGS:
-                pattern, count, outliers = setting
-                hints = draw(depth, valid, pattern, count, outliers, seed=index)
-                for method in METHODS:
-                    if method == "nearest" and count > 500:
-                        continue
-                    error = (answer(method, relative, hints) - depth).abs() / depth
-                    found[setting][method].append(float(error[valid].mean()))
-                if pattern == "half":
-                    never_worse[0] += found[setting]["fill"][-1] <= found[setting]["none"][-1]
-                    never_worse[1] += 1
-        for setting, methods in found.items():
-            for method, values in methods.items():
-                if values:
-                    errors[setting][method].append(sum(values) / len(values))
-    print(f"{name}; sets: {', '.join(sets)}\n\n| points | {' | '.join(METHODS)} |\n{'|---' * (len(METHODS) + 1)}|")
-    for (pattern, count, outliers), methods in errors.items():
-        cells = [f"{sum(values) / len(values):.3f}" if values else "" for values in methods.values()]
-        label = f"{count} {pattern}" + (f", {outliers:.0%} outliers" if outliers else "")
-        print(f"| {label} | {' | '.join(cells)} |")
-    print(f"\nfill is not worse than the global fit on {never_worse[0]} of {never_worse[1]} images with points in one half")
+            relative = model.predict(sample.image)
+            if key in DENSE:
+                for pattern, count, outliers in SETTINGS:
+                    setting = f"{count} {pattern}" + (f", {outliers:.0%} outliers" if outliers else "")
+                    hints = given(sample, pattern, count, outliers)
+                    measure(dense, setting, key, sample, relative, hints, methods, sample.valid[0])
+                continue
+            assert sample.intrinsics is not None
+            sweep = Hints(sample.depth[None], sample.valid[None])
+            for lines in LINES:
+                hints = lidar_lines(sweep, sample.intrinsics, lines)
+                measure(
+                    streets, f"{lines} of 64 lines", key, sample, relative, hints, methods, (sweep.valid & ~hints.valid)[0, 0]
+                )
+    print(f"{args.model}, points simulated from dense depth of {', '.join(key for key in DENSE if key in sets)}:\n")
+    print(table(dense, methods), "\n")
+    print(f"Lines of a LiDAR given, the others measured, {', '.join(key for key in STREETS if key in sets)}:\n")
+    print(table(streets, methods), "\n")
+    print(bars(dense, learned))
 
 
 if __name__ == "__main__":
