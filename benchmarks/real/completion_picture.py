@@ -1,7 +1,4 @@
-"""The picture of docs/completion.md: rendered scenes, simulated points, and what becomes of them.
-
-    python benchmarks/real/completion_picture.py docs/completion.jpg
-"""
+"""The picture of docs/completion.md: `python benchmarks/real/completion_picture.py docs/completion.jpg`."""
 
 from __future__ import annotations
 
