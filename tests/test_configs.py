@@ -63,7 +63,7 @@ def _depth_anything_v1(row):
     given = [f"student={student}", f"data.root={PICTURES}", f"data.labelled={SCENES}", f"contexts.options={VIEWS['shared']}"]
     given += ["batch_size=4", "stages.student.iterations=2"]
     if row in ("labelled-only", "labels"):
-        return [*given[:1], *given[2:]]
+        return [*given[:1], *given[2:], *(["stages.student.perturb=null"] if row == "labels" else [])]
     return [*given, "stages.teacher.iterations=2", "stages.student.losses.feature.reference={name: dinov2/tiny}"]
 
 

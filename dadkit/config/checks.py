@@ -196,7 +196,11 @@ def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup)
     if perturb is None:
         return
     if not (fields.data.root or fields.data.unlabelled):
-        yield stage.problem(("perturb",), "changes what the student sees of unlabelled images, and the stage has none")
+        if not any(dataset.name == "labels" for dataset in fields.data.labelled):
+            yield stage.problem(("perturb",), "changes what the student sees of unlabelled images, and the stage has none")
+        elif perturb.cutmix.probability:
+            message = "CutMix pastes between unlabelled images, and the stage has none: set this to 0"
+            yield stage.problem(("perturb", "cutmix", "probability"), message)
         return
     labelled = round(fields.batch_size * fields.data.labelled_fraction) if fields.data.labelled else 0
     if perturb.cutmix.probability and fields.batch_size - labelled < 2:

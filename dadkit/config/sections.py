@@ -292,7 +292,10 @@ class CutMixConfig(Section):
 
 
 class PerturbConfig(Section):
-    """Strong perturbations of what the student sees of unlabelled images, while teachers see clean pixels (Depth Anything)."""
+    """Strong perturbations of what the student sees of unlabelled images, while teachers see clean pixels (Depth Anything).
+
+    Colours and blur change it of stored labels too (the dataset `labels`).
+    """
 
     color: ColorConfig = Field(default_factory=ColorConfig)
     """Colour jittering."""

@@ -58,7 +58,8 @@ class Stream:
         labelled: True: depth is required; False: depth, if there is any, is dropped.
         patches: False leaves the patches out, where no teacher looks at them.
         space: depth is converted to this space, so that datasets of different spaces can be mixed; None leaves it.
-        perturb: makes the student's view from the clean one; must survive pickling.
+        perturb: makes the student's view from the clean one, of labelled samples only where the label is a teacher's stored
+            map; must survive pickling.
         cutmix: pastes rectangles between the student's views of a batch; None does not.
         share: (index, count): hands out only the ``index``-th of ``count`` parts of each batch. The parts of all indices make
             up the batch that a stream without a share gives; one of them may be empty. CutMix's pairs are not parted.
@@ -242,7 +243,8 @@ class Stream:
             contexts = contexts.around(sample.part, (height, width), generator)
         if not self.patches:
             contexts = replace(contexts, patches=contexts.patches[:0])
-        return cut(sample, contexts, flip=flip, space=self.space, perturb=self.perturb, generator=generator)
+        perturb = self.perturb if not self.labelled or sample.scaled else None  # a teacher's stored map is a pseudo-label
+        return cut(sample, contexts, flip=flip, space=self.space, perturb=perturb, generator=generator)
 
     def _sample(self, member: Member, source: int, number: int, reading: Reading) -> Sample:
         """Returns the ``number``-th sample of a dataset, or the next readable one in its order."""
@@ -412,7 +414,7 @@ def build_streams(
         labelled_fraction: where both kinds are given, the share of a batch that is labelled, rounded to whole samples.
         workers: processes of both streams together, but at least one for each; 0 reads in this process.
         options: further keywords of :class:`Stream` for both: ``flip``, ``max_error_rate``, …. ``space`` is given to the
-            labelled stream alone, ``perturb`` and ``cutmix`` to the unlabelled one.
+            labelled stream alone, ``cutmix`` to the unlabelled one.
 
     Raises:
         DataError: there is no data, a dataset is empty, or the fraction leaves no sample for one of the kinds.
@@ -431,6 +433,7 @@ def build_streams(
             labelled=True,
             patches=False,
             space=space,
+            perturb=perturb,
             workers=processes[0],
             **common,
         )

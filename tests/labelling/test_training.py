@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,6 @@ from tests.labelling.conftest import SETTINGS, Dim, planned, run
 
 @pytest.mark.parametrize("size", [64, (48, 80)])
 def test_training_from_labels_equals_training_with_the_teacher_up_to_the_codec(size, images, tmp_path):
-    from dataclasses import replace
-
     from dadkit.data.store import FolderStore
 
     (images / "broken.jpg").unlink()
@@ -121,6 +120,7 @@ def test_patches_are_stored_and_serve_local_global(images, tmp_path, dadkit):
         data: {{labelled: [{{name: labels, options: {{root: {store.root}, views: patches}}}}]}}
         contexts: {{name: local-global, options: {{view_size: 32, crop_min: 24, patch_size: 16, n: 1, overlap: 4}}}}
         losses: {{labelled: {{normalizer: {{name: global}}}}}}
+        perturb: {{cutmix: {{probability: 0}}}}
         iterations: 2
         batch_size: 2
         report: false
@@ -132,11 +132,26 @@ def test_patches_are_stored_and_serve_local_global(images, tmp_path, dadkit):
     refused = dadkit("train", config, "data.labelled.0.options.views=whole", "name=other")
     assert refused.code != 0
     assert "`dadkit label --views patches`" in refused.err
+    assert "CutMix pastes between unlabelled images" in dadkit("train", config, "perturb.cutmix.probability=0.5").err
     planned(tmp_path / "plain", images)
     run(tmp_path / "plain")
     compact(*planned(tmp_path / "plain", images))
     with pytest.raises(DataError, match="whole pictures only"):
         Labels(tmp_path / "plain", views="patches")
+
+
+def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, tmp_path):
+    store, plan = planned(tmp_path / "out", images)
+    run(tmp_path / "out")
+    compact(store, plan)
+    labels = Labels(store.root)
+    true = [replace(labels[index], scaled=False, depth=torch.ones_like(labels[index].image[:1]).float()) for index in range(24)]
+    true = [replace(sample, valid=None) for sample in true]
+    options = {"batch_size": 4, "seed": 0, "name": "s", "labelled": True, "perturb": lambda image, generator: 255 - image}
+    stored, truth = (next(Stream([Member("x", data)], Whole(16), **options)) for data in (labels, true))
+    assert torch.equal(stored.student_images, 255 - stored.images)
+    assert torch.equal(truth.student_images, truth.images)
+    assert torch.equal(stored.images, truth.images)
 
 
 def test_two_teachers_label_in_one_pass(images, tmp_path):
