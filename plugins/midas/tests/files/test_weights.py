@@ -60,6 +60,7 @@ def test_init_encoder_takes_timms_file_of_the_backbone(save):
     model = Midas("tiny-conv", weights=path, init="encoder")
     assert same(model.backbone, whole)
     assert model.spec.license == "unknown"
+    assert (model.spec.mean[0], Midas("tiny-conv", statistics="halves").spec.mean) == (0.485, (0.5, 0.5, 0.5))
     with pytest.raises(DadkitError, match="It holds the backbone alone: a student takes it with init: encoder"):
         Midas("tiny-conv", weights=path)
 
