@@ -265,6 +265,8 @@ def test_a_weight_file_that_was_trained_again_is_noticed(small, teacher_file, co
     begun = folder / "stages/main/stage.json"
     noted = json.loads(begun.read_text())["weights"]
     assert noted[str(path)]["sha256"] == file_sha256(path)
+    assert json.loads((folder / "run.json").read_text())["stages"][0]["weights"] == [str(path)]
+    assert f"main: weights from {path}" in console.file.getvalue()
     os.utime(path)  # the same content under another date
     small(*overrides)
     assert "finished before" in console.file.getvalue()
