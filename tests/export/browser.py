@@ -26,6 +26,7 @@ class Browser:
     def __init__(self, port: int, downloads: Path, size: tuple[int, int]) -> None:
         self.root = f"http://127.0.0.1:{port}"
         flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={size[0]},{size[1]}"]
+        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a webcam, without a question
         flags += ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         chrome = {
             "binary": shutil.which("chromium"),

@@ -95,5 +95,10 @@ def test_a_visitor_gets_the_models_own_numbers(file, tmp_path):
             "return new Set(p).size"
         )
         assert colours > 50
+        tab.run("document.getElementById('points').click(); state.maps = []; document.getElementById('webcam').click()")
+        tab.wait("webcam", "Stop")
+        assert "640 × 480" in tab.wait("status", "ms at")  # the browser's pretended camera, at a legal size
+        tab.run("document.getElementById('webcam').click()")
+        tab.wait("webcam", "Webcam")
         others = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !/^(blob|data):/.test(n))"
         assert tab.run(others) == []

@@ -108,11 +108,11 @@ def test_the_card_of_a_run(run, dadkit):
     assert str(run.parent) not in answer.out
 
 
-@pytest.mark.slow  # it trains a step
+@pytest.mark.slow  # it trains a step and translates to ONNX
 def test_what_is_pushed_is_read_by_transformers_and_by_dadkit(run, hub, tmp_path):
     transformers = pytest.importorskip("transformers")
     requests, files = hub
-    folder = prepare(str(run), tmp_path / "hub", repository="me/mine", onnx=False)
+    folder = prepare(str(run), tmp_path / "hub", repository="me/mine")
     assert push(folder.path, "me/mine").endswith("/me/mine/commit/" + "1" * 40)
     made = next(json.loads(body) for method, path, body in requests if path == "/api/repos/create")
     assert made.get("visibility") == "private" or made.get("private") is True  # as older releases of the client say
@@ -125,6 +125,9 @@ def test_what_is_pushed_is_read_by_transformers_and_by_dadkit(run, hub, tmp_path
     torch.testing.assert_close(
         load_model(there / "dadkit" / "model.safetensors").state_dict(), model.state_dict(), rtol=0, atol=0
     )
+    deployed, image = load_model(there / "model.onnx"), torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(deployed(image).depth, model(image).depth, rtol=1e-4, atol=1e-5)
+    assert deployed.facts["source"]["component"] == "topformer/tiny"
     pipe = transformers.pipeline("depth-estimation", model=str(there), trust_remote_code=True)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (128, 192, 3), dtype=np.uint8))
     with torch.inference_mode():
