@@ -236,7 +236,7 @@ class DataConfig(Section):
     labelled_fraction: Probability = 0.5
     """Where both kinds are given: the share of each batch that is labelled."""
     near_floor: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Students of disparity: true depth below this share of its map's median depth counts as this share; 0 = as it is."""
+    """Students of disparity: true depth below this share of its view's median counts as this share; 0 = as it is."""
     sky: Literal["leave", "far"] = "leave"
     """Metric students: sky in labels is left out of the losses, or counts as the farthest that the student can answer."""
     workers: Annotated[int, Field(ge=0)] = 2

@@ -58,6 +58,7 @@ class Stream:
         labelled: True: depth is required; False: depth, if there is any, is dropped.
         patches: False leaves the patches out, where no teacher looks at them.
         space: depth is converted to this space, so that datasets of different spaces can be mixed; None leaves it.
+        near_floor: least depth that becomes disparity, as a share of its view's median, see :func:`dadkit.data.views.cut`.
         perturb: makes the student's view from the clean one, of labelled samples only where the label is a teacher's stored
             map; must survive pickling.
         cutmix: pastes rectangles between the student's views of a batch; None does not.
@@ -90,6 +91,7 @@ class Stream:
     labelled: bool = False
     patches: bool = True
     space: Space | None = None
+    near_floor: float = 0.0
     perturb: Perturb | None = None
     cutmix: CutMix | None = None
     share: tuple[int, int] = (0, 1)
@@ -244,7 +246,9 @@ class Stream:
         if not self.patches:
             contexts = replace(contexts, patches=contexts.patches[:0])
         perturb = self.perturb if not self.labelled or sample.scaled else None  # a teacher's stored map is a pseudo-label
-        return cut(sample, contexts, flip=flip, space=self.space, perturb=perturb, generator=generator)
+        return cut(
+            sample, contexts, flip=flip, space=self.space, near_floor=self.near_floor, perturb=perturb, generator=generator
+        )
 
     def _sample(self, member: Member, source: int, number: int, reading: Reading) -> Sample:
         """Returns the ``number``-th sample of a dataset, or the next readable one in its order."""

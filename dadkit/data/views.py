@@ -46,6 +46,7 @@ def cut(
     *,
     flip: bool = False,
     space: Space | None = None,
+    near_floor: float = 0.0,
     perturb: Perturb | None = None,
     generator: torch.Generator | None = None,
 ) -> View:
@@ -63,6 +64,8 @@ def cut(
         contexts: boxes; fractional ones are allowed.
         flip: mirror everything left to right: pixels, boxes, depth, cameras.
         space: convert depth to this space; None leaves it.
+        near_floor: depth that is converted to disparity is at least this share of the median of its view. Otherwise a few
+            pixels of a millimetre, as sensors write them, hold nearly all of a map's deviation (not from a paper).
         perturb: makes the student's view from the clean one.
         generator: randomness for ``perturb``.
 
@@ -84,7 +87,7 @@ def cut(
         frame=_camera(_frame(sample.image), contexts),
     )
     if sample.depth is not None:
-        view = _with_depth(view, sample, contexts, space)
+        view = _with_depth(view, sample, contexts, space, near_floor)
     if sample.intrinsics is not None:
         view = replace(view, intrinsics=_camera(sample.intrinsics, contexts))
     if flip:
@@ -135,7 +138,7 @@ def _resized_fractional(image: Tensor, box: Sequence[float], size: tuple[int, in
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | None) -> View:
+def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | None, near_floor: float) -> View:
     assert sample.depth is not None
     assert sample.space is not None
     x0, y0, x1, y1 = contexts.region.tolist()
@@ -150,6 +153,11 @@ def _with_depth(view: View, sample: Sample, contexts: Contexts, space: Space | N
     valid = covered[None] if sample.valid is None else sample.valid[:, rows, columns] & covered
     if (y1 - y0 > height or x1 - x0 > width) and sample.valid is not None and not sample.scaled:
         depth, valid = _densest(depth, valid, sample.depth.float(), sample.valid, (x0, y0, x1, y1))
+    if space is Space.DISPARITY and near_floor > 0 and sample.space in (Space.METRIC, Space.SCALE):
+        known = depth[valid & depth.isfinite() & (depth > 0)]
+        if known.numel():
+            least = near_floor * known.median()
+            depth = depth.where(~(valid & (depth > 0) & (depth < least)), least)
     if space is not None:
         depth, converted = convert(depth, valid, sample.space, space)
         valid = valid if converted is None else converted

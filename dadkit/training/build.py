@@ -125,7 +125,6 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
             reference=reference,
             cameras=student.spec.takes_camera,
             autocast=autocast,
-            near_floor=config.data.near_floor,
             sky_depth=_sky_depth(config, student.spec),
         )
     return Stage(
@@ -306,6 +305,7 @@ def _streams(
         flip=config.flip,
         max_error_rate=config.data.max_error_rate,
         space=space,
+        near_floor=config.data.near_floor,
         perturb=perturb,
         cutmix=cutmix,
         pin_memory=device.type == "cuda",

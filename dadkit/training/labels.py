@@ -276,9 +276,7 @@ def usable(prediction: Prediction, space: Space) -> tuple[Tensor, Tensor]:
     return converted.depth, finite if converted.valid is None else converted.valid & finite
 
 
-def labelled_target(
-    batch: Batch, space: Space, *, near_floor: float = 0.0, sky_depth: float | None = None
-) -> tuple[Tensor, Tensor]:
+def labelled_target(batch: Batch, space: Space, *, sky_depth: float | None = None) -> tuple[Tensor, Tensor]:
     """True depth as target: ``(target, mask)`` in ``space``, scaled to [0, 1] per map unless ``space`` is metric.
 
     Metric depth becomes disparity 1 / t (Depth Anything, section 3.1), in which infinitely far sky is a valid 0. A map of one
@@ -287,27 +285,15 @@ def labelled_target(
     Args:
         batch: images with true depth.
         space: the student's.
-        near_floor: depth that becomes disparity is at least this share of its map's median depth. Otherwise a few pixels of a
-            millimetre, as sensors write them, hold nearly all of the map's deviation (not from a paper).
         sky_depth: metres that infinitely far pixels count as in metric space; None leaves them out.
     """
-    depth, valid = batch.depth, batch.valid
-    assert depth is not None
+    assert batch.depth is not None
     assert batch.space is not None
-    if near_floor > 0 and space is Space.DISPARITY and batch.space in (Space.METRIC, Space.SCALE):
-        depth = _not_nearer(depth, valid, near_floor)
-    target, valid = convert(depth, valid, batch.space, space)
+    target, valid = convert(batch.depth, batch.valid, batch.space, space)
     if sky_depth is not None and space is Space.METRIC:
         target = target.where(target != torch.inf, sky_depth)
     mask = target.isfinite() if valid is None else valid & target.isfinite()
     return (target if space is Space.METRIC else _unit_range(target, mask)), mask
-
-
-def _not_nearer(depth: Tensor, valid: Tensor | None, share: float) -> Tensor:
-    """Positive depth (B, 1, H, W) raised to at least ``share`` of the median of its map's valid, finite depth."""
-    known = depth.isfinite() & (depth > 0) & (True if valid is None else valid)
-    least = share * depth.where(known, torch.nan).flatten(1).nanmedian(1).values.view(-1, 1, 1, 1)
-    return depth.where(~(depth > 0) | ~(depth < least), least)
 
 
 def _unit_range(values: Tensor, mask: Tensor) -> Tensor:

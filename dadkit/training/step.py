@@ -77,7 +77,7 @@ class DistillationStep(nn.Module):
         cameras: whether the student takes cameras.
         scales: typical magnitude of each source of targets.
         autocast: dtype of both models' forward passes; None = float32.
-        near_floor, sky_depth: of true depth, see :func:`dadkit.training.labels.labelled_target`.
+        sky_depth: of true depth, see :func:`dadkit.training.labels.labelled_target`.
     """
 
     def __init__(
@@ -90,12 +90,11 @@ class DistillationStep(nn.Module):
         cameras: bool = False,
         scales: SourceScales | None = None,
         autocast: torch.dtype | None = None,
-        near_floor: float = 0.0,
         sky_depth: float | None = None,
     ) -> None:
         super().__init__()
         self.terms, self.space, self.autocast = tuple(terms), space, autocast
-        self._near_floor, self._sky_depth = near_floor, sky_depth
+        self._sky_depth = sky_depth
         self.learned = nn.ModuleList(term for _, _, term, _ in self.terms)
         self.needs: frozenset[Need] = frozenset().union(*(term.needs for _, _, term, _ in self.terms))
         self.weights = {name: weight for name, weight, _, _ in self.terms}
@@ -170,7 +169,7 @@ class DistillationStep(nn.Module):
 
     def truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """True depth as the student's target: ``(target, mask)``."""
-        return labelled_target(batch, self.space, near_floor=self._near_floor, sky_depth=self._sky_depth)
+        return labelled_target(batch, self.space, sky_depth=self._sky_depth)
 
     def _labelled(self, student: Prediction, batch: Batch) -> StepInputs:
         """Returns what terms look at of labelled images."""

@@ -240,21 +240,27 @@ def test_27_black_frames_of_tartanair_are_skipped(tmp_path):
 
 def test_26_a_few_pixels_of_a_millimetre_do_not_dominate():
     generator = torch.Generator().manual_seed(0)
-    metres = 1 + 4 * torch.rand(2, 1, 48, 48, generator=generator)
-    metres[:, :, 20, 20:25] = 0.001  # 0.2 %
-    batch = SimpleNamespace(depth=metres, valid=torch.ones_like(metres, dtype=torch.bool), space=Space.METRIC)
+    metres = 1 + 4 * torch.rand(1, 48, 48, generator=generator)
+    noisy = metres.clone()
+    noisy[:, 20, 20:25] = 0.001  # 0.2 %
+    image, box = torch.zeros(3, 48, 48, dtype=torch.uint8), torch.tensor([0.0, 0, 48, 48])
+    contexts = Contexts(region=box, view_size=(48, 48), patches=torch.zeros(0, 4), patch_size=(48, 48))
+
+    def seen(depth, near_floor, space=Space.DISPARITY):
+        sample = Sample(image=image, key="a", depth=depth, valid=torch.ones_like(depth, dtype=torch.bool), space=Space.METRIC)
+        return cut(sample, contexts, space=space, near_floor=near_floor)
 
     def near(near_floor):
-        target, mask = labelled_target(batch, Space.DISPARITY, near_floor=near_floor)
-        pair = MapPair(1 / metres.clamp(min=1) + 0.05 * torch.randn(metres.shape, generator=generator), target, mask, 2)
-        return MapTerm("labels", Global()).near_share(StepInputs(Space.DISPARITY, 2, True, pair))
+        view = seen(noisy, near_floor)
+        batch = SimpleNamespace(depth=view.depth[None], valid=view.valid[None], space=view.space)
+        target, mask = labelled_target(batch, Space.DISPARITY)
+        pair = MapPair(1 / metres[None] + 0.05 * torch.randn(target.shape, generator=generator), target, mask, 1)
+        return float(MapTerm("labels", Global()).near_share(StepInputs(Space.DISPARITY, 1, True, pair)))
 
-    assert bool((near(0.0) > 0.5).all())
-    assert bool((near(0.05) < 0.25).all())
-    untouched = SimpleNamespace(depth=metres.clamp(min=1), valid=batch.valid, space=Space.METRIC)
-    floored, as_it_is = (labelled_target(untouched, Space.DISPARITY, near_floor=floor)[0] for floor in (0.05, 0.0))
-    assert torch.equal(floored, as_it_is)
-    assert torch.equal(labelled_target(batch, Space.METRIC, near_floor=0.05)[0], metres)  # metres stay metres
+    assert near(0.0) > 0.45
+    assert near(0.05) < 0.25
+    assert torch.equal(seen(metres, 0.05).depth, seen(metres, 0.0).depth)
+    assert torch.equal(seen(noisy, 0.05, Space.METRIC).depth, noisy)  # metres stay metres
 
 
 def test_28_sky_is_left_out_or_counts_as_the_farthest():
