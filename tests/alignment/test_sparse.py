@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dadkit.alignment import HintsError, align_to_points
+from dadkit.alignment import HintsError, align_to_points, trend
 from dadkit.interfaces import Hints
 
 SIZE = (48, 64)
@@ -130,3 +130,14 @@ def test_exact_keeps_the_points_and_support_says_how_far_they_are():
     rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in SIZE), indexing="ij")
     nearest = torch.cdist(torch.stack((rows, columns), -1).view(-1, 2), at).amin(1).view(SIZE)
     assert float((fit.support[0, 0] - nearest).abs().max()) < 4
+
+
+def test_a_trend_reaches_where_no_point_is():
+    over = torch.linspace(0, 1, SIZE[0], dtype=torch.float64)[:, None].expand(SIZE)
+    at = torch.cartesian_prod(torch.arange(SIZE[0]), torch.arange(0, SIZE[1] // 2, 3))
+    values, ones = 0.3 * over[at[:, 0], at[:, 1]] - 0.1, torch.ones(len(at), dtype=torch.float64)
+    field = trend(values, at, ones, over, ridge=1e-9)
+    torch.testing.assert_close(field, 0.3 * over - 0.1, rtol=0, atol=1e-4)
+    pulled = trend(values, at, ones, over)  # the ridge pulls it towards the mean of the points
+    assert 0.5 < float(pulled.std() / field.std()) < 1
+    assert not trend(values, at, 0 * ones, over).any()
