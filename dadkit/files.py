@@ -83,7 +83,7 @@ def really(path: str | Path) -> str | None:
 
 
 def really_is(head: bytes) -> str | None:
-    """The same of a file's first bytes.
+    """Returns the same of a file's first bytes.
 
     Example:
         >>> really_is(b"<!DOCTYPE html><html>")

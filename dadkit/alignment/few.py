@@ -183,7 +183,7 @@ class _Fitter:
 
 
 def _slopes(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
-    """The weighted median of the slopes of all pairs, heavier the farther apart they are; then of what is left."""
+    """Returns the weighted median of the slopes of all pairs, heavier the farther apart they are; then of what is left."""
     if len(x) > MOST_PAIRED:
         chosen = x.argsort()[torch.linspace(0, len(x) - 1, MOST_PAIRED).round().long()]
         x, y, weight = x[chosen], y[chosen], weight[chosen]
@@ -198,7 +198,7 @@ def _slopes(x: Tensor, y: Tensor, weight: Tensor) -> tuple[float, float]:
 
 
 def _factor(x: Tensor, y: Tensor) -> float:
-    """The median of the ratios, between the middle two for even counts, in the logarithm."""
+    """Returns the median of the ratios, between the middle two for even counts, in the logarithm."""
     return math.exp(float((y / x).log().quantile(0.5)))
 
 

@@ -199,7 +199,7 @@ def _deviation(values: Tensor) -> float:
 
 
 def _without_outliers(residual: Tensor, at: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The weights, 0 for points that disagree with the field of a coarse pyramid, which is refitted three times."""
+    """Returns the weights, 0 for points that disagree with the field of a coarse pyramid, which is refitted three times."""
     cell = max(2, 2 ** round(math.log2(math.sqrt(PER_CELL * size[0] * size[1] / len(at)))))
     soft = weight
     for _ in range(3):

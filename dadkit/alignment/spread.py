@@ -207,6 +207,6 @@ def _binned(values: Tensor, at: Tensor, weight: Tensor, size: tuple[int, int], c
 
 
 def _enlarge(field: Tensor, size: tuple[int, int], cell: int) -> Tensor:
-    """A (1, h, w) field of cells at the map's size."""
+    """Returns a (1, h, w) field of cells at the map's size."""
     large = F.interpolate(field[None], scale_factor=cell, mode="bilinear", align_corners=False)[0, 0]
     return large[: size[0], : size[1]]

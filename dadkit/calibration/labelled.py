@@ -130,7 +130,7 @@ def _pair(pictures: Sequence[_Picture], space: Space, form: str) -> tuple[float,
 
 
 def _pixels(model: DepthModel, dataset: Dataset, limit: int | None) -> list[_Picture]:
-    """The same number of pixels of every picture, evenly taken."""
+    """Returns the same number of pixels of every picture, evenly taken."""
     pictures = []
     for index in range(min(len(dataset), limit or len(dataset))):
         try:

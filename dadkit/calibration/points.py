@@ -47,7 +47,7 @@ class KnownPoint:
 
 
 def parse_point(text: str, picture: Path) -> KnownPoint:
-    """A point as the command line takes it.
+    """Returns a point as the command line takes it.
 
     Example:
         >>> parse_point("812,440=2.35m", Path("hall.jpg"))
@@ -82,7 +82,7 @@ def read_points(file: Path) -> list[KnownPoint]:
 
 
 def suggest_points(model: DepthModel, picture: Path, count: int = 5) -> list[tuple[int, int]]:
-    """Where to measure: (x, y) of even places, spread over what the model calls near and far, nearest first.
+    """Returns where to measure: (x, y) of even places, spread over what the model calls near and far, nearest first.
 
     Where one measures matters more than how the pair is fitted.
     """
@@ -193,7 +193,7 @@ def _range(values: Tensor) -> tuple[float, float]:
 
 
 def _value(values: Tensor, point: KnownPoint, notes: list[str]) -> float:
-    """The median of the pixels around a point."""
+    """Returns the median of the pixels around a point."""
     height, width = values.shape
     x, y = int(point.x), int(point.y)
     if not (0 <= x < width and 0 <= y < height):
@@ -208,7 +208,7 @@ def _value(values: Tensor, point: KnownPoint, notes: list[str]) -> float:
 
 
 def _along_axis(point: KnownPoint, values: Tensor, lens: Lens | None, notes: list[str]) -> float:
-    """A distance to the lens as a distance along the optical axis, where the focal length is known."""
+    """Returns a distance to the lens as a distance along the optical axis, where the focal length is known."""
     height, width = values.shape
     aside = math.hypot(point.x + 0.5 - width / 2, point.y + 0.5 - height / 2)
     focal = (lens.pixels(width) if lens else None) or exif_focal(point.picture, (height, width))

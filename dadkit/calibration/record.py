@@ -59,8 +59,8 @@ class Calibration:
 
 
 def beside(model: str) -> Path | None:
-    """Where a model's calibration is stored: ``calibration.json`` beside a result's weights, ``NAME.calibration.json`` beside
-    another file; None for a registered model, which has no folder.
+    """Returns where a model's calibration is stored: ``calibration.json`` beside a result's weights, ``NAME.calibration.json``
+    beside another file; None for a registered model, which has no folder.
     """
     path = Path(model).expanduser()
     if not path.exists():
@@ -71,7 +71,7 @@ def beside(model: str) -> Path | None:
 
 
 def of_model(model: str) -> dict[str, str]:
-    """What tells a model from others: the SHA-256 of its file, or its registered name with options."""
+    """Returns what tells a model from others: the SHA-256 of its file, or its registered name with options."""
     path = Path(model).expanduser()
     if not path.exists():
         return {"component": model}
@@ -97,7 +97,7 @@ def write_calibration(calibration: Calibration, file: Path, model: str) -> None:
 
 
 def read_calibration(file: Path, model: str, space: Space) -> Metres:
-    """The pair in a file.
+    """Returns the pair in a file.
 
     Args:
         file: written by :func:`write_calibration`.
@@ -117,7 +117,7 @@ def read_calibration(file: Path, model: str, space: Space) -> Metres:
 
 
 def calibrated(model: DepthModel, name: str, file: str | Path | None = None) -> tuple[DepthModel, Path | None]:
-    """A model with its calibration.
+    """Returns a model with its calibration.
 
     Args:
         model: the loaded model.

@@ -103,7 +103,7 @@ class Refine(Completer):
 
     @torch.no_grad()
     def inputs(self, images: Tensor, hints: Hints, relative: Prediction, fit: SparseFit) -> tuple[Tensor, Tensor]:
-        """What the network sees, (B, CHANNELS, h, w), and log(knn / align) and log(trend / align), (B, 2, h, w)."""
+        """Returns what the network sees, (B, CHANNELS, h, w), and log(knn / align) and log(trend / align), (B, 2, h, w)."""
         height, width = fit.depth.shape[-2:]
         long = max(height, width)
         grid = (max(8, round(self.grid * height / long)), max(8, round(self.grid * width / long)))

@@ -114,7 +114,7 @@ def _unknown(path: str | Path) -> str:
 
 
 def _better(image: Image.Image) -> str:
-    """What to do with a PNG of another mode."""
+    """Returns what to do with a PNG of another mode."""
     if image.format != "PNG":
         return ""
     if image.mode in ("L", "I;16"):

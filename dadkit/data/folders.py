@@ -50,7 +50,7 @@ def counted(left_out: Counter[str]) -> str:
 
 
 def scan(folder: Path, extensions: Collection[str], *, results: bool = False) -> tuple[list[str], Counter[str]]:
-    """All files below ``folder`` with one of ``extensions``.
+    """Returns all files below ``folder`` with one of ``extensions``.
 
     Symlinked folders are followed. Every folder is read once, however many links lead to it and under its own name where it
     lies in the tree, so a link to a parent is no endless loop and no image is taken twice. Names that begin with a dot are
@@ -145,7 +145,7 @@ def _is_number(text: str) -> bool:
 
 
 def _as_meant(base: Path, name: str) -> str:
-    """A name as it was meant, where no file has it as it stands: without the quotes of a table, with slashes."""
+    """Returns a name as it was meant, where no file has it as it stands: without the quotes of a table, with slashes."""
     if os.path.lexists(base / name):
         return name
     if len(name) > 2 and name[0] == name[-1] == '"':

@@ -30,7 +30,7 @@ HINT_SUFFIXES: dict[str, Encoding | None] = {
 
 
 def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None, see_through: float | None = None) -> Hints:
-    """The points of one file, for a picture of a size.
+    """Returns the points of one file, for a picture of a size.
 
     Args:
         path: a map of the picture's view, of any size: 16-bit PNG, npy, npz or pfm, where 0, negative, NaN and infinite values
@@ -72,7 +72,7 @@ def read_hints(path: Path, size: tuple[int, int], *, scale: float | None = None,
 
 
 def implausible(hints: Hints) -> str | None:
-    """What is odd about the metres, or None: a median that no scene has, which is a wrong unit most times."""
+    """Returns what is odd about the metres, or None: a median that no scene has, which is a wrong unit most times."""
     median = float(hints.depth[hints.valid].median())
     if median > 300:
         return f"the median of the points is {median:.4g} m: millimetres or centimetres? Give --sparse-scale"
@@ -82,7 +82,7 @@ def implausible(hints: Hints) -> str | None:
 
 
 def find_hints(sparse: Path, stems: Sequence[Path]) -> dict[Path, Path]:
-    """The file of points for each picture: one file for one picture, or those of a folder with the same names.
+    """Returns the file of points for each picture: one file for one picture, or those of a folder with the same names.
 
     Args:
         sparse: a file or a folder.

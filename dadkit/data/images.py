@@ -212,7 +212,7 @@ def _why_no_image(stream: str | Path | BinaryIO) -> str:
 
 
 def to_tensor(image: str | Path | Image.Image | np.ndarray | Tensor) -> Tensor:
-    """One image of any common kind as float RGB.
+    """Returns one image of any common kind as float RGB.
 
     Args:
         image: a path; a PIL image (decoded as :func:`decode` does); an array (H, W, 3) or (H, W), uint8, uint16 or floating
@@ -272,7 +272,8 @@ def _unit_range(image: Tensor) -> Tensor:
 
 
 def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
-    """The focal length in pixels of a photograph, from the 35-mm equivalent in its EXIF data; None if that says nothing.
+    """Returns the focal length in pixels of a photograph, from the 35-mm equivalent in its EXIF data; None if that says
+    nothing.
 
     The equivalent compares diagonals: that of 35-mm film is 43.27 mm.
 

@@ -161,7 +161,7 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
 
 
 def decode_mask(data: bytes) -> NDArray[np.bool_]:
-    """The inverse of :func:`encode_mask`. Raises :class:`SampleError` for damaged bytes."""
+    """Returns the inverse of :func:`encode_mask`. Raises :class:`SampleError` for damaged bytes."""
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture) > 127

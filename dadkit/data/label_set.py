@@ -110,13 +110,13 @@ class Unit:
         return len(self.keys)
 
     def block(self) -> bytes:
-        """The unit as bytes. Members of a shard are stored by the gaps between them, which compress better."""
+        """Returns the unit as bytes. Members of a shard are stored by the gaps between them, which compress better."""
         gaps = np.diff(np.array(self.offsets, dtype=np.int64), prepend=0).tolist()
         return zlib.compress(json.dumps([self.keys, self.names, self.shard, gaps, self.sizes, self.stamp]).encode(), 6)
 
     @classmethod
     def from_block(cls, number: int, block: bytes) -> Unit:
-        """The inverse of :meth:`block`."""
+        """Returns the inverse of :meth:`block`."""
         keys, names, shard, gaps, sizes, stamp = json.loads(zlib.decompress(block))
         return cls(number, keys, names, shard, np.cumsum(np.array(gaps, dtype=np.int64)).tolist(), sizes, stamp)
 
@@ -180,7 +180,7 @@ class Index:
     cameras: np.ndarray | None = None
 
     def to_bytes(self) -> bytes:
-        """The index as a file."""
+        """Returns the index as a file."""
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {"rows": self.rows, "gaps": np.diff(self.offsets, axis=0, prepend=0), "sizes": self.sizes}
         arrays |= {} if self.cameras is None else {"cameras": self.cameras}
@@ -190,7 +190,7 @@ class Index:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Index:
-        """The inverse of :meth:`to_bytes`. Raises :class:`SampleError` for damaged bytes."""
+        """Returns the inverse of :meth:`to_bytes`. Raises :class:`SampleError` for damaged bytes."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 scores = {name[6:]: arrays[name] for name in arrays.files if name.startswith("score_")}
@@ -217,14 +217,14 @@ class Manifest:
     hashes: np.ndarray
 
     def to_bytes(self) -> bytes:
-        """The manifest as a file."""
+        """Returns the manifest as a file."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, units=self.units, labels=self.labels, hashes=self.hashes)
         return buffer.getvalue()
 
     @classmethod
     def from_records(cls, number: int, records: Iterable[Mapping[str, Any]]) -> Manifest:
-        """The manifest of records, in any order."""
+        """Returns the manifest of records, in any order."""
         rows = sorted((record["unit"], record["labels"], record["hash"]) for record in records)
         units, labels, hashes = zip(*rows, strict=True) if rows else ((), (), ())
         return cls(number, np.array(units, np.int32), np.array(labels, np.int32), np.array(hashes, "S12"))

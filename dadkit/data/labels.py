@@ -109,7 +109,7 @@ class Labels:
         return int(self._ends[-1])
 
     def order(self, number: int, seed: int, skip: int) -> int:
-        """Which sample is drawn ``number``-th; see :mod:`dadkit.data.sampling`."""
+        """Returns which sample is drawn ``number``-th; see :mod:`dadkit.data.sampling`."""
         if self._windows is None:
             index = nth_in_order(number, len(self), seed, skip=skip)
         else:
@@ -131,12 +131,12 @@ class Labels:
             )
 
     def key(self, index: int) -> str:
-        """The key of a sample, without reading it."""
+        """Returns the key of a sample, without reading it."""
         _, unit, table, member = self._find(index)
         return unit.keys[int(table.rows[member])]
 
     def scores(self, index: int) -> dict[str, float | int]:
-        """The scores of a sample."""
+        """Returns the scores of a sample."""
         _, _, table, member = self._find(index)
         return {name: values[member].item() for name, values in table.scores.items()}
 
@@ -186,7 +186,7 @@ class Labels:
         )
 
     def _camera(self, table: Index, member: int, size: tuple[int, int], own: torch.Size) -> torch.Tensor | None:
-        """The camera that the teacher estimated, in pixels of the image."""
+        """Returns the camera that the teacher estimated, in pixels of the image."""
         if table.cameras is None or not np.isfinite(table.cameras[member, self._teacher]).all():
             return None
         grow = torch.tensor([[size[1] / own[1]], [size[0] / own[0]], [1.0]])
@@ -204,7 +204,7 @@ class Labels:
         return data
 
     def _find(self, index: int) -> tuple[int, Unit, Index, int]:
-        """The unit's place in the manifest, the unit, its index, and the label's place in that."""
+        """Returns the unit's place in the manifest, the unit, its index, and the label's place in that."""
         if index >= len(self) and self._grid is not None:
             index %= len(self)
         if not 0 <= index < len(self):

@@ -17,7 +17,7 @@ class _Strings(Sequence[str]):
     """A sequence of strings that are made when they are asked for, by :meth:`at`."""
 
     def at(self, index: int) -> str:
-        """The string at ``index``, which is in range."""
+        """Returns the string at ``index``, which is in range."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[str]:
@@ -53,7 +53,7 @@ class PackedStrings(_Strings):
 
     @classmethod
     def from_arrays(cls, data: np.ndarray, lengths: np.ndarray) -> PackedStrings:
-        """The strings of :attr:`bytes` and :attr:`lengths`.
+        """Returns the strings of :attr:`bytes` and :attr:`lengths`.
 
         Raises:
             ValueError: the two do not fit.
@@ -73,7 +73,7 @@ class PackedStrings(_Strings):
         return len(self._starts) - 1
 
     def at(self, index: int) -> str:
-        """The string at ``index``."""
+        """Returns the string at ``index``."""
         return self._bytes[self._starts[index] : self._starts[index + 1]].decode("utf-8", "surrogateescape")
 
     @property
@@ -102,12 +102,12 @@ class ComputedStrings(_Strings):
         return self._count
 
     def at(self, index: int) -> str:
-        """What the function makes of ``index``."""
+        """Returns what the function makes of ``index``."""
         return self._function(index)
 
 
 def repeated(strings: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which strings occur more than once, as (n,) bool.
+    """Returns which strings occur more than once, as (n,) bool.
 
     Takes some 8-byte numbers a string; only strings with equal hashes are looked at themselves.
 

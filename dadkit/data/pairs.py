@@ -189,7 +189,7 @@ class DepthPairs:
         return len(self._keys)
 
     def key(self, index: int) -> str:
-        """The key of a sample, without reading it."""
+        """Returns the key of a sample, without reading it."""
         return self._keys[index]
 
     def __getitem__(self, index: int) -> Sample:
@@ -234,7 +234,7 @@ class DepthPairs:
 
 
 def _summary(stored: np.ndarray, meaning: dict[str, Any]) -> str:
-    """The stored numbers in a few words, and what they are read with."""
+    """Returns the stored numbers in a few words, and what they are read with."""
     finite = stored[np.isfinite(stored)]
     numbers = f"its numbers are {finite.min():g} to {finite.max():g}" if finite.size else "it holds no finite number"
     given = ", ".join(f"{name} {value}" for name, value in meaning.items() if value not in (None, (), False))
@@ -250,7 +250,7 @@ def _as_tuple(invalid: float | list[float] | None) -> tuple[float, ...]:
 def _mirrored(
     root: Path, images: str, depths: str, suffixes: tuple[str, ...], depth_suffix: str, extensions: tuple[str, ...], policy: str
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """The images' paths below ``images``, and (image, depth) paths below ``root``."""
+    """Returns the images' paths below ``images``, and (image, depth) paths below ``root``."""
     for folder in (images, depths):
         if not (root / folder).is_dir():
             raise DataError(f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist")
@@ -295,7 +295,7 @@ def _listed(path: Path, policy: str) -> list[tuple[str, str]]:
 
 
 def _placed(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Each valid pixel at the pixel of the other size that holds its centre; of several the nearest is kept."""
+    """Returns each valid pixel at the pixel of the other size that holds its centre; of several the nearest is kept."""
     row, column = valid[0].nonzero().unbind(1)
     down = ((row + 0.5) * (size[0] / depth.shape[1])).long().clamp(max=size[0] - 1)
     right = ((column + 0.5) * (size[1] / depth.shape[2])).long().clamp(max=size[1] - 1)

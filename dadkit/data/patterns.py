@@ -84,7 +84,8 @@ def simulate(
 
 
 def lidar_lines(hints: Hints, intrinsics: Tensor, lines: int, *, of: int = 64) -> Hints:
-    """A part of a LiDAR's lines, as a cheaper sensor has them: points are sorted into lines by elevation, as OMNI-DC does.
+    """Returns a part of a LiDAR's lines, as a cheaper sensor has them: points are sorted into lines by elevation, as OMNI-DC
+    does.
 
     Args:
         hints: of batch size 1, a sweep of a spinning LiDAR.
@@ -113,7 +114,7 @@ def lidar_lines(hints: Hints, intrinsics: Tensor, lines: int, *, of: int = 64) -
 
 
 def generator_for(*parts: str | int) -> torch.Generator:
-    """A generator whose numbers depend on these parts alone: a seed, the key of an image, a position."""
+    """Returns a generator whose numbers depend on these parts alone: a seed, the key of an image, a position."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 

@@ -51,7 +51,7 @@ class ColorJitter:
 
 
 def _change(image: Tensor, index: int, amount: float) -> Tensor:
-    """One of the four changes; ``amount`` 0 changes nothing."""
+    """Returns one of the four changes; ``amount`` 0 changes nothing."""
     factor = max(0.0, 1 + amount)
     match index:
         case 0:
@@ -174,7 +174,7 @@ def partners(count: int) -> list[int]:
 
 
 def part_bounds(count: int, parts: int) -> list[int]:
-    """Where ``count`` images are cut into ``parts`` without parting an image from its partner: parts + 1 indices."""
+    """Returns where ``count`` images are cut into ``parts`` without parting an image from its partner: parts + 1 indices."""
     pairs = max(1, count // 2) if count else 0
     bounds = [2 * (pairs * index // parts) for index in range(parts + 1)]
     return [count if bound >= 2 * pairs else bound for bound in bounds]
@@ -195,7 +195,7 @@ def paste(values: Tensor, boxes: Tensor) -> Tensor:
 
 
 def mix(batch: Batch, cutmix: CutMix, generators: Sequence[torch.Generator]) -> Batch:
-    """The batch with rectangles pasted into ``student_images``; ``images``, which the teacher sees, stay as they are.
+    """Returns the batch with rectangles pasted into ``student_images``; ``images``, which the teacher sees, stay as they are.
 
     Args:
         batch: an unmixed batch.

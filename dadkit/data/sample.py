@@ -124,7 +124,7 @@ class Batch:
                 yield item.name, value
 
     def to(self, device: torch.device, *, non_blocking: bool = True) -> Batch:
-        """The batch on ``device``; ``student_images`` stays shared with ``images`` where it was.
+        """Returns the batch on ``device``; ``student_images`` stays shared with ``images`` where it was.
 
         ``pasted`` stays on the host, where it decides what is compared with what.
         """

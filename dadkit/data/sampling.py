@@ -19,7 +19,7 @@ _ROUNDS = 8
 
 
 def derive(seed: int, *parts: str | int) -> int:
-    """A 63-bit seed that depends on every part: ``derive(0, "main", "item", 12)``. The same on every machine."""
+    """Returns a 63-bit seed that depends on every part: ``derive(0, "main", "item", 12)``. The same on every machine."""
     text = "\x1f".join([str(seed), *map(str, parts)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -47,7 +47,7 @@ class Permutation:
         return self.size
 
     def __call__(self, index: int) -> int:
-        """The element at place ``index``."""
+        """Returns the element at place ``index``."""
         if not 0 <= index < self.size:
             raise IndexError(f"place {index} of {self.size}")
         if self.size == 1:
@@ -66,7 +66,7 @@ class Permutation:
 
 
 def _mixed(value: int) -> int:
-    """The finaliser of SplitMix64: every input bit changes each output bit with probability about 1/2."""
+    """Returns the finaliser of SplitMix64: every input bit changes each output bit with probability about 1/2."""
     value &= _MASK64
     value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
     value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK64
@@ -79,7 +79,7 @@ def _order(size: int, seed: int) -> Permutation:
 
 
 def nth_in_order(number: int, size: int, seed: int, *, skip: int = 0) -> int:
-    """The index drawn ``number``-th (from 0) from a dataset of ``size`` samples that is gone through in epochs.
+    """Returns the index drawn ``number``-th (from 0) from a dataset of ``size`` samples that is gone through in epochs.
 
     Args:
         number: how many were drawn from this dataset before.
@@ -117,7 +117,7 @@ class Windows:
         return {**self.__dict__, "_order": None}
 
     def __call__(self, number: int, seed: int, *, skip: int = 0) -> int:
-        """The index drawn ``number``-th; ``skip`` as in :func:`nth_in_order`."""
+        """Returns the index drawn ``number``-th; ``skip`` as in :func:`nth_in_order`."""
         size = int(self._ends[-1])
         epoch, place = divmod(number, size)
         place = (place + skip) % size
@@ -131,7 +131,7 @@ class Windows:
         return int(self._ends[files[file]]) - int(stops[file]) + inside
 
     def _files(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The files in an epoch's order, and where the samples of each end in it."""
+        """Returns the files in an epoch's order, and where the samples of each end in it."""
         if self._order is None or self._order[0] != seed:
             files = np.random.Generator(np.random.PCG64(seed)).permutation(len(self._ends))
             self._order = seed, files, np.cumsum(np.diff(self._ends, prepend=0)[files])

@@ -53,7 +53,7 @@ class ShardIndex:
         return zip(self.names, self.offsets.tolist(), self.sizes.tolist(), strict=True)
 
     def read(self, member: int) -> bytes:
-        """The bytes of a member.
+        """Returns the bytes of a member.
 
         Raises:
             SampleError: the shard is gone, or is shorter than when it was indexed.
@@ -62,7 +62,7 @@ class ShardIndex:
 
 
 def open_shard(path: Path) -> ShardIndex:
-    """The index of a shard: the kept one if it is of this very file, else a new one, which is then kept.
+    """Returns the index of a shard: the kept one if it is of this very file, else a new one, which is then kept.
 
     Raises:
         DataError: the shard is missing, is compressed or not a tar file, or is cut short.
@@ -85,7 +85,7 @@ def open_shard(path: Path) -> ShardIndex:
 
 
 def index_file(path: Path) -> Path:
-    """Where the index of a shard is kept if its folder can be written."""
+    """Returns where the index of a shard is kept if its folder can be written."""
     return path.with_name(path.name + ".index")
 
 

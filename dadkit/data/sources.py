@@ -34,11 +34,11 @@ class Source(Protocol):
         ...
 
     def location(self, index: int) -> str:
-        """Where a person finds it, for messages."""
+        """Returns where a person finds it, for messages."""
         ...
 
     def read(self, index: int) -> Path | bytes:
-        """The file, or its bytes. Raises :class:`SampleError` if they cannot be had."""
+        """Returns the file, or its bytes. Raises :class:`SampleError` if they cannot be had."""
         ...
 
     def place(self, index: int) -> tuple[Path | str, int, int]:
@@ -46,7 +46,7 @@ class Source(Protocol):
         ...
 
     def stamp(self, index: int) -> str:
-        """A text that changes when the file that holds the image changes: its size and time of change."""
+        """Returns a text that changes when the file that holds the image changes: its size and time of change."""
         ...
 
 
@@ -61,23 +61,23 @@ class FileSource:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """The path relative to the folder; of a path that leads out of it (lists may hold them) see :func:`inside`."""
+        """Returns the path relative to the folder; of a path that leads out of it (lists may hold them) see :func:`inside`."""
         return inside(self.names[index])
 
     def location(self, index: int) -> str:
-        """The path."""
+        """Returns the path."""
         return str(self.base / self.names[index])
 
     def read(self, index: int) -> Path:
-        """The path."""
+        """Returns the path."""
         return self.base / self.names[index]
 
     def place(self, index: int) -> tuple[Path, int, int]:
-        """The path."""
+        """Returns the path."""
         return self.base / self.names[index], 0, 0
 
     def stamp(self, index: int) -> str:
-        """Size and time of change."""
+        """Returns the size and time of change."""
         return file_stamp(self.base / self.names[index])
 
 
@@ -110,19 +110,19 @@ class BucketSource:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """The object's name below the root."""
+        """Returns the object's name below the root."""
         return self.names[index]
 
     def location(self, index: int) -> str:
-        """The address."""
+        """Returns the address."""
         return f"{self._store.root}/{self.names[index]}"
 
     def read(self, index: int) -> bytes:
-        """The object's bytes."""
+        """Returns the object's bytes."""
         return read_sample(self._store, self.names[index])
 
     def place(self, index: int) -> tuple[str, int, int]:
-        """The address."""
+        """Returns the address."""
         return self.location(index), 0, 0
 
     def stamp(self, index: int) -> str:
@@ -179,23 +179,23 @@ class ShardSource:
         return f"{self._shard(index)[1]}: {self._members[index]}"
 
     def read(self, index: int) -> bytes:
-        """The member's bytes."""
+        """Returns the member's bytes."""
         offset, size = self._places[index].tolist()
         return read_range(self._shard(index)[1], offset, size)
 
     def place(self, index: int) -> tuple[Path, int, int]:
-        """The shard, and the member's place in it."""
+        """Returns the shard, and the member's place in it."""
         offset, size = self._places[index].tolist()
         return self._shard(index)[1], offset, size
 
     def stamp(self, index: int) -> str:
-        """The member's place, and the shard's time of change."""
+        """Returns the member's place, and the shard's time of change."""
         offset, size = self._places[index].tolist()
         return f"{offset}+{size} of {file_stamp(self._shard(index)[1])}"
 
 
 def file_stamp(path: Path) -> str:
-    """Size and time of change of a file, as text."""
+    """Returns the size and time of change of a file, as text."""
     try:
         status = path.stat()
     except OSError:
@@ -209,8 +209,8 @@ def inside(name: str) -> str:
 
 
 def open_root(root: str | Path, extensions: Sequence[str]) -> list[Source]:
-    """The sources behind one root: a folder (images and tar shards in it), a list file, a tar file, a pattern of tar files, or
-    the address of images in a bucket.
+    """Returns the sources behind one root: a folder (images and tar shards in it), a list file, a tar file, a pattern of tar
+    files, or the address of images in a bucket.
 
     Raises:
         DataError: it does not exist, is of another kind, or holds no image; the message says what was looked for and found.
@@ -296,7 +296,8 @@ def _nothing_found(where: str, extensions: Sequence[str], others: Counter[str]) 
 
 
 def keys_with_suffix(names: Sequence[str]) -> np.ndarray:
-    """Which names must keep their extension, so that no two keys are equal: ``a.jpg`` and ``a.png`` must, ``b.jpg`` need not.
+    """Returns which names must keep their extension, so that no two keys are equal: ``a.jpg`` and ``a.png`` must, ``b.jpg``
+    need not.
 
     Returns:
         (len(names),) bool.

@@ -70,12 +70,12 @@ class Images:
         return self._ends[-1]
 
     def _name(self, index: int) -> str:
-        """The key with its extension."""
+        """Returns the key with its extension."""
         prefix, source, inside = self._find(index)
         return prefix + source.name(inside)
 
     def key(self, index: int) -> str:
-        """The key of a sample, without reading it."""
+        """Returns the key of a sample, without reading it."""
         name = self._name(index)
         return name if self._keep_suffix[index] else stem(name)
 
@@ -103,7 +103,7 @@ class Images:
 
 
 def _prefixes(roots: list[str | Path]) -> list[str]:
-    """What keys begin with: nothing for one root, else the root's name, numbered from the second time on."""
+    """Returns what keys begin with: nothing for one root, else the root's name, numbered from the second time on."""
     if len(roots) == 1:
         return [""]
     names: list[str] = []

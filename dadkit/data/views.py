@@ -118,7 +118,7 @@ def _check(sample: Sample, contexts: Contexts) -> None:
 
 
 def resized(image: Tensor, box: Sequence[float], size: tuple[int, int]) -> Tensor:
-    """The box of a uint8 image (3, H, W) at ``size`` = (height, width), contiguous."""
+    """Returns the box of a uint8 image (3, H, W) at ``size`` = (height, width), contiguous."""
     x0, y0, x1, y1 = box
     if not all(edge == int(edge) for edge in box):
         return _resized_fractional(image, box, size)
@@ -200,7 +200,7 @@ def _frame(image: Tensor) -> Tensor:
 
 
 def _camera(intrinsics: Tensor, contexts: Contexts) -> Tensor:
-    """The camera matrix in pixels of the view."""
+    """Returns the camera matrix in pixels of the view."""
     x0, y0, x1, y1 = contexts.region.tolist()
     scale_x, scale_y = contexts.view_size[1] / (x1 - x0), contexts.view_size[0] / (y1 - y0)
     to_view = torch.tensor([[scale_x, 0, -x0 * scale_x], [0, scale_y, -y0 * scale_y], [0, 0, 1]], dtype=torch.float64)
@@ -208,7 +208,7 @@ def _camera(intrinsics: Tensor, contexts: Contexts) -> Tensor:
 
 
 def _nearest(start: float, stop: float, count: int) -> Tensor:
-    """Indices of the source pixels in which the centres of ``count`` equal parts of [start, stop] fall."""
+    """Returns the indices of the source pixels in which the centres of ``count`` equal parts of [start, stop] fall."""
     centres = start + (torch.arange(count, dtype=torch.float64) + 0.5) * (stop - start) / count
     return centres.floor().long()
 
@@ -218,7 +218,7 @@ def _within(places: Tensor, count: int) -> Tensor:
 
 
 def _flipped(view: View) -> View:
-    """The view in a mirror. The order of the patches stays."""
+    """Returns the view in a mirror. The order of the patches stays."""
     width = view.image.shape[-1]
     x0, y0, x1, y1 = view.boxes.unbind(-1)
     image = view.image.flip(-1)

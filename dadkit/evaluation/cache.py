@@ -59,7 +59,7 @@ class RowCache:
         self._path = folder / f"{key}.{part}.jsonl"
 
     def read(self) -> list[Row]:
-        """All rows of all parts; a line that a killed process left unfinished is passed over."""
+        """Returns all rows of all parts; a line that a killed process left unfinished is passed over."""
         rows: dict[int, Row] = {}
         for path in sorted(self.folder.glob(f"{self.key}.*.jsonl")):
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -96,7 +96,7 @@ def _ends_with_newline(handle: Any) -> bool:
 
 
 def fingerprint(model: DepthModel) -> str:
-    """A hash of a model: class, specification, plain settings of every submodule, and all weights."""
+    """Returns a hash of a model: class, specification, plain settings of every submodule, and all weights."""
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__} {model.spec!r}".encode())
     for name, module in model.named_modules():
         plain = {k: v for k, v in sorted(vars(module).items()) if isinstance(v, str | int | float | tuple) and k != "training"}

@@ -57,7 +57,7 @@ class Points(BaseModel):
         return name
 
     def given(self, sample: Sample) -> Sample:
-        """The sample with the points that a completer is given as its ``hints``.
+        """Returns the sample with the points that a completer is given as its ``hints``.
 
         Raises:
             SampleError: no point is left.
@@ -133,7 +133,7 @@ class Completed(DepthModel):
         self.model, self.completer, self.fov = model, completer, model.fov
 
     def estimate(self, x: Tensor) -> Estimate:
-        """The model's map; metres come from :meth:`complete`."""
+        """Returns the model's map; metres come from :meth:`complete`."""
         answer = self.model.estimate(x)
         return answer if isinstance(answer, Estimate) else Estimate(*answer)
 
@@ -151,7 +151,7 @@ class Completed(DepthModel):
 
 
 def completed(model: DepthModel) -> Completed:
-    """The model itself if it is completed already, or else with ``align``."""
+    """Returns the model itself if it is completed already, or else with ``align``."""
     return model if isinstance(model, Completed) else Completed(model, load_completer("align"))
 
 

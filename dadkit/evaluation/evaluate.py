@@ -146,7 +146,7 @@ def score_rows(
     progress: Callable[[int], None] | None = None,
     cache: RowCache | None = None,
 ) -> list[Row]:
-    """A row for each of ``indices``, in their order; arguments and errors as in :func:`evaluate`."""
+    """Returns a row for each of ``indices``, in their order; arguments and errors as in :func:`evaluate`."""
     rows = {} if cache is None else {row.index: row for row in cache.read()}
     todo = [index for index in indices if index not in rows]
     done = len(indices) - len(todo)
@@ -204,7 +204,7 @@ def _read(dataset: Dataset, indices: Iterable[int], protocol: Protocol) -> Itera
 
 
 def seen_under(protocol: Protocol, sample: Sample) -> Sample:
-    """The sample as models see it: its frame is cut, and its points are those that a completer is given.
+    """Returns the sample as models see it: its frame is cut, and its points are those that a completer is given.
 
     Raises:
         SampleError: the protocol gives no point.
@@ -251,7 +251,7 @@ def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protoco
 
 
 def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> str:
-    """Where the camera came from by which ``model`` answered for ``sample``: the first that is known."""
+    """Returns where the camera came from by which ``model`` answered for ``sample``: the first that is known."""
     if model.spec.takes_camera:
         if sample.intrinsics is not None and bool(known_cameras(sample.intrinsics[None])):
             return sample.camera_from
@@ -309,7 +309,7 @@ def truth_of(sample: Sample, protocol: Protocol) -> tuple[Tensor, Tensor]:
 def answer(
     protocol: Protocol, model: DepthModel, samples: Sequence[Sample], *, batch_size: int
 ) -> tuple[Prediction, Hints | None]:
-    """A model's answer for samples of one size, and the points that it was given, if the protocol has some.
+    """Returns a model's answer for samples of one size, and the points that it was given, if the protocol has some.
 
     With points, a model that is no :class:`~dadkit.evaluation.completion.Completed` is completed by ``align``.
     """
@@ -341,7 +341,7 @@ def known_cameras_of(samples: Sequence[Sample]) -> Tensor | None:
 def predict_under(
     protocol: Protocol, model: DepthModel, images: list[Tensor], *, batch_size: int, cameras: Tensor | None = None
 ) -> Prediction:
-    """The model's answer at the images' own size.
+    """Returns the model's answer at the images' own size.
 
     Args:
         protocol: its ``resize`` and ``flip`` are applied.
@@ -376,7 +376,7 @@ def _at_most(image: Tensor, longer: int | None) -> Tensor:
 
 
 def answer_at(prediction: Prediction, size: tuple[int, int]) -> Prediction:
-    """The prediction at another size, bilinear; as it is where the size is its own."""
+    """Returns the prediction at another size, bilinear; as it is where the size is its own."""
     if tuple(prediction.depth.shape[-2:]) == size:
         return prediction
     depth = F.interpolate(prediction.depth, size, mode="bilinear", align_corners=False)

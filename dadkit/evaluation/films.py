@@ -218,7 +218,7 @@ def _pair(last: _Frame, frame: _Frame) -> Iterator[tuple[str, float]]:
 
 
 def _moved(depth: Tensor, source: _Frame, target: _Frame) -> tuple[Tensor, Tensor]:
-    """Where the pixels of ``source`` at ``depth`` lie in ``target``: (H, W, 2) pixels, and (H, W) depth there."""
+    """Returns where the pixels of ``source`` at ``depth`` lie in ``target``: (H, W, 2) pixels, and (H, W) depth there."""
     assert source.camera is not None
     assert target.camera is not None
     assert source.pose is not None

@@ -146,7 +146,7 @@ class Metric:
 
 
 def _parts_of(spread: Tensor, error: Tensor) -> Tensor:
-    """The error in parts of the truth's spread; of a constant truth 0 where it is met and infinity elsewhere."""
+    """Returns the error in parts of the truth's spread; of a constant truth 0 where it is met and infinity elsewhere."""
     return error / spread if spread > 0 else torch.where(error > 0, torch.inf, 0.0)
 
 
@@ -251,7 +251,7 @@ HIGHER_IS_BETTER = frozenset(name for name, metric in DEPTH_METRICS.items() if m
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of that name.
+    """Returns the metric of that name.
 
     Raises:
         KeyError: there is none.
@@ -281,7 +281,7 @@ def measure(
     maps: Callable[[], tuple[Tensor, Tensor, Tensor]],
     away: Callable[[], Tensor] | None = None,
 ) -> dict[str, float]:
-    """The metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0.
+    """Returns the metrics ``names`` of one image; arguments as in :class:`Pair`, NaN where n is 0.
 
     Raises:
         KeyError: an unknown name.

@@ -52,7 +52,7 @@ class EvaluationPlan:
 
     @classmethod
     def resolve(cls, config: EvaluationConfig) -> EvaluationPlan:
-        """The plan of a run's ``evaluation:``, or of what ``dadkit evaluate`` was given.
+        """Returns the plan of a run's ``evaluation:``, or of what ``dadkit evaluate`` was given.
 
         Raises:
             ProtocolError: there is no such protocol, or its file is wrong.
@@ -62,7 +62,7 @@ class EvaluationPlan:
         return cls(protocol, config.data.name, options, config.limit, config.batch_size, config.trivial)
 
     def open(self) -> Dataset:
-        """The dataset.
+        """Returns the dataset.
 
         Raises:
             dadkit.plugin.PluginError: no such dataset is registered.
@@ -75,12 +75,12 @@ class EvaluationPlan:
 
 
 def protocol_names() -> list[str]:
-    """The names of all protocols that come with dadkit, sorted."""
+    """Returns the names of all protocols that come with dadkit, sorted."""
     return sorted(item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml"))
 
 
 def load_protocol(name: str, dataset: str | None = None) -> Protocol:
-    """The protocol of that name.
+    """Returns the protocol of that name.
 
     Args:
         name: one of :func:`protocol_names`, or the path of a YAML file of your own (it ends in ``.yaml``). Both are read by the
@@ -129,7 +129,7 @@ def _build(name: str, text: str, dataset: str | None, *, source: str) -> Protoco
 
 
 def _for_dataset(root: Node, dataset: str) -> Node:
-    """The protocol's fields with those that are different for ``dataset``; each value keeps its place in the file."""
+    """Returns the protocol's fields with those that are different for ``dataset``; each value keeps its place in the file."""
     own = root.find(("datasets", dataset))
     assert root.mapping is not None
     assert own is not None
@@ -138,7 +138,7 @@ def _for_dataset(root: Node, dataset: str) -> Node:
 
 
 def _validate(fields: Node) -> tuple[Any, list[Any]]:
-    """The protocol, or None and what is wrong."""
+    """Returns the protocol, or None and what is wrong."""
     try:
         return Protocol(**fields.plain()), []
     except ValidationError as error:

@@ -93,7 +93,8 @@ def keep_inside(valid: Tensor, name: str) -> Tensor:
 
 
 def cut_frame(sample: Sample, name: str) -> Sample:
-    """The frame of a sample; intrinsics and hints move along. Of half-size truth every second pixel is taken, none averaged.
+    """Returns the frame of a sample; intrinsics and hints move along. Of half-size truth every second pixel is taken, none
+    averaged.
 
     Raises:
         DataError: the image is smaller than the frame.
@@ -320,7 +321,9 @@ class Protocol(BaseModel):
         )
 
     def plain(self) -> dict[str, Any]:
-        """The fields as JSON can hold them: infinities, which it cannot, as the text ``inf``, which :class:`Protocol` takes."""
+        """Returns the fields as JSON can hold them: infinities, which it cannot, as the text ``inf``, which :class:`Protocol`
+        takes.
+        """
 
         def finite(value: Any) -> Any:
             if isinstance(value, dict):
@@ -333,7 +336,7 @@ class Protocol(BaseModel):
         return plain
 
     def words(self) -> dict[str, str]:
-        """The choices in words, for tables and reports."""
+        """Returns the choices in words, for tables and reports."""
         if self.task == "ordinal":
             return {"task": "annotated pairs of points: which one is nearer?", "metrics": ", ".join(self.metrics)}
         low, high = self.limits
@@ -433,7 +436,9 @@ def _measurable(name: str, task: str) -> bool:
 
 
 def _gathered(keep: Tensor, *maps: Tensor) -> list[Tensor]:
-    """The values of (H, W) maps where ``keep``, as (n,) float64. One search for all: a boolean index would search anew."""
+    """Returns the values of (H, W) maps where ``keep``, as (n,) float64. One search for all: a boolean index would
+    search anew.
+    """
     where = keep.flatten().nonzero().squeeze(1)
     return [one.flatten().index_select(0, where).double() for one in maps]
 

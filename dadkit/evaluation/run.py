@@ -50,7 +50,7 @@ class VerticalRamp(DepthModel):
         self.spec = ModelSpec(name="vertical-ramp", space=space, range=(0, 1), license="none")
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The ramp, for each image alike."""
+        """Returns the ramp, for each image alike."""
         height, width = x.shape[-2:]
         ends = (0, 1) if self.spec.space is Space.DISPARITY else (1, 0)
         ramp = torch.linspace(*ends, height, device=x.device).view(1, 1, height, 1)
@@ -105,7 +105,7 @@ class MeanMap(DepthModel):
         return cls((total / count.clamp_min(1)).float(), space)
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The mean map at the images' size."""
+        """Returns the mean map at the images' size."""
         resized = F.interpolate(self.mean, x.shape[-2:], mode="bilinear", align_corners=False)
         return resized.expand(x.shape[0], -1, -1, -1), {}
 
@@ -212,7 +212,7 @@ def write_results(
 
 
 def summarise(evaluations: list[Evaluation], protocol: Protocol, *, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What ``evaluation.json`` holds, as plain data without infinities (JSON has none)."""
+    """Returns what ``evaluation.json`` holds, as plain data without infinities (JSON has none)."""
     return {
         "protocol": {key: value for key, value in protocol.plain().items() if key != "datasets"},
         "protocol_in_words": protocol.words(),
@@ -223,7 +223,7 @@ def summarise(evaluations: list[Evaluation], protocol: Protocol, *, about: Mappi
 
 
 def comparisons(evaluations: list[Evaluation], protocol: Protocol) -> list[dict[str, Any]]:
-    """Each pair of models on the images that both scored, by the protocol's first metric."""
+    """Returns each pair of models on the images that both scored, by the protocol's first metric."""
     metric = protocol.metrics[0]
     found = []
     for first, second in itertools.combinations(evaluations, 2):

@@ -47,7 +47,7 @@ def write_strips(
 
 
 def picks(evaluation: Evaluation, protocol: Protocol, count: int) -> list[str]:
-    """Keys from the best to the worst image by the protocol's first metric, evenly between."""
+    """Returns the keys from the best to the worst image by the protocol's first metric, evenly between."""
     from dadkit.evaluation.metrics import find_metric
 
     metric = find_metric(protocol.metrics[0])
@@ -57,7 +57,7 @@ def picks(evaluation: Evaluation, protocol: Protocol, count: int) -> list[str]:
 
 
 def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) -> list[pictures.Picture]:
-    """Image, truth, and for each model its aligned depth and its error, as the protocol sees them."""
+    """Returns image, truth, and for each model its aligned depth and its error, as the protocol sees them."""
     sample = seen_under(protocol, sample)
     depth, valid = truth_of(sample, protocol)
     space = protocol.truth_space
@@ -74,7 +74,7 @@ def strip(sample: Sample, models: Mapping[str, DepthModel], protocol: Protocol) 
 
 
 def find_samples(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
-    """The samples with these keys. A dataset that offers ``key(index)`` is not read for the others."""
+    """Returns the samples with these keys. A dataset that offers ``key(index)`` is not read for the others."""
     key_of = getattr(dataset, "key", None)
     if key_of is not None:
         return {key: dataset[index] for index in range(len(dataset)) if (key := key_of(index)) in keys}
@@ -88,7 +88,7 @@ def find_samples(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
 
 
 def _fitted(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
-    """The pictures, by whole steps smaller or larger."""
+    """Returns the pictures, by whole steps smaller or larger."""
     sides = row[0].shape[:2]
     step, zoom = -(-max(sides) // MAX_SIDE), max(1, -(-MIN_SIDE // min(sides)))
     if step > 1:

@@ -111,7 +111,7 @@ def compare(
 
 
 def rounding(model: DepthModel, pictures: Sequence[Tensor], sizes: Sequence[tuple[int, int, int]]) -> float:
-    """How far the model in float32 is from itself in float64, at worst, in parts of the map's range.
+    """Returns how far the model in float32 is from itself in float64, at worst, in parts of the map's range.
 
     A file computes the same in another order, so no file can be expected to be much nearer to the model than this.
     """
@@ -127,7 +127,7 @@ def rounding(model: DepthModel, pictures: Sequence[Tensor], sizes: Sequence[tupl
 
 
 def spread(depth: Tensor) -> float:
-    """The range of a map between its 1st and 99th percentile; of a nearly constant one, 1 % of its magnitude."""
+    """Returns the range of a map between its 1st and 99th percentile; of a nearly constant one, 1 % of its magnitude."""
     values = depth.flatten().sort().values
     low, high = values[len(values) // 100], values[-1 - len(values) // 100]
     return max(float(high - low), 0.01 * float(depth.abs().max()), 1e-12)

@@ -70,7 +70,7 @@ class CoreMlExporter(Exporter):
         renamed.rename(path)
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What :meth:`annotate` stored."""
+        """Returns what :meth:`annotate` stored."""
         return dict(_coremltools().models.MLModel(str(path), skip_model_load=True).user_defined_metadata)
 
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
@@ -91,7 +91,7 @@ class CoreMlExporter(Exporter):
 
 
 def _coremltools() -> Any:
-    """The package, without its advice about versions of torch and parts that are for Macs."""
+    """Returns the package, without its advice about versions of torch and parts that are for Macs."""
     logger = logging.getLogger("coremltools")
     logger.setLevel(logging.ERROR)
     import coremltools

@@ -73,7 +73,7 @@ def build_page(files: Sequence[Path], output: Path, *, runtime: Path | None = No
 def render_page(
     models: Sequence[Mapping[str, Any]], *, title: str, note: str, script: str = "", loader: Mapping[str, str] | None = None
 ) -> str:
-    """The page's text.
+    """Returns the page's text.
 
     Args:
         models: title and facts of each, and its packed ``data``, or the ``url`` of a server that runs it.
@@ -101,7 +101,7 @@ def web_file(model: DepthModel, folder: Path, **arguments: Any) -> Path:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Where files of a page lie until it is written."""
+    """Returns where files of a page lie until it is written."""
     return tempfile.TemporaryDirectory(prefix="dadkit-demo-")
 
 

@@ -37,7 +37,7 @@ class ExecuTorchExporter(Exporter):
         append(path, metadata)
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What :meth:`annotate` stored."""
+        """Returns what :meth:`annotate` stored."""
         return appended(path)
 
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:

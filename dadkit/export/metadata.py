@@ -23,7 +23,7 @@ FORMAT = 1
 
 
 def describe(model: DepthModel, request: ExportRequest, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader has to know.
+    """Returns what a reader has to know.
 
     Returns:
         ``format``; ``writer``, the version of dadkit; ``name``; ``space`` and ``range`` of the answers; ``size_multiple``;
@@ -51,7 +51,9 @@ def describe(model: DepthModel, request: ExportRequest, source: Mapping[str, Any
 
 
 def origin(source: str | Path) -> dict[str, Any]:
-    """Where weights come from: of a trained result its component, versions, run, step and configuration, without any path."""
+    """Returns where weights come from: of a trained result its component, versions, run, step and configuration, without any
+    path.
+    """
     path = Path(source).expanduser()
     if not path.exists():
         return {"component": str(source)}
@@ -76,7 +78,7 @@ def written(facts: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """The inverse of :func:`written`; None for a file of another writer."""
+    """Returns the inverse of :func:`written`; None for a file of another writer."""
     text = metadata.get(KEY)
     return None if text is None else json.loads(text)
 
@@ -97,7 +99,7 @@ def append(path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def appended(path: Path) -> dict[str, str]:
-    """What :func:`append` added; empty where there is nothing."""
+    """Returns what :func:`append` added; empty where there is nothing."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:

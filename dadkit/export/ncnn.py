@@ -54,7 +54,7 @@ class NcnnExporter(Exporter):
         self.annotate(path, {})
 
     def companions(self, path: Path) -> Sequence[Path]:
-        """The weights and the facts."""
+        """Returns the weights and the facts."""
         return [path.with_suffix(".bin"), path.with_suffix(".json")]
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -63,7 +63,7 @@ class NcnnExporter(Exporter):
         facts.write_text(json.dumps({**self.metadata(path), **metadata}), encoding="utf-8")
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What :meth:`annotate` stored."""
+        """Returns what :meth:`annotate` stored."""
         facts = path.with_suffix(".json")
         found: Mapping[str, str] = json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {}
         return found

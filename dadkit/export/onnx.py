@@ -84,13 +84,13 @@ class OnnxExporter(Exporter):
         onnx.save(model, path)
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """The model's ``metadata_props``."""
+        """Returns the model's ``metadata_props``."""
         import onnx
 
         return {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
 
     def open(self, path: Path, *, threads: int = 0) -> Callable[[np.ndarray], np.ndarray]:
-        """A session of onnxruntime on the processor."""
+        """Returns a session of onnxruntime on the processor."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

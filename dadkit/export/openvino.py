@@ -24,7 +24,7 @@ _KEY = "metadata"
 
 @functools.cache
 def _core() -> openvino.Core:
-    """The runtime, one for the life of the process.
+    """Returns the runtime, one for the life of the process.
 
     Its CPU plugin puts the thread's signal handlers on a stack of its own, and frees that stack with the last core: the next
     signal that Python handles, such as Ctrl-C or the end of a loader's process, would then end the process.
@@ -61,7 +61,7 @@ class OpenVinoExporter(Exporter):
         return OnnxExporter().variants(precision)[:-1] if precision == "int8" else [""]
 
     def companions(self, path: Path) -> Sequence[Path]:
-        """The weights."""
+        """Returns the weights."""
         return [path.with_suffix(".bin")]
 
     def annotate(self, path: Path, metadata: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class OpenVinoExporter(Exporter):
             renamed.with_suffix(suffix).replace(path.with_suffix(suffix))
 
     def metadata(self, path: Path) -> Mapping[str, str]:
-        """What :meth:`annotate` stored."""
+        """Returns what :meth:`annotate` stored."""
         model = _core().read_model(path)
         if not model.has_rt_info([_KEY]):
             return {}

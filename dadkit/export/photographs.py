@@ -51,7 +51,9 @@ def _read(file: Path) -> Tensor:
 
 
 def cropped(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """The largest middle part of ``picture`` (3, H, W) with the wanted aspect ratio, at ``size``: (1, 3, *size) uint8."""
+    """Returns the largest middle part of ``picture`` (3, H, W) with the wanted aspect ratio, at ``size``: (1, 3,
+    *size) uint8.
+    """
     height, width = picture.shape[-2:]
     scale = max(size[0] / height, size[1] / width)
     rows, columns = (min(side, round(want / scale)) for side, want in zip((height, width), size, strict=True))

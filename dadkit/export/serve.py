@@ -61,7 +61,7 @@ class DemoServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/"
 
     def map_of(self, number: int, picture: bytes) -> tuple[np.ndarray, float]:
-        """The float32 map (H, W) of an encoded picture, and the milliseconds that the model took."""
+        """Returns the float32 map (H, W) of an encoded picture, and the milliseconds that the model took."""
         image = decode(picture).float() / 255
         with self.turn:
             begun = time.perf_counter()

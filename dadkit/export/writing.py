@@ -228,7 +228,7 @@ def _loses(drop: Drop) -> str:
 
 
 def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The size of the file: the wanted one, or the model's own where format or network has no other way."""
+    """Returns the size of the file: the wanted one, or the model's own where format or network has no other way."""
     multiple = model.spec.size_multiple
     if model.spec.exportable == "no":
         why = ": its answer depends on a camera that a file would not be given" if model.spec.takes_camera else ""
@@ -278,11 +278,11 @@ def _moved(folder: Path, path: Path) -> list[Path]:
 
 
 def megabytes(path: Path) -> float:
-    """Size of a file, or of a folder with all that is in it."""
+    """Returns the size of a file, or of a folder with all that is in it."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 def _short(error: Exception) -> str:
-    """The first line of what a tracer says; the whole of it fills screens, and is the cause of the error."""
+    """Returns the first line of what a tracer says; the whole of it fills screens, and is the cause of the error."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"

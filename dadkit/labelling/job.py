@@ -54,7 +54,7 @@ class Executor:
     ttl: float = 120.0
 
     def open(self, root: str) -> Pool:
-        """The workers for the labels in ``root``."""
+        """Returns the workers for the labels in ``root``."""
         options: dict[str, Any] = {"batch_size": self.batch_size, "threads": self.threads, "plugin": self.plugin}
         if self.kind == "ray":
             return RayPool(
@@ -224,11 +224,11 @@ class _Some:
         return len(self._drawn)
 
     def key(self, index: int) -> str:
-        """The key of a drawn image."""
+        """Returns the key of a drawn image."""
         return self._images.key(self._drawn[index])
 
     def place(self, index: int) -> tuple[Path | str, int, int]:
-        """Where a drawn image is."""
+        """Returns where a drawn image is."""
         return self._images.place(self._drawn[index])
 
 

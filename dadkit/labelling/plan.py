@@ -86,7 +86,7 @@ class Settings:
             raise PlanError("no teacher given; --teacher NAME[:options]")
 
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON gives them back."""
+        """Returns the settings as JSON gives them back."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
         return plain
 
@@ -116,18 +116,18 @@ class Plan:
     format: int = FORMAT
 
     def to_json(self) -> bytes:
-        """The text of ``plan.json``."""
+        """Returns the text of ``plan.json``."""
         return (json.dumps(asdict(self) | {"settings": self.settings.plain()}, indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Plan:
-        """The inverse of :meth:`to_json`."""
+        """Returns the inverse of :meth:`to_json`."""
         settings = dict(plain["settings"])
         settings["size"] = None if settings["size"] is None else tuple(settings["size"])
         return cls(**{**plain, "settings": Settings(**settings)})
 
     def open_units(self, store: Store) -> UnitTable:
-        """The units."""
+        """Returns the units."""
         return UnitTable(store, self.table)
 
 

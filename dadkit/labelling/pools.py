@@ -200,7 +200,7 @@ class ProcessPool:
         return events
 
     def pids(self) -> list[int]:
-        """The process numbers of all workers."""
+        """Returns the process numbers of all workers."""
         return [process.pid for process, _ in self._workers.values()]
 
     def _end(self, worker: int) -> None:

@@ -89,7 +89,7 @@ class _Backward(_PerMap):
 
     @classmethod
     def run(cls, *args: Any) -> Tensor:
-        """The gradient; as a node of the graph only where one is built (``create_graph``)."""
+        """Returns the gradient; as a node of the graph only where one is built (``create_graph``)."""
         return cls.apply(*args) if torch.is_grad_enabled() else cls.forward(*args)  # type: ignore[no-any-return]
 
 

@@ -67,7 +67,7 @@ def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def target_statistics(target: Tensor, mask: Tensor | None = None, options: NormOptions = DEFAULT) -> TargetStats:
-    """The statistics of a target, to be kept and passed back as ``target_stats``."""
+    """Returns the statistics of a target, to be kept and passed back as ``target_stats``."""
     target, mask = target.detach().contiguous(), _contiguous(mask)
     borders = _borders(target, mask, options)
     answer = operators().segment_statistics(target, mask, borders, *codes(options))
@@ -98,7 +98,7 @@ def hybrid_norm_loss(
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
-    """The hybrid-normalised L1 loss; gradient to ``pred`` only."""
+    """Returns the hybrid-normalised L1 loss; gradient to ``pred`` only."""
     pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     given = _given(target, mask, options, target_stats)
@@ -120,7 +120,7 @@ def local_global_loss(
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
-    """The loss of each patch (B, N, h, w) against its box of ``pred`` (B, H, W); gradient to ``pred`` only."""
+    """Returns the loss of each patch (B, N, h, w) against its box of ``pred`` (B, H, W); gradient to ``pred`` only."""
     target, boxes = target.detach().contiguous(), boxes.detach().to(pred.dtype).contiguous()
     present, legal = legal_boxes(boxes)
     if pred_mask is not None:

@@ -59,7 +59,7 @@ class Lens:
         return self.focal is not None or self.fov is not None
 
     def pixels(self, width: int) -> float | None:
-        """The focal length in pixels of an image of this width, or None if unknown."""
+        """Returns the focal length in pixels of an image of this width, or None if unknown."""
         if self.fov is not None:
             return width / 2 / math.tan(math.radians(self.fov) / 2)
         return self.focal

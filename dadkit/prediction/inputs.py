@@ -40,7 +40,7 @@ class Job:
         return self.source.location(self.index)
 
     def read(self) -> Path | bytes:
-        """The file, or its bytes. Raises :class:`dadkit.data.SampleError` if they cannot be had."""
+        """Returns the file, or its bytes. Raises :class:`dadkit.data.SampleError` if they cannot be had."""
         return self.source.read(self.index)
 
     def stamp(self) -> str:
@@ -91,7 +91,7 @@ class Inputs:
 
 
 def find_inputs(paths: Sequence[str | Path]) -> Inputs:
-    """Images and films to predict, each with the relative stem of its outputs.
+    """Returns the images and films to predict, each with the relative stem of its outputs.
 
     Args:
         paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``, one
@@ -134,7 +134,7 @@ _FILES = ("http", "https", "file")  # schemes of films that wait
 
 
 def _address(text: str) -> Film | None:
-    """The film, stream or camera that is not a file of its own, or None."""
+    """Returns the film, stream or camera that is not a file of its own, or None."""
     match = re.match(r"([a-z][a-z0-9+.-]+)://(?:[^/@]*@)?([^?#]*)", text)
     if match is None and not text.startswith("/dev/video"):
         return None

@@ -168,7 +168,7 @@ def write_glb(path: Path, points: NDArray[np.float64], colors: NDArray[np.uint8]
 
 
 def triangles(depth: NDArray[np.float64], edge_ratio: float) -> NDArray[np.int64]:
-    """Two triangles for each square of four neighbouring pixels, as indices into the flattened map, (n, 3).
+    """Returns two triangles for each square of four neighbouring pixels, as indices into the flattened map, (n, 3).
 
     A triangle is left out where a corner is not finite, or where the farthest corner is more than ``edge_ratio`` times as far
     as the nearest: there one thing ends and another begins.
@@ -377,7 +377,7 @@ def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, 
 
 
 def _mark(space: Space, model: str, **more: str) -> dict[str, str]:
-    """The text by which a PNG is known as a result of dadkit: it is not taken for a photograph."""
+    """Returns the text by which a PNG is known as a result of dadkit: it is not taken for a photograph."""
     return {f"dadkit:{key}": str(value) for key, value in {"space": space, "model": model, **more}.items()}
 
 

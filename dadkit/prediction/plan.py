@@ -66,7 +66,7 @@ class Plan:
 
 
 def target(job: Job | Film, name: str) -> str:
-    """The file, or the folder of frames, that a format becomes, relative to the output folder."""
+    """Returns the file, or the folder of frames, that a format becomes, relative to the output folder."""
     endings = FORMATS if isinstance(job, Job) else dict.fromkeys(FORMATS, "") | MOVING
     return job.stem.as_posix() + endings[name]
 
@@ -112,7 +112,8 @@ def _files(inputs: Inputs) -> list[Path]:
 
 
 def identity(name: str, weights: Mapping[str, Path], settings: Mapping[str, Any]) -> str:
-    """What all results of one command are made of, as text: the model's name, its weight files by size and time, settings.
+    """Returns what all results of one command are made of, as text: the model's name, its weight files by size and time,
+    settings.
 
     Args:
         name: the model as it was named.
@@ -126,7 +127,7 @@ def identity(name: str, weights: Mapping[str, Path], settings: Mapping[str, Any]
 def make_plan(
     inputs: Inputs, output: Path, formats: Sequence[str], made_of: str, *, resume: bool = True, together: bool = False
 ) -> Plan:
-    """What is still to be done of the inputs' images.
+    """Returns what is still to be done of the inputs' images.
 
     Args:
         inputs: from :func:`dadkit.prediction.inputs.find_inputs`.

@@ -31,12 +31,12 @@ class Sparse:
     see_through: float | None = None
 
     def settings(self) -> dict[str, object]:
-        """What changes the result, for the plan: each file by its size and time, and the numbers."""
+        """Returns what changes the result, for the plan: each file by its size and time, and the numbers."""
         stamps = {str(file): [file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(self.files.values())}
         return {"files": stamps, "scale": self.scale, "see_through": self.see_through}
 
     def complete(self, stem: Path, image: Tensor, prediction: Prediction, index: int) -> Prediction:
-        """The ``index``-th map of a batch in metres.
+        """Returns the ``index``-th map of a batch in metres.
 
         Args:
             stem: relative stem of the picture's results.
@@ -62,7 +62,7 @@ class Sparse:
         return self.completer.complete(image[None].float() / 255, hints, relative, relative.intrinsics)
 
     def warnings(self) -> list[str]:
-        """What is odd about the first file's metres, if anything."""
+        """Returns what is odd about the first file's metres, if anything."""
         for file in self.files.values():
             odd = implausible(read_hints(file, (4096, 4096), scale=self.scale))
             return [f"{file}: {odd}"] if odd else []

@@ -383,12 +383,12 @@ class _Unfinished:
         self.clear()
 
     def part(self, kind: str, stamp: int) -> Path:
-        """The file of the part that begins at ``stamp``."""
+        """Returns the file of the part that begins at ``stamp``."""
         self._last = stamp
         return self._folder / f"{kind}.{stamp}.mp4"
 
     def parts(self, kind: str) -> list[Path]:
-        """The finished parts in order."""
+        """Returns the finished parts in order."""
         found = [(int(path.stem.partition(".")[2]), path) for path in self._folder.glob(f"{kind}.*.mp4")]
         return [path for stamp, path in sorted(found) if stamp <= self._last]
 
@@ -485,7 +485,7 @@ class Steady:
         self.state: list[Any] = []
 
     def __call__(self, depth: Tensor) -> Tensor:
-        """The map (1, H, W), aligned to the last one that was given."""
+        """Returns the map (1, H, W), aligned to the last one that was given."""
         step = max(1, int((depth.numel() / _SAMPLES) ** 0.5))
         raw = depth[0, ::step, ::step].double().cpu().flatten()
         scale, shift = 1.0, 0.0
@@ -500,7 +500,7 @@ class Steady:
         return depth * scale + shift
 
     def summary(self) -> str:
-        """The change from frame to frame before and after, in parts of a map's mean absolute deviation."""
+        """Returns the change from frame to frame before and after, in parts of a map's mean absolute deviation."""
         *_, count, before, after = self.state or (0, 0.0, 0.0)
         before, after = before / max(1, count), after / max(1, count)
         return f"steady: mean change from frame to frame {before:.4f} before, {after:.4f} after (1 = a map's mean deviation)"

@@ -26,7 +26,7 @@ _METRICS = {"abs_rel": "AbsRel", "delta1": "delta1", "rmse": "RMSE"}
 
 
 def model_card(model: DepthModel, source: str, *, repository: str = "ORG/NAME", files: tuple[str, ...] = ()) -> str:
-    """The card's text.
+    """Returns the card's text.
 
     Args:
         model: the loaded model.
@@ -154,7 +154,7 @@ def _how(trained: ModelCard | None, run: Mapping[str, Any] | None) -> str:
 
 
 def _own_rows(evaluation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The rows of the model itself: neither teachers nor trivial answers."""
+    """Returns the rows of the model itself: neither teachers nor trivial answers."""
     return [row for row in evaluation["models"] if row["model"].startswith("student")] or evaluation["models"][:1]
 
 

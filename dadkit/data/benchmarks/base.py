@@ -71,7 +71,7 @@ def read_raw_float(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_h5(path: Path, name: str) -> np.ndarray:
-    """The dataset ``name`` of an HDF5 file."""
+    """Returns the dataset ``name`` of an HDF5 file."""
     h5py: Any = optional_package("h5py", "reading HDF5 files")
     try:
         with h5py.File(path, "r") as file:
@@ -83,7 +83,7 @@ def read_h5(path: Path, name: str) -> np.ndarray:
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """A one-channel image of 1, 8 or 16 bits as it is stored. (H, W)."""
+    """Returns a one-channel image of 1, 8 or 16 bits as it is stored. (H, W)."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -130,7 +130,7 @@ NOTHING = "None"
 
 
 def find_list(root: Path, given: str | Path | None, names: Sequence[str]) -> Path | None:
-    """The list file: the given one (as it is, or below the root), or the first of ``names`` that lies below the root.
+    """Returns the list file: the given one (as it is, or below the root), or the first of ``names`` that lies below the root.
 
     Raises:
         DataError: the given one does not exist.
@@ -144,7 +144,7 @@ def find_list(root: Path, given: str | Path | None, names: Sequence[str]) -> Pat
 
 
 def read_columns(path: Path, least: int) -> list[list[str]]:
-    """The lines of a list, split at white space; blank lines and lines that begin with ``#`` are left out.
+    """Returns the lines of a list, split at white space; blank lines and lines that begin with ``#`` are left out.
 
     Raises:
         DataError: the file cannot be read, holds no line, or a line has fewer than ``least`` columns.
@@ -167,7 +167,7 @@ def read_columns(path: Path, least: int) -> list[list[str]]:
 
 
 def beneath(root: Path, names: Sequence[str], dataset: type[Benchmark], *, prefixes: Sequence[str] = ("",)) -> list[str]:
-    """Paths of a list as they lie below ``root``: leading folders dropped or one of ``prefixes`` put before.
+    """Returns the paths of a list as they lie below ``root``: leading folders dropped or one of ``prefixes`` put before.
 
     Public lists begin at different folders, or with the absolute path of their author's disk. How many folders to drop and what
     to put before is found out on the first few names that exist, and is then the same for all.
@@ -185,7 +185,9 @@ def beneath(root: Path, names: Sequence[str], dataset: type[Benchmark], *, prefi
 
 
 def listed_entries(path: Path, root: Path, dataset: type[Benchmark], *, prefixes: Sequence[str] = ("",)) -> list[Entry]:
-    """The entries that a list names, an image and its depth in the first two columns; errors as in the functions above."""
+    """Returns the entries that a list names, an image and its depth in the first two columns; errors as in the
+    functions above.
+    """
     rows = read_columns(path, 2)
     images, depths = (beneath(root, [row[column] for row in rows], dataset, prefixes=prefixes) for column in (0, 1))
     return entries_of(zip(images, depths, strict=True))
@@ -230,11 +232,11 @@ class Benchmark(ABC):
         return len(self._keys)
 
     def key(self, index: int) -> str:
-        """The key of a sample, without reading it."""
+        """Returns the key of a sample, without reading it."""
         return self._keys[index]
 
     def entry(self, index: int) -> Entry:
-        """What is known of a sample before it is read."""
+        """Returns what is known of a sample before it is read."""
         return Entry(self._keys[index], self._images[index], self._depths[index], self._extras[index])
 
     def __getitem__(self, index: int) -> Sample:
@@ -274,7 +276,7 @@ class Benchmark(ABC):
 
 
 def existing_root(root: str | Path, dataset: type[Benchmark]) -> Path:
-    """The folder as a path.
+    """Returns the folder as a path.
 
     Raises:
         DataError: it does not exist; the message says where the dataset can be had.
@@ -286,7 +288,7 @@ def existing_root(root: str | Path, dataset: type[Benchmark]) -> Path:
 
 
 def missing(dataset: type[Benchmark], root: Path, looked_for: Sequence[str]) -> DataError:
-    """The error for a folder that holds nothing of the dataset."""
+    """Returns the error for a folder that holds nothing of the dataset."""
     return DataError(
         f"{dataset.title}: nothing of it in {root.absolute()}; looked for {' or '.join(looked_for)}. Get it from {dataset.home}"
     )
@@ -311,7 +313,7 @@ def entries_of(pairs: Iterable[tuple[str, str]]) -> list[Entry]:
 def existing_entries(
     entries: Iterable[Entry], dataset: type[Benchmark], root: Path, looked_for: Sequence[str], *, base: Path | None = None
 ) -> list[Entry]:
-    """Those of ``entries`` whose depth is there, below ``base`` (None: below ``root``).
+    """Returns those of ``entries`` whose depth is there, below ``base`` (None: below ``root``).
 
     Raises:
         DataError: there are none.

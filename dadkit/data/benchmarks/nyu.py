@@ -127,7 +127,7 @@ class NYUv2(Benchmark):
         return usable(read_h5(path, "depth")) if path.suffix == ".h5" else usable(read_grey(path), scale=1e-3)
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The Kinect's colour camera, as published with the toolbox (its pixels count from 1)."""
+        """Returns the Kinect's colour camera, as published with the toolbox (its pixels count from 1)."""
         return camera_matrix(518.8579, 519.4696, 325.5824 - 0.5, 253.7362 - 0.5) if size == (480, 640) else None
 
 
@@ -175,7 +175,7 @@ class NYUConti(Benchmark):
         return Hints(depth[None], valid[None])
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The Kinect's colour camera at half the size, of the central 304 x 228."""
+        """Returns the Kinect's colour camera at half the size, of the central 304 x 228."""
         return camera_matrix(518.8579 / 2, 519.4696 / 2, 325.5824 / 2 - 8, 253.7362 / 2 - 6) if size == (228, 304) else None
 
 

@@ -33,7 +33,7 @@ class _PointPairs:
         return len(self._names)
 
     def key(self, index: int) -> str:
-        """The key of a sample, without reading it."""
+        """Returns the key of a sample, without reading it."""
         return stem(self._names[index])
 
     def __getitem__(self, index: int) -> OrdinalSample:

@@ -141,7 +141,7 @@ class DIODE(Benchmark):
         return depth, valid & mask
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The published intrinsics, the same for all images."""
+        """Returns the published intrinsics, the same for all images."""
         return camera_matrix(886.81, 927.06, 512.0, 384.0) if size == (768, 1024) else None
 
 

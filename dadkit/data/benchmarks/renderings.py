@@ -113,7 +113,7 @@ class Hypersim(Benchmark):
         return usable(planar_from_distance(distance, 886.81 * distance.shape[1] / 1024))
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The one with which distances become planar; some scenes' cameras are tilted, which it does not know."""
+        """Returns the one with which distances become planar; some scenes' cameras are tilted, which it does not know."""
         focal = 886.81 * size[1] / 1024
         return camera_matrix(focal, focal, size[1] / 2, size[0] / 2)
 
@@ -183,7 +183,7 @@ class VKITTI2(Benchmark):
         return usable(read_grey(path), scale=0.01, sky=self._sky, invalid=() if self._sky else (65535,))
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The published camera, the same for all frames."""
+        """Returns the published camera, the same for all frames."""
         return camera_matrix(725.0087, 725.0087, 621.0, 187.5) if size == (375, 1242) else None
 
 

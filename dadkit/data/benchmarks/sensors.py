@@ -168,7 +168,7 @@ class SUNRGBD(Benchmark):
 
 
 def _nine_numbers(path: Path) -> Tensor | None:
-    """A camera matrix of nine numbers row by row; None if there is no file."""
+    """Returns a camera matrix of nine numbers row by row; None if there is no file."""
     if not path.is_file():
         return None
     k = np.array([float(word) for word in path.read_text().split()[:9]]).reshape(3, 3)

@@ -75,7 +75,7 @@ class BlendedMVS(Benchmark):
         return inverted(*usable(read_depth(path, "pfm")))
 
     def camera(self, entry: Entry, size: tuple[int, int]) -> Tensor | None:
-        """The 3 x 3 matrix after the word ``intrinsic``."""
+        """Returns the 3 x 3 matrix after the word ``intrinsic``."""
         path = self.root / entry.extra
         if not path.is_file():
             return None
@@ -186,7 +186,7 @@ class IRS(Benchmark):
         super().__init__(folder, existing_entries(entries_of(pairs), IRS, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Pixels of disparity, as stored; the sign differs between releases and is dropped."""
+        """Returns pixels of disparity, as stored; the sign differs between releases and is dropped."""
         return usable(np.abs(read_exr(path)))
 
 
@@ -212,7 +212,7 @@ class MegaDepth(Benchmark):
         super().__init__(folder, existing_entries(entries_of(pairs), MegaDepth, folder, looked_for))
 
     def depth(self, path: Path, entry: Entry, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The dataset ``depth``, 0 = unknown, negative = an ordinal label; inverted."""
+        """Returns the dataset ``depth``, 0 = unknown, negative = an ordinal label; inverted."""
         return inverted(*usable(read_h5(path, "depth")))
 
 

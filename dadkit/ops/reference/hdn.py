@@ -61,7 +61,7 @@ def normalized(x: Tensor, median: Tensor, mad: Tensor) -> Tensor:
 def pixel_loss(
     pred: Tensor, target: Tensor, valid: Tensor, options: NormOptions, stats: TargetStats | None
 ) -> tuple[Tensor, Tensor]:
-    """The loss of each pixel and which pixels count, both (B, H, W); arguments as in ``hybrid.pixel_loss``."""
+    """Returns the loss of each pixel and which pixels count, both (B, H, W); arguments as in ``hybrid.pixel_loss``."""
     if stats is None:
         stats = target_stats(target, valid, options)
     loss, number = torch.zeros_like(pred), torch.zeros_like(pred)

@@ -64,7 +64,9 @@ def map_stats(x: Tensor, valid: Tensor, ordered: Ordered, ids: list[Tensor], opt
 
 
 def whole_map_stats(x: Tensor, valid: Tensor, ordered: Ordered, detach_median: bool) -> MapStats:
-    """The same for the whole map as one segment. A map without a valid pixel is flat, its median and deviation are 0."""
+    """Returns the same for the whole map as one segment. A map without a valid pixel is flat, its median and
+    deviation are 0.
+    """
     count, median, mad = _segment_stats(x, torch.where(valid, 0, 1), 1, ordered, detach_median)
     return MapStats(count, median, mad, mad[:, 0], is_flat(x, mad[:, 0]))
 
@@ -99,7 +101,7 @@ def level_weights(ids: list[Tensor], stats: TargetStats, options: NormOptions) -
 def pixel_loss(
     pred: Tensor, target: Tensor, valid: Tensor, options: NormOptions, stats: TargetStats | None
 ) -> tuple[Tensor, Tensor]:
-    """The loss of each pixel and which pixels take part, both (B, H, W).
+    """Returns the loss of each pixel and which pixels take part, both (B, H, W).
 
     Args:
         pred: gets the gradient; 0 outside ``valid``.

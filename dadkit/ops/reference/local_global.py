@@ -24,7 +24,7 @@ def local_global_loss(
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
-    """The hybrid-normalised loss on each patch; gradient to ``pred`` only.
+    """Returns the hybrid-normalised loss on each patch; gradient to ``pred`` only.
 
     Args:
         pred: (B, H, W).
@@ -45,7 +45,7 @@ def local_global_loss(
 def cut_patches(
     pred: Tensor, boxes: Tensor, shape: torch.Size, mask: Tensor | None, pred_mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The student's map at the patches' grids, where it is valid, and which boxes have an area.
+    """Returns the student's map at the patches' grids, where it is valid, and which boxes have an area.
 
     Args:
         pred: (B, H, W).
@@ -70,7 +70,9 @@ def cut_patches(
 
 
 def legal_boxes(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Which boxes (B, N, 4) have an area, (B, N) bool, and the boxes with those that have none replaced by a legal one."""
+    """Returns which boxes (B, N, 4) have an area, (B, N) bool, and the boxes with those that have none replaced by a
+    legal one.
+    """
     present = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     unit = torch.arange(4, device=boxes.device) >= 2  # 0, 0, 1, 1, made without a copy from the host
     return present, torch.where(present[..., None], boxes, unit)

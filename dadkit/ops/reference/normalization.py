@@ -34,7 +34,7 @@ def median_mad(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
 
 
 def target_statistics(target: Tensor, mask: Tensor | None = None, options: NormOptions = DEFAULT) -> TargetStats:
-    """The statistics of a target, to be kept and passed back as ``target_stats``."""
+    """Returns the statistics of a target, to be kept and passed back as ``target_stats``."""
     _, target, valid, _ = sanitize(target.detach(), target, mask)
     statistics = hdn.target_stats if options.variant == "hdn" else hybrid.target_stats
     return statistics(target, valid, options)
@@ -78,7 +78,7 @@ def hybrid_norm_loss(
     reduction: Reduction = "mean",
     target_stats: TargetStats | None = None,
 ) -> Tensor:
-    """The hybrid-normalised L1 loss; gradient to ``pred`` only."""
+    """Returns the hybrid-normalised L1 loss; gradient to ``pred`` only."""
     loss, counted, poison = pixel_loss(pred, target, mask, options, target_stats)
     return reduce(loss, counted, poison, reduction=reduction, trim=trim)
 
@@ -86,7 +86,7 @@ def hybrid_norm_loss(
 def pixel_loss(
     pred: Tensor, target: Tensor, mask: Tensor | None, options: NormOptions, stats: TargetStats | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Per-pixel hybrid loss (B, H, W), the pixels that take part (B, H, W), and the poison factor (B,)."""
+    """Returns the per-pixel hybrid loss (B, H, W), the pixels that take part (B, H, W), and the poison factor (B,)."""
     pred, target, valid, poison = sanitize(pred, target, mask)
     function = hdn.pixel_loss if options.variant == "hdn" else hybrid.pixel_loss
     loss, counted = function(pred, target, valid, options, stats)

@@ -74,5 +74,5 @@ class TargetStats(NamedTuple):
 
 
 def segment_count(level: int, partition: Partition) -> int:
-    """Number of segments of one level: ``level``, or ``level * level`` cells of a grid."""
+    """Returns the number of segments of one level: ``level``, or ``level * level`` cells of a grid."""
     return level * level if partition == "grid" else level

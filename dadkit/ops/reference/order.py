@@ -47,7 +47,8 @@ def _at(ordered: Tensor, count: Tensor, position: Tensor) -> Tensor:
 
 
 def lower_medians(ordered: Ordered, ids: Tensor, segments: int) -> tuple[Tensor, Tensor]:
-    """The lower median of each segment, 0 where it is empty, and its number of pixels (int64), both (B, segments). No gradient.
+    """Returns the lower median of each segment, 0 where it is empty, and its number of pixels (int64), both (B, segments). No
+    gradient.
 
     Args:
         ordered: the sorted map.
@@ -67,7 +68,7 @@ def lower_medians(ordered: Ordered, ids: Tensor, segments: int) -> tuple[Tensor,
 
 
 def attach_median(median: Tensor, tied_sum: Tensor, ties: Tensor) -> Tensor:
-    """The median with its gradient: dm/dp_i = [p_i = m] / #ties, which no order of the pixels can change.
+    """Returns the median with its gradient: dm/dp_i = [p_i = m] / #ties, which no order of the pixels can change.
 
     ``torch.median(dim)`` would give the whole gradient to one pixel of its own choice.
 

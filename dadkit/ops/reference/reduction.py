@@ -88,5 +88,5 @@ def reduce_sums(total: Tensor, number: Tensor, reduction: Reduction) -> Tensor:
 
 
 def over_images(image: Tensor, reduction: Reduction) -> Tensor:
-    """Images' losses (B,) as they are (``image``), or their mean, which is 0 for no images."""
+    """Returns images' losses (B,) as they are (``image``), or their mean, which is 0 for no images."""
     return image if reduction == "image" else image.sum() / max(image.shape[0], 1)

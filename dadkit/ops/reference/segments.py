@@ -41,7 +41,7 @@ def edges(ordered: Tensor, count: Tensor, options: NormOptions) -> Tensor:
 
 
 def level_ids(target: Tensor, valid: Tensor, borders: Tensor, options: NormOptions) -> list[Tensor]:
-    """The segment of every pixel, for every level.
+    """Returns the segment of every pixel, for every level.
 
     Args:
         target: (B, H, W).

@@ -37,12 +37,14 @@ RULES = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns a state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
     return assemble(state, RULES)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The model that a state dict in our names belongs to; mono-large for metric-large too, which no tensor tells apart."""
+    """Returns the model that a state dict in our names belongs to; mono-large for metric-large too, which no tensor tells
+    apart.
+    """
     found = dinov2.measure(state, ENCODER)
     any_view = f"{ENCODER}camera_token" in state
     for name, model in MODELS.items():

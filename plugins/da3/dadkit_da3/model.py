@@ -104,7 +104,9 @@ class DepthAnything3(Student):
         return Estimate(depth, {"tokens": tokens[-1]}, intrinsics=self.camera(camera, *x.shape[-2:]))
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The official preprocessing: the longer side to its size, then both sides to multiples of 14; 8 bits between."""
+        """Returns the official preprocessing: the longer side to its size, then both sides to multiples of 14; 8 bits
+        between.
+        """
         height, width = images.shape[-2:]
         scale = (self.spec.native.size or max(height, width)) / max(height, width)
         first = (max(1, round(height * scale)), max(1, round(width * scale)))
@@ -136,7 +138,7 @@ class DepthAnything3(Student):
 
 
 def _stated(weights: str | Path, component: object) -> str | None:
-    """The model that the file's makers say it is: by dadkit's metadata, the ``config.json`` beside it, or its name."""
+    """Returns the model that the file's makers say it is: by dadkit's metadata, the ``config.json`` beside it, or its name."""
     if isinstance(component, str) and component.startswith("da3/"):
         return component.removeprefix("da3/")
     config = read_config(weights)

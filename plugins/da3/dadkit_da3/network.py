@@ -84,7 +84,7 @@ class AnyViewEncoder(Encoder):
             block.attn = Attention(width, model.encoder.heads)
 
     def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:  # type: ignore[override]
-        """Tokens of the tapped blocks, and the camera's.
+        """Returns the tokens of the tapped blocks, and the camera's.
 
         Args:
             x: (B, 3, 14 h, 14 w).

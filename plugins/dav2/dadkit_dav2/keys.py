@@ -70,12 +70,14 @@ RULES = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours. Arguments and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns a state dict in any layout as one in ours. Arguments and errors as in :func:`dadkit.weights.assemble`."""
     return assemble(state, RULES)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The size that a state dict in our names belongs to, by its width and number of blocks; None = no Depth Anything."""
+    """Returns the size that a state dict in our names belongs to, by its width and number of blocks; None = no Depth
+    Anything.
+    """
     found = dinov2.measure(state, ENCODER)
     return next((name for name, size in SIZES.items() if (size.encoder.width, size.encoder.depth) == found), None)
 
@@ -123,7 +125,7 @@ _ENCODERS = {"small": "vits", "base": "vitb", "large": "vitl", "giant": "vitg"}
 
 
 def official(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
-    """The state dict of the official code: giant's own names for its MLP, and the mask token that it insists on."""
+    """Returns the state dict of the official code: giant's own names for its MLP, and the mask token that it insists on."""
     swiglu = model.architecture.encoder.swiglu
     tensors: dict[str, Tensor] = {f"{ENCODER}mask_token": torch.zeros(1, model.architecture.width)}
     for name, tensor in state.items():
@@ -143,7 +145,7 @@ def official(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Ex
 
 
 def hugging_face(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
-    """Names, ``config.json`` and ``preprocessor_config.json`` of transformers' DepthAnything."""
+    """Returns the names, ``config.json`` and ``preprocessor_config.json`` of transformers' DepthAnything."""
     size = model.architecture
     tensors = {name: place.take(state) for name, place in hf_names(state, swiglu=size.encoder.swiglu)}
     tensors["backbone.embeddings.mask_token"] = torch.zeros(1, size.width)
@@ -165,7 +167,7 @@ def hugging_face(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -
 
 
 def encoder(model: Variant, spec: ModelSpec, state: Mapping[str, Tensor]) -> Export:
-    """The encoder alone, with the names of timm's vision transformer."""
+    """Returns the encoder alone, with the names of timm's vision transformer."""
     size = model.architecture
     notes = []
     if model.pos_embed == "official":

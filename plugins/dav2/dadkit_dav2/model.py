@@ -54,7 +54,9 @@ class Stated:
 
 
 def stated(weights: str | Path, file: WeightFile, size: Size) -> Stated | None:
-    """What dadkit's own metadata say, or the ``config.json`` beside the weights, or their name; None if nothing does."""
+    """Returns what dadkit's own metadata say, or the ``config.json`` beside the weights, or their name; None if
+    nothing does.
+    """
     if str(file.card.get("component", "")).startswith("dav2/"):
         options, space = file.card.get("options", {}), file.card.get("space")
         return Stated("its own metadata", options.get("version", "v2"), space == "metric", options.get("max_depth"))
@@ -197,7 +199,7 @@ class DepthAnything(Student):
         return depth_of(depth) if self.spec.space is Space.SCALE else depth, {"tokens": tokens[-1]}
 
     def export(self, layout: str) -> Export:
-        """The model in the official layout (``dav2``) or in transformers' (``hf``), or its ``encoder`` for timm."""
+        """Returns the model in the official layout (``dav2``) or in transformers' (``hf``), or its ``encoder`` for timm."""
         write = {"dav2": official, "hf": hugging_face, "encoder": encoder}[layout]
         return write(self.variant, self.spec, self.state_dict())
 

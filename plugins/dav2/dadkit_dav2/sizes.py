@@ -42,7 +42,7 @@ class Size:
         return self.encoder.native
 
     def tapped(self, version: str) -> tuple[int, ...]:
-        """The tapped blocks of ``"v1"`` or ``"v2"``. Files of the two are alike, so only the user can tell."""
+        """Returns the tapped blocks of ``"v1"`` or ``"v2"``. Files of the two are alike, so only the user can tell."""
         return self.taps if version == "v2" else tuple(range(self.encoder.depth - 4, self.encoder.depth))
 
 

@@ -62,7 +62,7 @@ _CLASSIFIER = "dinov2."
 
 
 def to_encoder(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file of DINOv2 in any layout under the names of :class:`~dadkit_dinov2.network.Encoder`.
+    """Returns a file of DINOv2 in any layout under the names of :class:`~dadkit_dinov2.network.Encoder`.
 
     Raises:
         WeightsError: it is the variant with register tokens, which is another function; or two tensors claim one place.
@@ -87,7 +87,7 @@ def measure(state: Mapping[str, Tensor], prefix: str = "") -> tuple[int | None, 
 
 
 def looks_like(state: Mapping[str, Tensor], sizes: Mapping[str, Size] = SIZES) -> str | None:
-    """The size that a state dict in our names belongs to, by its width and number of blocks; None = no DINOv2."""
+    """Returns the size that a state dict in our names belongs to, by its width and number of blocks; None = no DINOv2."""
     found = measure(state)
     return next((name for name, size in sizes.items() if (size.width, size.depth) == found), None)
 

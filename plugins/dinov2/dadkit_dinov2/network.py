@@ -29,7 +29,7 @@ GridRule = Callable[[Tensor, int, int], Tensor]
 
 
 def official_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
-    """The rule of DINOv2 and Depth Anything: bicubic, sampled with the step (n + 0.1)/N of the scale factor, not n/N.
+    """Returns the rule of DINOv2 and Depth Anything: bicubic, sampled with the step (n + 0.1)/N of the scale factor, not n/N.
 
     The 0.1 was put there against rounding, but torch takes a given scale factor for the sampling positions too, so the grid
     is stretched a little. The released depth models were trained with it; n/N instead changes answers by 2 to 9 %.
@@ -49,14 +49,15 @@ def official_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def hf_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
-    """The rule of transformers: bicubic with the step n/N. Arguments as in :func:`official_rule`."""
+    """Returns the rule of transformers: bicubic with the step n/N. Arguments as in :func:`official_rule`."""
     if not isinstance(rows, int):
         return _by_matrices(grid, rows, columns, 0.0)
     return F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)
 
 
 def _by_matrices(grid: Tensor, rows: int, columns: int, offset: float) -> Tensor:
-    """Both rules where the sizes are symbols, as under ``torch.export``: torch would write the example's scale into the graph.
+    """Returns both rules where the sizes are symbols, as under ``torch.export``: torch would write the example's scale into the
+    graph.
 
     The grid's own size, at which no rule applies, cannot be a branch there either: there the offset becomes 0, and the
     interpolation with step 1 returns the grid itself.
@@ -121,7 +122,7 @@ class Encoder(VisionTransformer):
         self.rule = GRID_RULES[pos_embed]
 
     def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
-        """Tokens of the tapped blocks after the final norm.
+        """Returns the tokens of the tapped blocks after the final norm.
 
         Args:
             x: (B, 3, 14 h, 14 w).
@@ -145,7 +146,9 @@ class Encoder(VisionTransformer):
         return answers
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The position embedding (1, 1 + rows columns, C), class token first; as it is at its own grid, else by the rule."""
+        """Returns the position embedding (1, 1 + rows columns, C), class token first; as it is at its own grid, else by the
+        rule.
+        """
         height, width = self.patch_embed.grid_size
         if isinstance(rows, int) and (rows, columns) == (height, width):
             return self.pos_embed

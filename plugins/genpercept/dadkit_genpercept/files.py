@@ -44,7 +44,7 @@ class DecoderFiles(NamedTuple):
 
 
 def unet_file(weights: str | Path) -> str | Path:
-    """The UNet's file that the option ``weights`` names; addresses on the hub are left to the reader."""
+    """Returns the UNet's file that the option ``weights`` names; addresses on the hub are left to the reader."""
     if str(weights).startswith(_HUB):
         return weights
     path = Path(weights).expanduser()
@@ -65,7 +65,9 @@ def own_folder(weights: str | Path) -> Path:
 
 
 def head_file(weights: str | Path, head: str | Path | None) -> str | Path:
-    """The DPT head's file: what the option ``head`` names, else where GenPercept puts it, in the folder or beside it."""
+    """Returns the DPT head's file: what the option ``head`` names, else where GenPercept puts it, in the folder or
+    beside it.
+    """
     if head is not None:
         return head if str(head).startswith(_HUB) else Path(head).expanduser()
     if str(weights).startswith(_HUB):
@@ -84,7 +86,7 @@ def head_file(weights: str | Path, head: str | Path | None) -> str | Path:
 
 
 def decoder_files(weights: str | Path) -> DecoderFiles | None:
-    """A fine-tuned VAE decoder in the folder ``weights``, both parts or none; None = the base folder's decoder."""
+    """Returns a fine-tuned VAE decoder in the folder ``weights``, both parts or none; None = the base folder's decoder."""
     folder = Path(weights).expanduser()
     if (folder / _HEAD).is_file():
         raise WeightsError(f"genpercept/vae: {folder} holds a DPT head, so no map comes from the VAE: use genpercept/dpt")
@@ -96,7 +98,7 @@ def decoder_files(weights: str | Path) -> DecoderFiles | None:
 
 
 def vae_file(base: Path) -> Path:
-    """The VAE's weights in the folder of Stable Diffusion."""
+    """Returns the VAE's weights in the folder of Stable Diffusion."""
     return _network(base.expanduser() / "vae") or _missing(base / "vae", f"the VAE's weights ({_NETWORK}{_ENDINGS[0]})")
 
 

@@ -130,7 +130,9 @@ class GenPercept(Teacher):
         return (depth - low) / torch.where(high > low, high - low, torch.ones_like(high)), maps
 
     def _unet(self, latent: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The UNet's answer and its up blocks' outputs. Hooks for one call only, so that copies of the model are apart."""
+        """Returns the UNet's answer and its up blocks' outputs. Hooks for one call only, so that copies of the model
+        are apart.
+        """
         maps: list[Tensor] = []
         handles = [block.register_forward_hook(lambda _, __, output: maps.append(output)) for block in self.unet.up_blocks]
         try:

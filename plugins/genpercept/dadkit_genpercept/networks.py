@@ -159,7 +159,7 @@ _OLD_ATTENTION = compile_rules(
 
 
 def build_unet(architecture: str, base: Path | None, weights: str | Path | None, *, variant: str) -> UNet2DConditionModel:
-    """The UNet, from the configuration in ``base`` if that is given; under a DPT head without its last two layers."""
+    """Returns the UNet, from the configuration in ``base`` if that is given; under a DPT head without its last two layers."""
     task = TASK if variant == "lotus" else {}
     config = {**ARCHITECTURES[architecture].unet, **task} if base is None else network_config(base, "unet")
     unet = UNet2DConditionModel.from_config(dict(config))
@@ -186,7 +186,9 @@ def build_unet(architecture: str, base: Path | None, weights: str | Path | None,
 
 
 def build_vae(architecture: str, base: Path | None, weights: str | Path | None, *, variant: str) -> AutoencoderKL:
-    """The VAE with the weights in ``base``, or those of a fine-tuned decoder in ``weights``. A DPT head needs no decoder."""
+    """Returns the VAE with the weights in ``base``, or those of a fine-tuned decoder in ``weights``. A DPT head needs no
+    decoder.
+    """
     config = ARCHITECTURES[architecture].vae if base is None else network_config(base, "vae")
     vae = AutoencoderKL.from_config(dict(config))
     if base is not None:
@@ -207,7 +209,7 @@ def build_vae(architecture: str, base: Path | None, weights: str | Path | None, 
 
 
 def build_head(architecture: str, unet: UNet2DConditionModel, weights: str | Path | None, head: str | Path | None) -> DPTHead:
-    """The DPT head on the UNet's up blocks."""
+    """Returns the DPT head on the UNet's up blocks."""
     module = DPTHead(tuple(unet.config.block_out_channels), ARCHITECTURES[architecture].head_width)
     if weights is not None:
         file = head_file(weights, head)
@@ -234,10 +236,12 @@ def _unet_hint(state: Mapping[str, Tensor], variant: str) -> str:
 
 
 def unet_names(state: Mapping[str, Tensor], *, variant: str) -> dict[str, Tensor]:
-    """A UNet file's names. Under a DPT head its last norm and convolution take no part, and are dropped if they are there."""
+    """Returns a UNet file's names. Under a DPT head its last norm and convolution take no part, and are dropped if they are
+    there.
+    """
     return assemble(state, _WITHOUT_OUTPUT if variant == "dpt" else [])
 
 
 def vae_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A VAE file's names, with the attention of old files renamed."""
+    """Returns a VAE file's names, with the attention of old files renamed."""
     return assemble(state, _OLD_ATTENTION)

@@ -54,7 +54,7 @@ class Family:
 
 
 def family_of(config: Any) -> Family | None:
-    """The family of a model's configuration; None for one that this adapter does not know."""
+    """Returns the family of a model's configuration; None for one that this adapter does not know."""
     describe = FAMILIES.get(config.model_type)
     return None if describe is None else describe(config)
 
@@ -149,7 +149,7 @@ def multiple(processor: Any) -> int:
 
 
 def size_policy(processor: Any, multiple: int) -> SizePolicy:
-    """The nearest that a :class:`SizePolicy` comes to the processor's resizing, for listings and for ``forward``.
+    """Returns the nearest that a :class:`SizePolicy` comes to the processor's resizing, for listings and for ``forward``.
 
     ``predict`` runs the processor itself.
     """
@@ -173,7 +173,7 @@ def prepare(processor: Any, images: Tensor) -> Tensor:
 
 
 def post_process(processor: Any, outputs: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """The processor's own way back to the images' size.
+    """Returns the processor's own way back to the images' size.
 
     Args:
         processor: the image processor.

@@ -95,7 +95,7 @@ class AutoDepth(Teacher):
             return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """The model's own image processor, network and post-processing."""
+        """Returns the model's own image processor, network and post-processing."""
         outputs = self._network(prepare(self.processor, images))
         return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 
@@ -133,7 +133,7 @@ def _cameras(focal: Tensor, height: int, width: int) -> Tensor:
 
 
 def _decide(family: Family | None, kind: str, said: Space | None) -> Space:
-    """The space that the user says or the family fixes."""
+    """Returns the space that the user says or the family fixes."""
     if family is None:
         if said is None:
             raise SpaceUnknownError(

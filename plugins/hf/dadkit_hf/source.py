@@ -51,7 +51,7 @@ class Loaded:
 
 
 def find(weights: str | Path) -> Source:
-    """What the option ``weights`` names.
+    """Returns what the option ``weights`` names.
 
     Raises:
         WeightsError: neither a folder nor an address on the hub.
@@ -121,7 +121,7 @@ def _note_files(source: Source) -> None:
 
 
 def read_license(source: Source) -> str:
-    """The licence that the model's card declares; ``unknown`` where there is no card, or it says nothing."""
+    """Returns the licence that the model's card declares; ``unknown`` where there is no card, or it says nothing."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.repocard import metadata_load
 

@@ -36,7 +36,7 @@ _RULES = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns a state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
     return assemble(state, _RULES)
 
 
@@ -46,7 +46,7 @@ def is_official(state: Mapping[str, Tensor]) -> bool:
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The encoder that a state dict in our names has, by depth and grouping; None = no residual network of these."""
+    """Returns the encoder that a state dict in our names has, by depth and grouping; None = no residual network of these."""
     weight = state.get(f"{ENCODER}layer1.0.conv2.weight")
     if weight is None or weight.ndim != 4:
         return None

@@ -96,7 +96,7 @@ class Beit(nn.Module):
 
 
 def resize_table(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
-    """The biases of all relative positions of a ``grid`` x ``grid`` window, for one of ``rows`` x ``columns``.
+    """Returns the biases of all relative positions of a ``grid`` x ``grid`` window, for one of ``rows`` x ``columns``.
 
     The official rule: bilinear between the offsets, the class token's three rows as they are. (timm's own rule changes answers
     by 2 to 4 %.) Computed in float32 at least.
@@ -116,7 +116,9 @@ def resize_table(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
 
 
 def position_index(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
-    """Which row of a table belongs to each pair of tokens (query, key): (1 + rows columns) squared, class token first."""
+    """Returns which row of a table belongs to each pair of tokens (query, key): (1 + rows columns) squared, class
+    token first.
+    """
     token = torch.arange(rows * columns, device=device)
     y = token // columns
     x = token - y * columns

@@ -156,7 +156,7 @@ class Decoder(nn.Module):
 
 
 def _transposed_stem(channels: int) -> nn.Sequential:
-    """Two upsamplings by 2 that halve the channels each.
+    """Returns two upsamplings by 2 that halve the channels each.
 
     The official code passes a dilation of 1 by position, and it arrives as output padding; without it the sizes would not
     double.

@@ -91,7 +91,7 @@ _UNUSED = {
 
 
 def official_rules(size: Size) -> list[Rule]:
-    """The rules for an official file of this model; the first that fits a name holds."""
+    """Returns the rules for an official file of this model; the first that fits a name holds."""
     family = {
         "resnext": lambda _: _RESNEXT,
         "lite": lambda _: _LITE,
@@ -112,7 +112,7 @@ def official_rules(size: Size) -> list[Rule]:
 
 
 def backbone_rules() -> list[Rule]:
-    """The rules for a file of the backbone alone, with the names of today's timm (ImageNet weights, say)."""
+    """Returns the rules for a file of the backbone alone, with the names of today's timm (ImageNet weights, say)."""
     return [
         *compile_rules({pattern.format(""): target for pattern, target in _UNUSED.items()}),
         *compile_rules({r"(.+)": r"backbone.\1"}),
@@ -180,7 +180,7 @@ def _levit(size: Size) -> list[Rule]:
 
 
 def _part(template: str) -> Callable[[re.Match[str]], Place]:
-    """The part of a joined query, key and value that the last but one group, beginning with q, k or v, names."""
+    """Returns the part of a joined query, key and value that the last but one group, beginning with q, k or v, names."""
 
     def place(match: re.Match[str]) -> Place:
         *_, which, leaf = match.groups()
@@ -283,7 +283,7 @@ _SWIN2_RULES = compile_rules(
 
 
 def huggingface_rules(size: Size) -> list[Rule]:
-    """The rules for a Hugging Face file of this model; transformers has none of the other families."""
+    """Returns the rules for a Hugging Face file of this model; transformers has none of the other families."""
     family = {"vit": _VIT_RULES, "hybrid": _VIT_RULES, "beit": _BEIT_RULES, "swin2": _SWIN2_RULES}.get(size.family, [])
     return [*_HUGGINGFACE_DECODER, *family]
 
@@ -295,7 +295,7 @@ Layout = Literal["official", "huggingface", "ours", "backbone"]
 
 
 def layout(names: Iterable[str]) -> Layout:
-    """Which layout a file of these names has."""
+    """Returns which layout a file of these names has."""
     starts = {name.partition(".")[0] for name in names}
     if starts & {"pretrained", "scratch"}:
         return "official"
@@ -305,19 +305,19 @@ def layout(names: Iterable[str]) -> Layout:
 
 
 def places(names: Iterable[str], size: Size) -> dict[str, Place | None]:
-    """Where each name of a file belongs in this model; None for what takes no part in it."""
+    """Returns where each name of a file belongs in this model; None for what takes no part in it."""
     names = list(names)
     rules = _rules(names, size)
     return {name: locate(name, rules) for name in names}
 
 
 def to_model(state: Mapping[str, Tensor], size: Size) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns a state dict in any layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
     return assemble(state, _rules(state, size))
 
 
 def looks_like(file: Mapping[str, Tensor]) -> str | None:
-    """The model that a file, in any layout, is of; None = none of them."""
+    """Returns the model that a file, in any layout, is of; None = none of them."""
     for name, size in SIZES.items():
         found = {place.name: file[source].shape for source, place in places(file, size).items() if place is not None}
         if all(found.get(BACKBONE + ours) == shape for ours, shape in telling(size).items()):

@@ -56,7 +56,7 @@ class Size:
         return {"vit": (0, 1, 2, 3), "beit": (0, 1, 2, 3), "hybrid": (2, 3)}.get(self.family, ())
 
     def policy(self, native: int | None = None) -> SizePolicy:
-        """The official resizing, to ``native`` instead of the model's own size if it is given."""
+        """Returns the official resizing, to ``native`` instead of the model's own size if it is given."""
         from dadkit.interfaces import SizePolicy  # torch, which options do without
 
         return SizePolicy(native or self.native, self.mode, STRIDE, "bicubic")

@@ -95,7 +95,7 @@ class Hybrid(ViT):
 
 
 def resize_positions(embedding: Tensor, grid: int, rows: int, columns: int) -> Tensor:
-    """A position embedding (1, 1 + grid^2, C), class token first, for ``rows`` x ``columns`` patches.
+    """Returns a position embedding (1, 1 + grid^2, C), class token first, for ``rows`` x ``columns`` patches.
 
     Bilinear, as the official code and transformers do; timm's own bicubic rule changes answers by 3 to 5 %. Off the native grid
     it is computed in float32 at least, since half precision would move the tokens more.

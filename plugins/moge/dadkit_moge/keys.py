@@ -57,13 +57,13 @@ _VERSION_1 = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An official state dict as one in our names. Result and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns an official state dict as one in our names. Result and errors as in :func:`dadkit.weights.assemble`."""
     first = any(name.startswith("head.upsample_blocks.") for name in state)
     return assemble(state, _VERSION_1 if first else _VERSION_2)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The model that a state dict in our names belongs to; None = no MoGe."""
+    """Returns the model that a state dict in our names belongs to; None = no MoGe."""
     first, second = "grow.0.0.weight" in state, "neck.enter.0.weight" in state
     found = dinov2.measure(state, ENCODER)
     for name, model in MODELS.items():

@@ -19,7 +19,7 @@ _STEPS = 60
 
 
 def focal_and_shift(points: Tensor, mask: Tensor, focal: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The camera and the missing shift of affine points.
+    """Returns the camera and the missing shift of affine points.
 
     Minimises the sum over valid points of ``|f xy / (z + s) - uv|^2`` over ``s > -min z``, where ``uv`` are the places of the
     pixels in units of half the diagonal and ``f`` is given or the best for that ``s``. The official code starts a

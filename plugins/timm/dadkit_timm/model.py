@@ -113,7 +113,7 @@ class TimmStudent(Student):
         return depth_of(raw), {"tokens": last}
 
     def fuse(self) -> TimmStudent:
-        """A copy for deployment: the same function in eval mode, what the encoder can re-parameterise re-parameterised.
+        """Returns a copy for deployment: the same function in eval mode, what the encoder can re-parameterise re-parameterised.
 
         Equal up to rounding. The copy's state dict is no longer that of this class, and it should not be trained.
         """

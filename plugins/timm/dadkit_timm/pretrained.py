@@ -23,7 +23,7 @@ _PACKAGES = {
 
 
 def find(encoder: str, hub: str | None) -> Path:
-    """The file of an encoder's weights, found without a network.
+    """Returns the file of an encoder's weights, found without a network.
 
     Args:
         encoder: timm's name with its tag.

@@ -32,7 +32,7 @@ _RULES = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor], *, injection: str) -> dict[str, Tensor]:
-    """A state dict in any layout as one in ours.
+    """Returns a state dict in any layout as one in ours.
 
     Args:
         state: name in the file -> tensor.
@@ -46,7 +46,7 @@ def to_model(state: Mapping[str, Tensor], *, injection: str) -> dict[str, Tensor
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The size that a state dict in our names belongs to, by the transformer's width; None = no TopFormer."""
+    """Returns the size that a state dict in our names belongs to, by the transformer's width; None = no TopFormer."""
     weight = state.get(f"{ENCODER}trans.transformer_blocks.0.mlp.fc1.c.weight")
     if weight is None or weight.ndim != 4:
         return None

@@ -97,7 +97,7 @@ class TopFormerDepth(Student):
         return depth, dict(zip(_LEVELS, levels, strict=True)) | {"tokens": overall.flatten(2).transpose(1, 2)}
 
     def fuse(self) -> TopFormerDepth:
-        """A copy for deployment: the same function in eval mode, with all batch norms folded into the convolutions.
+        """Returns a copy for deployment: the same function in eval mode, with all batch norms folded into the convolutions.
 
         Exact up to rounding. The copy has fewer and larger steps, so it runs faster and exports to smaller graphs, but its
         state dict is no longer that of this class and it should not be trained.

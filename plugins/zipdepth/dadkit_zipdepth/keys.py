@@ -78,12 +78,12 @@ RULES = compile_rules(
 
 
 def to_model(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in either layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
+    """Returns a state dict in either layout as one in ours. Result and errors as in :func:`dadkit.weights.assemble`."""
     return assemble(state, RULES)
 
 
 def looks_like(state: Mapping[str, Tensor]) -> str | None:
-    """The size that a state dict in our names belongs to, by its coarsest level; None = no ZipDepth."""
+    """Returns the size that a state dict in our names belongs to, by its coarsest level; None = no ZipDepth."""
     weight = state.get("encoder.stages.3.0.square.0.weight")
     if weight is None or weight.ndim != 4:
         return None

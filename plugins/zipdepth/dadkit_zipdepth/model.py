@@ -98,7 +98,7 @@ class ZipDepth(Student):
         return depth, dict(zip(_LEVELS, maps, strict=True))
 
     def fuse(self) -> ZipDepth:
-        """A copy for deployment: the same function in eval mode, its blocks re-parameterised to one convolution each.
+        """Returns a copy for deployment: the same function in eval mode, its blocks re-parameterised to one convolution each.
 
         Exact up to rounding. The copy's state dict is no longer that of this class, and it should not be trained.
         """

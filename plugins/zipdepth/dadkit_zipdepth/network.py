@@ -71,7 +71,7 @@ class RepBlock(nn.Module):
         return F.relu(y + x if self.adds_input else y)
 
     def fused(self) -> nn.Sequential:
-        """The same function in eval mode as one convolution and a ReLU."""
+        """Returns the same function in eval mode as one convolution and a ReLU."""
         conv = fuse_conv_bn_eval(self.square[0], self.square[1])
         point = fuse_conv_bn_eval(self.point[0], self.point[1])
         assert conv.bias is not None
