@@ -1,4 +1,4 @@
-// Patches that read the student's map through boxes: where they read it, and the gradient gathered back. No crop is ever stored.
+// Patches that read the student's map through boxes: where they read it, one temporary copy of it, and the gradient gathered back.
 #pragma once
 
 #include "gradient.h"
