@@ -7,6 +7,7 @@ from collections.abc import Iterable
 __all__ = [
     "DadkitError",
     "DataError",
+    "SampleError",
     "WeightsError",
     "did_you_mean",
     "near_misses",
@@ -23,6 +24,10 @@ class DataError(DadkitError):
     """The data as a whole cannot be used: an empty folder, a missing dataset, too many unreadable files."""
 
     exit_code = 3
+
+
+class SampleError(Exception):
+    """One item of a dataset cannot be read (truncated, no image, a bomb, no valid depth); loaders skip and count it."""
 
 
 def near_misses(word: str, known: Iterable[str], *, prefix: str = "") -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from dadkit.alignment.affine import l1_line
 from dadkit.alignment.few import BEYOND, MOST_IMPOSSIBLE, CalibrationError, Form
 from dadkit.calibration.record import Calibration
-from dadkit.data.sample import Dataset, SampleError
+from dadkit.data.sample import Dataset
+from dadkit.errors import SampleError
 from dadkit.evaluation.intervals import bootstrap_mean
 from dadkit.interfaces import DepthModel, Metres, Space
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from dadkit.alignment.few import CalibrationError, Form, fit_few
 from dadkit.calibration.record import Calibration, digest
 from dadkit.data.images import decode, exif_focal
-from dadkit.data.sample import SampleError
+from dadkit.errors import SampleError
 from dadkit.interfaces import DepthModel, Metres, Space
 from dadkit.prediction import Lens
 from dadkit.prediction.camera import given_cameras

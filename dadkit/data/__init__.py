@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from dadkit.data.labels import Labels
     from dadkit.data.pairs import DepthPairs
     from dadkit.data.patterns import PATTERNS, simulate
-    from dadkit.data.sample import Batch, Dataset, Sample, SampleError
+    from dadkit.data.sample import Batch, Dataset, Sample
     from dadkit.data.stream import Member, Stream, Streams, build_streams
     from dadkit.data.unlabelled import Images
+    from dadkit.errors import SampleError
 
 __all__ = [
     "PATTERNS",
@@ -40,7 +41,8 @@ __getattr__, __dir__ = lazy_names(
         "dadkit.data.labels": ("Labels",),
         "dadkit.data.pairs": ("DepthPairs",),
         "dadkit_procedural.dataset": ("ProceduralScenes",),  # a plugin since; the name here stays for its users
-        "dadkit.data.sample": ("Batch", "Dataset", "Sample", "SampleError"),
+        "dadkit.data.sample": ("Batch", "Dataset", "Sample"),
+        "dadkit.errors": ("SampleError",),
         "dadkit.data.patterns": ("PATTERNS", "simulate"),
         "dadkit.data.stream": ("Member", "Stream", "Streams", "build_streams"),
         "dadkit.data.unlabelled": ("Images",),

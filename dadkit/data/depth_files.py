@@ -14,8 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.files import really
 
 __all__ = ["SUFFIXES", "Encoding", "optional_package", "own_space", "read_depth", "read_exr", "usable"]

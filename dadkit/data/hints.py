@@ -11,8 +11,7 @@ import torch
 
 from dadkit.data.depth_files import Encoding, read_depth, usable
 from dadkit.data.pairs import Cameras
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Hints
 
 __all__ = ["HINT_SUFFIXES", "find_hints", "implausible", "read_hints"]

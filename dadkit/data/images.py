@@ -20,8 +20,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
 from dadkit.data.folders import HEIC
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.files import really_is
 
 __all__ = ["MAX_PIXELS", "decode", "exif_camera", "exif_focal", "few_levels", "to_tensor"]

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.spaces import Space
 
 __all__ = [

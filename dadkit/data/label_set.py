@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from dadkit.data.sample import SampleError
 from dadkit.data.store import Store
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 __all__ = [
     "Index",

@@ -12,11 +12,11 @@ import torch
 from dadkit.data.images import MAX_PIXELS, decode
 from dadkit.data.label_codec import decode_map, decode_mask
 from dadkit.data.label_set import Index, Unit, UnitTable, cached_reader, cells, data_name, newest_manifest, read_plan
-from dadkit.data.sample import Sample, SampleError
+from dadkit.data.sample import Sample
 from dadkit.data.sampling import Windows, derive, nth_in_order
 from dadkit.data.shard_index import read_range
 from dadkit.data.store import open_store, read_sample
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Prediction
 from dadkit.spaces import Space
 

@@ -18,9 +18,9 @@ from dadkit.data.depth_files import SUFFIXES, Encoding, own_space, read_depth, u
 from dadkit.data.folders import normalise_extensions, read_list, scan, stem
 from dadkit.data.images import MAX_PIXELS, decode, exif_camera
 from dadkit.data.packed import PackedStrings
-from dadkit.data.sample import Sample, SampleError
+from dadkit.data.sample import Sample
 from dadkit.data.sources import inside, keys_with_suffix
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.spaces import Space
 
 __all__ = ["Cameras", "DepthPairs"]

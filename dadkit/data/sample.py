@@ -16,11 +16,7 @@ from torch import Tensor
 from dadkit.interfaces import Hints
 from dadkit.spaces import Space
 
-__all__ = ["Batch", "Dataset", "Sample", "SampleError"]
-
-
-class SampleError(Exception):
-    """One item of a dataset cannot be read (truncated, no image, a bomb, no valid depth); loaders skip and count it."""
+__all__ = ["Batch", "Dataset", "Sample"]
 
 
 @dataclass(frozen=True, eq=False)

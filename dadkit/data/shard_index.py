@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from dadkit.data.packed import PackedStrings
-from dadkit.data.sample import SampleError
-from dadkit.errors import DadkitError, DataError
+from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.files import atomic_path
 
 __all__ = ["ShardIndex", "index_file", "open_shard"]

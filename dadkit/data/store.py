@@ -17,8 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from dadkit.data.sample import SampleError
-from dadkit.errors import DadkitError, DataError
+from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.files import write_bytes
 
 __all__ = ["BucketStore", "FolderStore", "Store", "is_address", "open_store", "read_sample"]

@@ -17,10 +17,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from dadkit.data.perturbations import CutMix, mix, part_bounds
-from dadkit.data.sample import Batch, Dataset, Sample, SampleError
+from dadkit.data.sample import Batch, Dataset, Sample
 from dadkit.data.sampling import Mixture, derive, nth_in_order
 from dadkit.data.views import Perturb, View, cut, stack
-from dadkit.errors import DadkitError, DataError
+from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.interfaces import ContextSampler
 from dadkit.spaces import Space
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from dadkit.data.folders import normalise_extensions, stem
 from dadkit.data.images import MAX_PIXELS, decode, exif_camera
 from dadkit.data.packed import ComputedStrings
-from dadkit.data.sample import Sample, SampleError
+from dadkit.data.sample import Sample
 from dadkit.data.sources import Source, keys_with_suffix, open_root
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 __all__ = ["Images"]
 

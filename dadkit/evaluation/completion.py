@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dadkit.alignment.affine import ratio_of_medians
 from dadkit.data.patterns import PATTERNS, generator_for, lidar_lines, simulate
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Completer, CompleterSpec, DepthModel, Estimate, Hints, Prediction
 from dadkit.loading import load_completer
 from dadkit.spaces import Space

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit.data.ordinal import OrdinalSample
-from dadkit.data.sample import Dataset, Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Dataset, Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.evaluation.cache import Row, RowCache
 from dadkit.evaluation.completion import completed
 from dadkit.evaluation.metrics import find_metric, ordinal_metrics

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit._version import __version__
-from dadkit.data.sample import Dataset, SampleError
-from dadkit.errors import DadkitError
+from dadkit.data.sample import Dataset
+from dadkit.errors import DadkitError, SampleError
 from dadkit.evaluation.cache import RowCache, cache_key, fingerprint
 from dadkit.evaluation.completion import Completed, trivial_answers
 from dadkit.evaluation.evaluate import Evaluation, evaluate

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from dadkit.data.folders import EXTENSIONS, scan
 from dadkit.data.images import decode
-from dadkit.data.sample import SampleError
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, SampleError
 
 __all__ = ["cropped", "photographs"]
 

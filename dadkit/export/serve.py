@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from dadkit.data.images import decode
-from dadkit.data.sample import SampleError
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, SampleError
 from dadkit.export.demo import render_page
 from dadkit.export.metadata import describe
 from dadkit.interfaces import DepthModel, ExportRequest

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from dadkit.data.depth_files import SUFFIXES, own_space, read_depth
 from dadkit.data.folders import stem
 from dadkit.data.images import decode
-from dadkit.data.sample import SampleError
 from dadkit.data.views import resized
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher
 from dadkit.interfaces.resizing import resize
 from dadkit.labelling.plan import IMPORT, PlanError, Settings, weights_hash

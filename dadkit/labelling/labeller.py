@@ -24,12 +24,11 @@ from torch import Tensor
 from dadkit._version import __version__
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
-from dadkit.data.sample import SampleError
 from dadkit.data.shard_index import read_range
 from dadkit.data.sources import file_stamp
 from dadkit.data.store import Store, open_store, read_sample
 from dadkit.data.views import resized
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Prediction
 from dadkit.labelling.answers import Answers, load_answers, read_image
 from dadkit.labelling.plan import Plan, PlanError, open_plan

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from dadkit import pictures
 from dadkit.data.label_codec import png_bytes
 from dadkit.data.labels import Labels
-from dadkit.data.sample import SampleError
+from dadkit.errors import SampleError
 from dadkit.files import write_text
 from dadkit.labelling.scores import duplicates
 

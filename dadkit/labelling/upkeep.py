@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dadkit.data.label_set import Index, Manifest, data_name, record_name
-from dadkit.data.sample import SampleError
 from dadkit.data.store import Store
-from dadkit.errors import DadkitError, DataError
+from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.labelling.plan import Plan
 from dadkit.labelling.schedule import finished_units, last_manifest
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from dadkit.data.images import decode, exif_focal, few_levels
-from dadkit.data.sample import SampleError
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, SampleError
 from dadkit.interfaces import DepthModel, Prediction, crop_camera
 from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs

@@ -16,8 +16,8 @@ from dadkit import pictures
 from dadkit.alignment.affine import fit_scale_shift
 from dadkit.data.folders import EXTENSIONS, scan
 from dadkit.data.images import decode
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.evaluation.evaluate import predict_under
 from dadkit.evaluation.protocol import Protocol
 from dadkit.interfaces import DepthModel, Prediction

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit import pictures
-from dadkit.data.sample import Dataset, Sample, SampleError
+from dadkit.data.sample import Dataset, Sample
+from dadkit.errors import SampleError
 from dadkit.report.page import Picture, Table, picture, plot, write_page
 from dadkit.spaces import Space
 

@@ -13,8 +13,7 @@ import torch
 from PIL import Image, ImageFile
 
 from dadkit.data.images import decode, to_tensor
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -9,8 +9,8 @@ import torch
 from dadkit.config.components import build
 from dadkit.config.schema import DatasetConfig, EvaluationConfig
 from dadkit.data.ordinal import OrdinalSample
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DadkitError, DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.evaluation import EvaluationPlan, evaluate, evaluate_run, load_protocol
 from dadkit.evaluation.cache import Row, RowCache, cache_key, fingerprint
 from dadkit.evaluation.run import Job, run_workers

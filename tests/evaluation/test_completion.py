@@ -11,8 +11,8 @@ from PIL import Image
 
 from dadkit.completion.align import Align
 from dadkit.data.patterns import lidar_lines
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.evaluation import EvaluationPlan, Protocol, evaluate, evaluate_run, load_protocol
 from dadkit.evaluation.completion import Completed, Nearest, Points
 from dadkit.evaluation.protocol import cut_frame

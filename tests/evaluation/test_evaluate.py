@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dadkit.data import ProceduralScenes
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.evaluation import EvaluationPlan, evaluate, load_protocol, write_results
 from dadkit.evaluation.cache import RowCache
 from dadkit.evaluation.run import MeanMap, VerticalRamp, evaluate_run

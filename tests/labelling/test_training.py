@@ -13,9 +13,8 @@ import torch
 from dadkit.contexts import LocalGlobal, Shared, Whole
 from dadkit.data import Images, Labels, Member, Stream
 from dadkit.data.label_set import cells
-from dadkit.data.sample import SampleError
 from dadkit.data.sampling import Windows
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.labelling import Labeller, compact, make_plan, verify
 from dadkit.labelling.answers import ImportedAnswers, TeacherAnswers
 from dadkit.loading import load_teacher, read_card

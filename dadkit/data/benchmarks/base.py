@@ -20,8 +20,8 @@ from dadkit.data.depth_files import optional_package, usable
 from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.packed import PackedStrings
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Hints
 from dadkit.spaces import Space
 

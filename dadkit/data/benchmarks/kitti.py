@@ -23,7 +23,7 @@ from dadkit.data.benchmarks.base import (
 )
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
-from dadkit.data.sample import SampleError
+from dadkit.errors import SampleError
 from dadkit.interfaces import Hints
 
 __all__ = ["KITTIEigen", "KITTIVal"]

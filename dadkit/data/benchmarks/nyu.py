@@ -24,8 +24,8 @@ from dadkit.data.benchmarks.base import (
 )
 from dadkit.data.depth_files import optional_package, usable
 from dadkit.data.folders import scan
-from dadkit.data.sample import Sample, SampleError
-from dadkit.errors import DataError
+from dadkit.data.sample import Sample
+from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Hints
 
 __all__ = ["NYUConti", "NYUv2"]

@@ -12,8 +12,7 @@ from dadkit.data.benchmarks.base import MAX_PIXELS
 from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.ordinal import OrdinalSample, swapped_at_random
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 __all__ = ["DA2K", "DIW"]
 

@@ -25,8 +25,7 @@ from dadkit.data.benchmarks.base import (
 )
 from dadkit.data.depth_files import usable
 from dadkit.data.folders import scan, stem
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 __all__ = ["VKITTI2", "Hypersim", "Sintel"]
 

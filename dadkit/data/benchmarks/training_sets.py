@@ -27,8 +27,7 @@ from dadkit.data.benchmarks.base import (
 )
 from dadkit.data.depth_files import read_depth, read_exr, usable
 from dadkit.data.folders import scan, stem
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.spaces import Space
 
 __all__ = ["DIML", "HRWSI", "IRS", "BlendedMVS", "MegaDepth", "TartanAir"]

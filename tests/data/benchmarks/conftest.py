@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from dadkit.config.components import build
-from dadkit.data.sample import Sample, SampleError
+from dadkit.data.sample import Sample
+from dadkit.errors import SampleError
 from dadkit.plugin import Registry
 from dadkit.spaces import Space
 from dadkit.testing import Outcome, check_dataset

@@ -7,8 +7,7 @@ import pickle
 
 import pytest
 
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 from dadkit.plugin import Registry
 
 PUBLIC = [c.name for c in Registry(distributions=[]).components("dataset") if "benchmarks" in c.target]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dadkit.data.sample import SampleError
+from dadkit.errors import SampleError
 
 
 @pytest.mark.parametrize("layout", ["official", "marigold"])

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from dadkit.data.benchmarks.base import planar_from_distance
-from dadkit.data.sample import SampleError
-from dadkit.errors import DataError
+from dadkit.errors import DataError, SampleError
 
 
 def test_sintel(mini, tmp_path):
