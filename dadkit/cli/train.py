@@ -135,22 +135,29 @@ def _table(results: list[RunResult]) -> Table:
 
     from dadkit.training.progress import duration
 
-    protocols = dict.fromkeys(evaluation.protocol for result in results for evaluation in result.evaluations)
+    sets = [{"": result.evaluations, **result.further} for result in results]
+    protocols = dict.fromkeys(one.protocol for found in sets for evaluations in found.values() for one in evaluations)
     table = Table(title="Results", caption=f"protocol: {', '.join(protocols)}" if protocols else None)
     for heading in ("run", "time", "model"):
         table.add_column(heading)
     for heading in ("AbsRel ↓", "δ1 ↑", "RMSE ↓"):
         table.add_column(heading, justify="right")
+    if any(result.further for result in results):
+        table.add_column("set")
     if len(protocols) > 1:
         table.add_column("protocol")
-    for result in results:
+    for result, found in zip(results, sets, strict=True):
         head = [result.name, duration(result.seconds)]
         if not result.evaluations:
             table.add_row(*head, "not evaluated")
-        for evaluation in result.evaluations:
-            values = [f"{evaluation.mean[name]:.4f}" for name in ("abs_rel", "delta1", "rmse")]
-            table.add_row(*head, evaluation.model, *values, *([evaluation.protocol] if len(protocols) > 1 else []))
-            head = ["", ""]
+        for name, evaluations in found.items():
+            for evaluation in evaluations:
+                mean = evaluation.mean
+                values = [f"{mean[metric]:.4f}" if metric in mean else "–" for metric in ("abs_rel", "delta1", "rmse")]
+                last = [name] if any(result.further for result in results) else []
+                last += [evaluation.protocol] if len(protocols) > 1 else []
+                table.add_row(*head, evaluation.model, *values, *last)
+                head = ["", ""]
         table.add_section()
     return table
 

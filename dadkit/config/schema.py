@@ -48,6 +48,7 @@ __all__ = [
     "DataConfig",
     "DatasetConfig",
     "EvaluationConfig",
+    "EvaluationSet",
     "ExtraLossConfig",
     "FeatureLossConfig",
     "GradientLossConfig",
@@ -175,8 +176,8 @@ class StageConfig(StageFields):
         return self
 
 
-class EvaluationConfig(Section):
-    """What is measured at the end."""
+class EvaluationSet(Section):
+    """A labelled dataset, and the protocol under which models are measured on it."""
 
     data: Annotated[DatasetConfig, Kind("dataset")]
     """A labelled dataset that was not trained on."""
@@ -184,6 +185,15 @@ class EvaluationConfig(Section):
     """Named protocol, for instance ``affine-disparity``, ``affine-depth`` or ``metric``."""
     limit: Positive | None = None
     """Only the first so many samples."""
+
+
+class EvaluationConfig(EvaluationSet):
+    """What is measured at the end."""
+
+    also: list[EvaluationSet] = Field(default_factory=list)
+    """Further sets, each measured at the end with a table of its own. Validation while training looks at the first
+    set alone.
+    """
     batch_size: Positive = 8
     """Images per forward pass."""
     trivial: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from dadkit.errors import DadkitError
 from dadkit.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
-    from dadkit.config.schema import EvaluationConfig
+    from dadkit.config.schema import EvaluationConfig, EvaluationSet
 
 __all__ = ["EvaluationPlan", "ProtocolError", "load_protocol", "protocol_names"]
 
@@ -41,6 +41,7 @@ class EvaluationPlan:
         limit: only the first so many samples; None: all.
         batch_size: images per forward pass.
         trivial: also evaluate the trivial answers.
+        also: further sets, each with its own protocol, by their dataset's name, which is numbered from the second time on.
     """
 
     protocol: Protocol
@@ -49,6 +50,7 @@ class EvaluationPlan:
     limit: int | None = None
     batch_size: int = 8
     trivial: bool = False
+    also: Mapping[str, EvaluationPlan] = field(default_factory=dict)
 
     @classmethod
     def resolve(cls, config: EvaluationConfig) -> EvaluationPlan:
@@ -57,9 +59,18 @@ class EvaluationPlan:
         Raises:
             ProtocolError: there is no such protocol, or its file is wrong.
         """
-        protocol = load_protocol(config.protocol, config.data.name)
-        options = {**protocol.options, **config.data.options}
-        return cls(protocol, config.data.name, options, config.limit, config.batch_size, config.trivial)
+        also: dict[str, EvaluationPlan] = {}
+        called = [one.data.name.replace("/", "-") for one in config.also]
+        for index, (name, one) in enumerate(zip(called, config.also, strict=True)):
+            count = called[: index + 1].count(name)
+            also[f"{name}-{count}" if count > 1 else name] = cls._of(one, config)
+        return replace(cls._of(config, config), also=also)
+
+    @classmethod
+    def _of(cls, given: EvaluationSet, config: EvaluationConfig) -> EvaluationPlan:
+        protocol = load_protocol(given.protocol, given.data.name)
+        options = {**protocol.options, **given.data.options}
+        return cls(protocol, given.data.name, options, given.limit, config.batch_size, config.trivial)
 
     def open(self) -> Dataset:
         """Returns the dataset.

@@ -42,7 +42,7 @@ def write_report(folder: Path) -> Path:
         The path of the page. It refers to no other file and loads nothing from the network.
     """
     metadata = read_json(folder / "run.json") or {}
-    results = read_json(folder / "evaluation.json")
+    further = sorted(path.parent for path in (folder / "evaluations").glob("*/evaluation.json"))
     lines = _lines(folder / "metrics.jsonl")
     stages = list(dict.fromkeys(line["stage"] for line in lines))
     return write_page(
@@ -52,17 +52,24 @@ def write_report(folder: Path) -> Path:
         subtitle=f"{len(stages)} stage{'s' if len(stages) != 1 else ''}: {', '.join(stages)}",
         unsound=[item for stage in metadata.get("stages", []) for item in stage.get("unsound", [])],
         conversions=[item for stage in metadata.get("stages", []) for item in stage.get("conversions", [])],
-        results=results,
-        scores=None if results is None else scores_table(results),
-        strips=picture_file(
-            folder / "evaluation.jpg",
-            "From the student's best to its worst image. Depth is aligned and coloured on the truth's limits, near is warm; "
-            "errors are relative, black = 0, bright = 0.3 or more.",
-        ),
+        evaluations=[shown for place in (folder, *further) if (shown := _evaluation(place)) is not None],
         stages=[_stage(folder, name, [line for line in lines if line["stage"] == name]) for name in stages],
         metadata=metadata,
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
     )
+
+
+def _evaluation(folder: Path) -> dict[str, Any] | None:
+    """Returns what the page shows of an evaluation, None if there is none in the folder."""
+    results = read_json(folder / "evaluation.json")
+    if results is None:
+        return None
+    strips = picture_file(
+        folder / "evaluation.jpg",
+        "From the student's best to its worst image. Depth is aligned and coloured on the truth's limits, near is warm; "
+        "errors are relative, black = 0, bright = 0.3 or more.",
+    )
+    return {"results": results, "scores": scores_table(results), "strips": strips}
 
 
 def _stage(folder: Path, name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -51,31 +51,44 @@ def evaluate_at_end(
     results: Mapping[str, Path],
     device: torch.device,
     console: Console,
-) -> list[Evaluation]:
-    """Evaluate the last stage's teachers and student, and the other stages. Returns [] without ``evaluation``.
+) -> dict[str, list[Evaluation]]:
+    """Evaluate the last stage's teachers and student, and the other stages. Returns {} without ``evaluation``.
+
+    The key of the first set's rows is "". Those of further sets (``evaluation.also``) are called as the plan calls them, and
+    their results are written into ``evaluations/NAME``.
 
     Rows: the teachers, results of other earlier stages, the student, and (``evaluation.trivial``) the student before training
     and the trivial answers. A teacher that cannot be loaded any more leaves out its row, which a finished run does not need;
     the results that lie there, which may have it, then stay as they are.
     """
     if plan is None:
-        return []
+        return {}
     lost: dict[str, str] = {}
     models = {name: model.to(device) for name, model in _models(run, plan, results, lost).items()}
     kept = bool(lost) and (folder / "evaluation.json").is_file()
-    for name, reason in lost.items():
-        text = f"{name} is not evaluated: {reason}{'. The evaluation.json of before stays' if kept else ''}"
+
+    def warn(text: str) -> None:
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    for name, reason in lost.items():
+        warn(f"{name} is not evaluated: {reason}{'. The evaluation.json of before stays' if kept else ''}")
     labelled = next((stage.data.labelled[0] for stage in run.stages if stage.data.labelled), None)
     training_data = None if labelled is None else build("dataset", labelled.name, labelled.options)
+    found: dict[str, list[Evaluation]] = {}
     with console.status("evaluating") as status, tempfile.TemporaryDirectory() as aside:
-        return evaluate_run(
-            plan,
-            Path(aside) if kept else folder,
-            models,
-            training_data=training_data,
-            progress=lambda name, done: status.update(f"evaluating {name}: {done} images"),
-        )
+        root = Path(aside) if kept else folder
+        for key, one in {"": plan, **plan.also}.items():
+            usable = {name: model for name, model in models.items() if _converts(model.spec.space, one.protocol.space)}
+            for name in models.keys() - usable.keys() if key else ():
+                warn(f"{name} is not evaluated on {key}: {models[name].spec.space} does not convert to {one.protocol.space}")
+            found[key] = evaluate_run(
+                one,
+                root / "evaluations" / key if key else root,
+                usable if key else models,
+                training_data=training_data,
+                progress=lambda name, done: status.update(f"evaluating {name}: {done} images"),
+            )
+    return found
 
 
 def _models(run: RunConfig, plan: EvaluationPlan, results: Mapping[str, Path], lost: dict[str, str]) -> dict[str, DepthModel]:

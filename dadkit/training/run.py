@@ -62,6 +62,7 @@ WRITTEN = (
     "evaluation.json",
     "evaluation.csv",
     "evaluation.jpg",
+    "evaluations",
     "report.html",
 )
 """What a run leaves in its folder."""
@@ -77,6 +78,7 @@ class RunResult:
         stages: how each stage ended.
         evaluations: the rows of the evaluation's table; empty if the run has none.
         seconds: what this call took.
+        further: the rows of the further sets (``evaluation.also``), by name.
     """
 
     name: str
@@ -84,6 +86,7 @@ class RunResult:
     stages: list[StageRecord]
     evaluations: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0
+    further: dict[str, list[Evaluation]] = field(default_factory=dict)
 
 
 def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None, hooks: Sequence[Hook] = ()) -> RunResult:
@@ -125,9 +128,10 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
                 console.print(f"fused operators on this GPU: {checked.message}", highlight=False, soft_wrap=True)
             runner = _Runner(run, plan, folder, device, console, ranks, hooks=[*named, *hooks], loggers=loggers)
             records = runner.stages()
-            evaluations: list[Evaluation] = []
-            ranks.from_main(lambda: evaluations.extend(_conclude(runner)))
-    return RunResult(run.name, folder.path, records, evaluations, time.monotonic() - begun)
+            found: dict[str, list[Evaluation]] = {}
+            ranks.from_main(lambda: found.update(_conclude(runner)))
+    evaluations = found.pop("", [])
+    return RunResult(run.name, folder.path, records, evaluations, time.monotonic() - begun, found)
 
 
 def _say_threads(console: Console) -> None:
@@ -147,7 +151,7 @@ def _begin(run: RunConfig, folder: RunFolder, *, fresh: bool) -> str:
     return file_sha256(folder.config)
 
 
-def _conclude(runner: _Runner) -> list[Evaluation]:
+def _conclude(runner: _Runner) -> dict[str, list[Evaluation]]:
     """Evaluate and report."""
     run, folder, console = runner.run, runner.folder, runner.console
     evaluations = evaluate_at_end(run, runner.plan, folder.path, runner.results, runner.device, console)
@@ -197,9 +201,10 @@ class _Runner:
             stage = build_stage(self.run, config, self.results, self.device, self.ranks)
         digest = self.ranks.from_main(lambda: note_weights(files, config, used, self.results))
         if self.plan is not None and (config.validate_every or config is self.run.stages[-1]):
-            protocol = self.plan.protocol
-            what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
-            check_space(stage.student.spec.space, protocol.space, what)
+            further = self.plan.also.values() if config is self.run.stages[-1] else ()
+            for protocol in (self.plan.protocol, *(one.protocol for one in further)):
+                what = f"the student of stage '{config.name}', to be evaluated under '{protocol.name}',"
+                check_space(stage.student.spec.space, protocol.space, what)
         for name in sorted(used):
             self._say(f"{config.name}: weights from {name}")
         for hint in advice(stage.student.spec):
@@ -293,7 +298,8 @@ def _check(run: RunConfig, ranks: Ranks) -> EvaluationPlan | None:
             f"validate_every chooses the best checkpoint by abs_rel or ssi_mae, and protocol '{plan.protocol.name}' measures "
             "neither; take another protocol, or leave validate_every out"
         )
-    plan.open()
+    for one in (plan, *plan.also.values()):
+        one.open()
     return plan
 
 

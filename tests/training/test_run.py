@@ -64,7 +64,12 @@ stages:
     data: {labelled: [], unlabelled: [{name: procedural, options: {count: 12, size: [40, 48]}}]}
     iterations: 3
   - {name: more, student: {stage: student}, iterations: 2, ema: 0.9}
-evaluation: {data: {name: procedural, options: {count: 4, size: [40, 48], split: test}}, trivial: true}
+evaluation:
+  data: {name: procedural, options: {count: 4, size: [40, 48], split: test}}
+  trivial: true
+  also:
+    - {data: {name: procedural, options: {count: 2, size: [40, 48], split: test}}, protocol: robust-disparity}
+    - {data: {name: procedural, options: {count: 2, size: [40, 48], split: test}}, limit: 1}
 """
 
 
@@ -189,6 +194,17 @@ def test_what_a_run_leaves(two_stages):
     rows = [evaluation.model for evaluation in two_stages.evaluations]
     assert rows[0] == "stage teacher"
     assert rows[1:4] == ["stage student", "student", "untrained student"]
+
+
+def test_further_sets_have_tables_of_their_own(two_stages):
+    first, second = two_stages.further["procedural"], two_stages.further["procedural-2"]
+    assert {row.model for row in second} == {row.model for row in two_stages.evaluations}
+    assert {row.protocol for row in first} == {"robust-disparity"}
+    assert [len(row.images) for row in second] == [1] * len(second)
+    assert first[0].mean["abs_rel"] != two_stages.evaluations[0].mean["abs_rel"]
+    for name in ("procedural", "procedural-2"):
+        assert (two_stages.folder / "evaluations" / name / "evaluation.json").is_file()
+    assert (two_stages.folder / "report.html").read_text().count("<h2>Evaluation on procedural") == 3
 
 
 def test_finished_stages_are_not_trained_again(two_stages, console):
