@@ -191,9 +191,7 @@ class EvaluationConfig(EvaluationSet):
     """What is measured at the end."""
 
     also: list[EvaluationSet] = Field(default_factory=list)
-    """Further sets, each measured at the end with a table of its own. Validation while training looks at the first
-    set alone.
-    """
+    """Further sets, each with a table of its own at the end. Validation while training looks at the first set alone."""
     batch_size: Positive = 8
     """Images per forward pass."""
     trivial: bool = False
