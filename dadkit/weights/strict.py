@@ -82,8 +82,8 @@ def load_family(
     def taken(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in to_model(tensors).items() if not (kept and name.startswith(kept))}
 
-    def optional(state: Mapping[str, Tensor]) -> Callable[[str], bool]:
-        absent = (*kept, *(part for part in may_lack if not any(name.startswith(part) for name in state)))
+    def optional(state: Mapping[str, Tensor], parts: Sequence[str] = may_lack) -> Callable[[str], bool]:
+        absent = (*kept, *(part for part in parts if not any(name.startswith(part) for name in state)))
         # A counter of batch norms takes no part in the function, and old files lack it.
         return lambda name: name.startswith(absent) or name.endswith(".num_batches_tracked")
 
@@ -92,7 +92,9 @@ def load_family(
         state = taken(file.tensors)
         if _problems(model, state, optional(state)):
             for words, bare in without_prefixes(file.tensors):
-                if not _problems(model, renamed := taken(bare), optional(renamed)):
+                # Where names are left out, the model must be whole without them: they may be its own, of other options.
+                parts = may_lack if len(bare) == len(file.tensors) else ()
+                if not _problems(model, renamed := taken(bare), optional(renamed, parts)):
                     _log.warning("%s: %s", file.path, words)
                     file, state = WeightFile(file.path, bare, file.beside), renamed
                     break
