@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -83,6 +84,8 @@ def test_shrinking_is_antialiased() -> None:
 @settings(max_examples=40, deadline=None)
 def test_depth_takes_the_pixel_under_each_centre(x0: float, y0: float, w: float, h: float, rows: int, columns: int) -> None:
     sample = noise(labelled=True)
+    # A region of which less than half is valid is sparse: its pixels go where they fall, which another test shows.
+    assume(sample.valid[0, int(y0) : math.ceil(y0 + h), int(x0) : math.ceil(x0 + w)].float().mean() >= 0.5)
     view = cut(sample, contexts((x0, y0, x0 + w, y0 + h), view=(rows, columns)))
     for i in range(0, rows, 7):
         for j in range(0, columns, 5):
