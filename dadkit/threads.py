@@ -1,9 +1,11 @@
 """Threads that wait for each other: how long they spin, how many there are, and whether other processes want the same cores.
 
 PyTorch's threads meet at barriers. By default a thread that arrives early spins for some 300,000 rounds; where another process
-wants its core, it keeps the thread that everyone waits for from running, and a step takes several times as long. A bound of
-1000 rounds, which GNU's OpenMP takes by itself where a process has more threads than cores, makes it three to four times faster
-there (``benchmarks/results/threads.txt``); ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models slower on quiet
+wants its core, it keeps the thread that everyone waits for from running. 1000 rounds are what GNU's OpenMP takes by itself
+where a process has more threads than cores. Measured beside a busy process on two cores (``benchmarks/results/threads.txt``),
+the quickstart keeps .76 of its own speed on quiet cores instead of .44, a fused loss .97 instead of .34, a convolutional
+student at 192 px .43 instead of .37. On quiet cores the quickstart, whose loader wants a core too, is 1.25 times as fast, the
+fused loss as fast, that student .91 times. ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models slower on quiet
 cores.
 """
 
