@@ -131,7 +131,7 @@ def _pair(pictures: Sequence[_Picture], space: Space, form: str) -> tuple[float,
 
 
 def _pixels(model: DepthModel, dataset: Dataset, limit: int | None) -> list[_Picture]:
-    """Returns the same number of pixels of every picture, evenly taken."""
+    """Takes the same number of pixels of every picture, evenly."""
     pictures = []
     for index in range(min(len(dataset), limit or len(dataset))):
         try:

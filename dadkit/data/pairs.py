@@ -295,7 +295,7 @@ def _listed(path: Path, policy: str) -> list[tuple[str, str]]:
 
 
 def _placed(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Returns each valid pixel at the pixel of the other size that holds its centre; of several the nearest is kept."""
+    """Puts each valid pixel where the pixel of the other size holds its centre; of several the nearest is kept."""
     row, column = valid[0].nonzero().unbind(1)
     down = ((row + 0.5) * (size[0] / depth.shape[1])).long().clamp(max=size[0] - 1)
     right = ((column + 0.5) * (size[1] / depth.shape[2])).long().clamp(max=size[1] - 1)

@@ -51,7 +51,7 @@ class ColorJitter:
 
 
 def _change(image: Tensor, index: int, amount: float) -> Tensor:
-    """Returns one of the four changes; ``amount`` 0 changes nothing."""
+    """Applies one of the four changes; ``amount`` 0 changes nothing."""
     factor = max(0.0, 1 + amount)
     match index:
         case 0:

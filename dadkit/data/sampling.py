@@ -66,7 +66,7 @@ class Permutation:
 
 
 def _mixed(value: int) -> int:
-    """Returns the finaliser of SplitMix64: every input bit changes each output bit with probability about 1/2."""
+    """Applies the finaliser of SplitMix64: every input bit changes each output bit with probability about 1/2."""
     value &= _MASK64
     value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
     value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK64

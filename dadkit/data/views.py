@@ -218,7 +218,7 @@ def _within(places: Tensor, count: int) -> Tensor:
 
 
 def _flipped(view: View) -> View:
-    """Returns the view in a mirror. The order of the patches stays."""
+    """Mirrors the view. The order of the patches stays."""
     width = view.image.shape[-1]
     x0, y0, x1, y1 = view.boxes.unbind(-1)
     image = view.image.flip(-1)

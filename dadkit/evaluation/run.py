@@ -223,7 +223,7 @@ def summarise(evaluations: list[Evaluation], protocol: Protocol, *, about: Mappi
 
 
 def comparisons(evaluations: list[Evaluation], protocol: Protocol) -> list[dict[str, Any]]:
-    """Returns each pair of models on the images that both scored, by the protocol's first metric."""
+    """Compares each pair of models on the images that both scored, by the protocol's first metric."""
     metric = protocol.metrics[0]
     found = []
     for first, second in itertools.combinations(evaluations, 2):

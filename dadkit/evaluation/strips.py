@@ -88,7 +88,7 @@ def find_samples(dataset: Dataset, keys: set[str]) -> dict[str, Sample]:
 
 
 def _fitted(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
-    """Returns the pictures, by whole steps smaller or larger."""
+    """Resizes the pictures by whole steps."""
     sides = row[0].shape[:2]
     step, zoom = -(-max(sides) // MAX_SIDE), max(1, -(-MIN_SIDE // min(sides)))
     if step > 1:

@@ -26,7 +26,7 @@ def channel_wise_loss(
     divergence: Divergence = "kl",
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Returns each channel as a distribution over pixels (Shu et al. 2021; Robust Lightweight, where the map is the only
+    """Compares each channel as a distribution over pixels (Shu et al. 2021; Robust Lightweight, where the map is the only
     channel).
 
         phi(x)_i = exp(x_i / tau) / sum_j exp(x_j / tau)
@@ -85,7 +85,7 @@ def channel_wise_loss(
 def spatial_loss(
     pred: Tensor, target: Tensor, mask: Tensor | None = None, *, tau: float = 1.0, reduction: Reduction = "mean"
 ) -> Tensor:
-    """Returns each pixel's channels as a distribution (SN + KL of Robust Lightweight's ablation): features only.
+    """Compares each pixel's channels as a distribution (SN + KL of Robust Lightweight's ablation): features only.
 
         L_i = tau^2 KL( softmax_c(target_i / tau) || softmax_c(pred_i / tau) ),    averaged over pixels
 

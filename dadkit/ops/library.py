@@ -180,7 +180,7 @@ def _register_fake(name: str, shapes: Callable[[Any], Any]) -> None:
 
 
 def _like(name: str) -> Callable[[Any], Tensor]:
-    """Returns a gradient: as the input ``name``."""
+    """Returns a gradient, which has the shape and dtype of the input ``name``."""
     return lambda a: torch.empty_like(getattr(a, name), memory_format=torch.contiguous_format)
 
 

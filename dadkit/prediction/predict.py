@@ -24,7 +24,7 @@ from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, PROBES, shared_limits, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 from dadkit.prediction.sparse import Sparse
-from dadkit.prediction.video import Steady
+from dadkit.prediction.steady import Steady
 from dadkit.spaces import Space
 
 __all__ = ["Failure", "Note", "carry_out", "predict_files", "predict_tiled"]

@@ -26,9 +26,9 @@ from dadkit.files import atomic_path
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud, given_cameras
 from dadkit.prediction.outputs import CLOUDS, MOVING, PROBES, shared_limits, write_one
-from dadkit.spaces import Space
+from dadkit.prediction.steady import Steady
 
-__all__ = ["Steady", "predict_video"]
+__all__ = ["predict_video"]
 
 _PART = 100  # frames after which a film's results are safe from a kill
 _TIMEOUT = 20.0  # seconds without a frame after which a network stream counts as ended
@@ -68,7 +68,7 @@ def predict_video(
         formats: out of :data:`dadkit.prediction.FORMATS`.
         batch_size: consecutive frames per forward pass.
         lens: focal length and scale, for point clouds.
-        steady: bring each map to the one before by scale and shift (:class:`dadkit.prediction.video.Steady`).
+        steady: bring each map to the one before by scale and shift (:class:`dadkit.prediction.steady.Steady`).
         live: the source does not wait: frames that arrive while the model is busy are dropped, and counted. The colours have
             the limits of the first frame. It ends with the source, after ``seconds``, or with Ctrl-C, and what there is then
             is a whole film.
@@ -461,63 +461,3 @@ def _limits(film: _Film, model: DepthModel, size: int, lens: Lens | None = None)
     if not found:
         raise DataError(f"{film.shown} has no frame that can be decoded")
     return shared_limits([depth for depth, _ in found], found[0][1])
-
-
-_SAMPLES = 20_000
-
-
-class Steady:
-    """Brings each map to the one before it.
-
-    Scale and shift are those of least squares over at most 20,000 pixels, fitted again without the fifth that fits worst: what
-    moves. Of a metric map only the scale is fitted. A fit whose scale is outside 1/2 to 2, as at a cut, is not used: the film
-    goes on from that frame. What is kept of the past is one map, so drift over long films is possible.
-
-    Args:
-        space: of the maps.
-
-    Attributes:
-        state: the last map before and after, how many changes there were, and their sums before and after.
-    """
-
-    def __init__(self, space: Space) -> None:
-        self.space = space
-        self.state: list[Any] = []
-
-    def __call__(self, depth: Tensor) -> Tensor:
-        """Returns the map (1, H, W), aligned to the last one that was given."""
-        step = max(1, int((depth.numel() / _SAMPLES) ** 0.5))
-        raw = depth[0, ::step, ::step].double().cpu().flatten()
-        scale, shift = 1.0, 0.0
-        earlier, last, count, before, after = self.state or (None, None, 0, 0.0, 0.0)
-        if last is not None and earlier is not None and last.shape == raw.shape:
-            scale, shift = self._fit(raw, last)
-            spread = float((earlier - earlier.mean()).abs().mean()) or 1.0
-            count += 1
-            before += float((raw - earlier).abs().mean()) / spread
-            after += float((scale * raw + shift - last).abs().mean()) / spread
-        self.state = [raw, scale * raw + shift, count, before, after]
-        return depth * scale + shift
-
-    def summary(self) -> str:
-        """Returns the change from frame to frame before and after, in parts of a map's mean absolute deviation."""
-        *_, count, before, after = self.state or (0, 0.0, 0.0)
-        before, after = before / max(1, count), after / max(1, count)
-        return f"steady: mean change from frame to frame {before:.4f} before, {after:.4f} after (1 = a map's mean deviation)"
-
-    def _fit(self, x: Tensor, y: Tensor) -> tuple[float, float]:
-        keep = torch.isfinite(x) & torch.isfinite(y)
-        scale, shift = 1.0, 0.0
-        for _ in range(2):
-            a, b = x[keep], y[keep]
-            if a.numel() < 16:
-                return 1.0, 0.0
-            if self.space is Space.METRIC:
-                scale, shift = float((a * b).sum() / (a * a).sum().clamp(min=1e-30)), 0.0
-            else:
-                centred = a - a.mean()
-                scale = float((centred * (b - b.mean())).sum() / (centred**2).sum().clamp(min=1e-30))
-                shift = float(b.mean() - scale * a.mean())
-            error = (scale * x + shift - y).abs()
-            keep = keep & (error <= torch.quantile(error[keep], 0.8))
-        return (scale, shift) if 0.5 <= scale <= 2 else (1.0, 0.0)

@@ -190,7 +190,7 @@ def _borders(leaves: Tensor) -> np.ndarray:
 
 
 def _sized(row: Sequence[pictures.Picture]) -> list[pictures.Picture]:
-    """Returns all pictures with a longer side of :data:`SIDE`, so that titles fit above small ones and the page holds large
+    """Resizes all pictures to a longer side of :data:`SIDE`, so that titles fit above small ones and the page holds large
     ones.
     """
     height, width = row[0].shape[:2]

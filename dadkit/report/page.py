@@ -161,7 +161,7 @@ def in_words(cameras: Mapping[str, int]) -> str:
 
 
 def comparison_table(results: Mapping[str, Any]) -> Table | None:
-    """Returns each pair of models on the images that both have; None where there is no pair."""
+    """Returns a row for each pair of models, compared on the images that both have; None where there is no pair."""
     rows = []
     for item in results.get("comparisons", []):
         low, high = item["interval"]["low"], item["interval"]["high"]

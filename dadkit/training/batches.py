@@ -192,7 +192,7 @@ class StageData:
 
 
 def merged(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the states of processes that each read a share of the same streams as one: the accounts of errors are
+    """Joins the states of processes that each read a share of the same streams: the accounts of errors are
     added up.
     """
     result: dict[str, Any] = {}

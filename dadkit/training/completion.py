@@ -82,7 +82,7 @@ class CompletionStep(DistillationStep):
         return first
 
     def predict(self, student: StudentForward, batches: list[Batch]) -> list[Prediction]:
-        """Returns the completer on each batch, with points drawn from its truth."""
+        """Runs the completer on each batch, with points drawn from its truth."""
         answers = []
         for batch in batches:
             images = to_float(batch.images)

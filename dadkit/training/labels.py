@@ -155,7 +155,7 @@ def average(labels: Sequence[PseudoLabels], space: Space) -> PseudoLabels:
 
 
 def split_prediction(prediction: Prediction, sizes: Sequence[int]) -> list[Prediction]:
-    """Returns a prediction on several stacks of images as one prediction per stack. Intrinsics, which no term uses, are
+    """Splits a prediction on several stacks of images into one prediction per stack. Intrinsics, which no term uses, are
     dropped.
     """
     ends = list(itertools.accumulate(sizes))

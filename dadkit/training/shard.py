@@ -105,7 +105,7 @@ class Rounds:
         return lambda images: self._round(index, images)[1]
 
     def _round(self, index: int | None, images: Tensor | None) -> tuple[bool, object]:
-        """Returns one round; whether anybody asked, and the answer to this process's question if it has one."""
+        """Goes through one round. Returns whether anybody asked, and the answer to this process's question if it has one."""
         own: tuple[int, tuple[int, int]] | None = None
         if index is not None and images is not None:
             own = (index, (images.shape[-2], images.shape[-1]))

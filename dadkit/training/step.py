@@ -225,9 +225,7 @@ class DistillationStep(nn.Module):
         return FeaturePair(student.features, features, (images.shape[-2], images.shape[-1]))
 
     def predict(self, student: StudentForward, batches: list[Batch]) -> list[Prediction]:
-        """Returns the student on all images in one forward pass, so that batch statistics see them together; split by kind
-        again.
-        """
+        """Runs the student on all images in one forward pass, so that batch statistics see them together; splits them again."""
         views = torch.cat([batch.student_images for batch in batches])
         cameras = (torch.cat([batch.cameras() for batch in batches]),) if self.cameras else ()
         with self._autocast(views.device):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from dadkit.loading import load_model
 from dadkit.prediction import video
-from dadkit.prediction.video import Steady
+from dadkit.prediction.steady import Steady
 from dadkit.spaces import Space
 
 from .conftest import MODEL, picture

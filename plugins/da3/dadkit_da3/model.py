@@ -104,9 +104,7 @@ class DepthAnything3(Student):
         return Estimate(depth, {"tokens": tokens[-1]}, intrinsics=self.camera(camera, *x.shape[-2:]))
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """Returns the official preprocessing: the longer side to its size, then both sides to multiples of 14; 8 bits
-        between.
-        """
+        """Predicts after the official preprocessing: longer side to its size, both sides to multiples of 14, 8 bits between."""
         height, width = images.shape[-2:]
         scale = (self.spec.native.size or max(height, width)) / max(height, width)
         first = (max(1, round(height * scale)), max(1, round(width * scale)))

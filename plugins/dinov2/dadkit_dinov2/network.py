@@ -29,7 +29,8 @@ GridRule = Callable[[Tensor, int, int], Tensor]
 
 
 def official_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
-    """Returns the rule of DINOv2 and Depth Anything: bicubic, sampled with the step (n + 0.1)/N of the scale factor, not n/N.
+    """Resizes by the rule of DINOv2 and Depth Anything: bicubic, sampled with the step (n + 0.1)/N of the scale factor, not
+    n/N.
 
     The 0.1 was put there against rounding, but torch takes a given scale factor for the sampling positions too, so the grid
     is stretched a little. The released depth models were trained with it; n/N instead changes answers by 2 to 9 %.
@@ -49,15 +50,15 @@ def official_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def hf_rule(grid: Tensor, rows: int, columns: int) -> Tensor:
-    """Returns the rule of transformers: bicubic with the step n/N. Arguments as in :func:`official_rule`."""
+    """Resizes by the rule of transformers: bicubic with the step n/N. Arguments as in :func:`official_rule`."""
     if not isinstance(rows, int):
         return _by_matrices(grid, rows, columns, 0.0)
     return F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)
 
 
 def _by_matrices(grid: Tensor, rows: int, columns: int, offset: float) -> Tensor:
-    """Returns both rules where the sizes are symbols, as under ``torch.export``: torch would write the example's scale into the
-    graph.
+    """Resizes by either rule where the sizes are symbols, as under ``torch.export``: torch would write the example's scale into
+    the graph.
 
     The grid's own size, at which no rule applies, cannot be a branch there either: there the offset becomes 0, and the
     interpolation with step 1 returns the grid itself.

@@ -173,7 +173,7 @@ def prepare(processor: Any, images: Tensor) -> Tensor:
 
 
 def post_process(processor: Any, outputs: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-    """Returns the processor's own way back to the images' size.
+    """Resizes a map to the images' size in the processor's own way.
 
     Args:
         processor: the image processor.

@@ -95,7 +95,7 @@ class AutoDepth(Teacher):
             return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """Returns the model's own image processor, network and post-processing."""
+        """Predicts with the model's own image processor, network and post-processing."""
         outputs = self._network(prepare(self.processor, images))
         return self._answer(outputs, (images.shape[-2], images.shape[-1]), cameras)
 

@@ -77,7 +77,7 @@ class MoGe(Teacher):
         return self._answer(x, (x.shape[-2], x.shape[-1]), None, None)
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
-        """Returns the official preprocessing: about ``tokens`` patches, at the picture's aspect."""
+        """Predicts after the official preprocessing: about ``tokens`` patches, at the picture's aspect."""
         height, width = images.shape[-2:]
         if self.second:
             grid = (round((self.tokens * height / width) ** 0.5), round((self.tokens * width / height) ** 0.5))
