@@ -21,13 +21,13 @@ from real.measure import find_sets
 from reproduce.verdict import estimate
 from rich.console import Console
 
+from dadkit import load_model
 from dadkit.cli.arguments import split_model
 from dadkit.config import parse_run
 from dadkit.data import Labels
 from dadkit.evaluation import evaluate, load_protocol
 from dadkit.labelling import Settings
 from dadkit.labelling.job import Executor, label
-from dadkit.loading import load_model
 from dadkit.training import train
 
 STUDENT = """

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dadkit import load_teacher
 from dadkit.data.images import decode
 from dadkit.data.label_codec import encode_map
 from dadkit.data.store import open_store
-from dadkit.interfaces.resizing import resize
+from dadkit.interfaces import resize
 from dadkit.labelling import Claims, ProcessPool, Settings, label_units
 from dadkit.labelling.job import Executor, open_or_make
 from dadkit.labelling.pools import Event
-from dadkit.loading import load_teacher
 
 BATCHES = (1, 2, 4, 8)
 

@@ -14,11 +14,10 @@ import statistics
 
 import torch
 
-from dadkit.data import ProceduralScenes
-from dadkit.data.sample import Sample
+from dadkit import load_model
+from dadkit.data import ProceduralScenes, Sample
 from dadkit.evaluation import load_protocol
 from dadkit.interfaces import Prediction, convert
-from dadkit.loading import load_model
 from dadkit.spaces import Space
 
 PROTOCOLS = ("affine-disparity", "genpercept-disparity", "moge", "robust-disparity")

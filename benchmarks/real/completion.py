@@ -18,8 +18,8 @@ from torch import Tensor
 
 import dadkit
 from dadkit.cli.arguments import split_model
+from dadkit.data import Sample
 from dadkit.data.patterns import generator_for, lidar_lines, simulate
-from dadkit.data.sample import Sample
 from dadkit.evaluation.completion import Nearest, OneFactor
 from dadkit.interfaces import Completer, Hints, Prediction
 from dadkit.loading import load_completer

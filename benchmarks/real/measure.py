@@ -21,8 +21,7 @@ import yaml
 from PIL import Image
 
 import dadkit
-from dadkit.data import DepthPairs
-from dadkit.data.sample import Sample
+from dadkit.data import DepthPairs, Sample
 from dadkit.evaluation import Evaluation, evaluate, load_protocol
 from dadkit.evaluation.run import MeanMap, VerticalRamp
 from dadkit.interfaces import DepthModel

@@ -20,8 +20,7 @@ from typing import Any
 import torch
 import yaml
 
-from dadkit.data import DepthPairs
-from dadkit.data.sample import Sample
+from dadkit.data import DepthPairs, Sample
 from dadkit.evaluation import evaluate, load_protocol
 from dadkit.evaluation.run import MeanMap
 from dadkit.interfaces import DepthModel, crop_camera

@@ -25,7 +25,7 @@ from yaml.serializer import Serializer
 from dadkit.config.tree import ConfigError, KeyPath, Node, Place, Problem, Scalar, dotted
 from dadkit.errors import near_misses
 
-__all__ = ["describe", "read_document", "read_file", "read_mapping", "read_text", "to_yaml"]
+__all__ = ["describe", "read_document", "read_file", "read_text", "to_yaml"]
 
 LARGEST = 50_000  # values; no configuration comes near, and nested aliases must not fill the memory
 _TAG = "tag:yaml.org,2002:"
@@ -92,33 +92,9 @@ def read_document(text: str, source: str) -> tuple[Node, list[Problem]]:
     node, problems = read_text(text, Place(0, 1, 1, source))
     if node.value is None:
         raise ConfigError([node.problem("the file says nothing; a run needs a student, data, and iterations or epochs")])
-    return _mapping(node, "a run"), problems
-
-
-def read_mapping(text: str, source: str, what: str) -> Node:
-    """Read a file of another kind than a run, by the same rules: a protocol for instance.
-
-    Args:
-        text: the YAML text.
-        source: what messages call the file.
-        what: what the file describes, for messages: ``"a protocol"``.
-
-    Returns:
-        The mapping, with the place of every value. :func:`dadkit.config.messages.translate` locates a model's errors in it.
-
-    Raises:
-        ConfigError: the text is not YAML, or no mapping, or a key is given twice; every problem with its place.
-    """
-    node, problems = read_text(text, Place(0, 1, 1, source))
-    if problems:
-        raise ConfigError(problems)
-    return _mapping(node, what)
-
-
-def _mapping(node: Node, what: str) -> Node:
     if node.mapping is None:
-        raise ConfigError([node.problem(f"{what} is a mapping of keys to values (key: value), this is {describe(node)}")])
-    return node
+        raise ConfigError([node.problem(f"a run is a mapping of keys to values (key: value), this is {describe(node)}")])
+    return node, problems
 
 
 def read_text(text: str, start: Place, path: KeyPath = ()) -> tuple[Node, list[Problem]]:

@@ -235,6 +235,20 @@ class Term(nn.Module, ABC):
             iteration, so that gradients accumulate to those of the whole batch.
         """
 
+    def diagnostics(self, inputs: StepInputs) -> Mapping[str, Tensor]:
+        """Returns numbers that a person should see in the log beside the value; none by default.
+
+        Called at log intervals, on the same inputs as the term itself.
+
+        Args:
+            inputs: images of one kind.
+
+        Returns:
+            Name -> one number an image, (B,) without gradient. The log shows the mean over the images that the term looks at
+            as ``student/NAME``.
+        """
+        return {}
+
     def check(self, student: ModelSpec, teachers: Sequence[ModelSpec]) -> Iterator[str]:
         """Reasons why the term cannot work with these models, a sentence each; none if it can. Called before training.
 

@@ -2,7 +2,7 @@
 
 from dadkit.prediction.camera import CloudError, Lens
 from dadkit.prediction.inputs import VIDEOS, find_inputs
-from dadkit.prediction.outputs import DEFAULT, FORMATS, read_png16, write_prediction
+from dadkit.prediction.outputs import DEFAULT, FORMATS, write_prediction
 from dadkit.prediction.plan import OverwriteError, check_targets, identity, make_plan
 from dadkit.prediction.predict import Failure, Note, carry_out, predict_files
 from dadkit.prediction.sparse import Sparse
@@ -25,6 +25,5 @@ __all__ = [
     "make_plan",
     "predict_files",
     "predict_video",
-    "read_png16",
     "write_prediction",
 ]

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from dadkit import pictures
-from dadkit.data.label_codec import png_bytes
+from dadkit.data.label_codec import encode_map, png_bytes
 from dadkit.files import atomic_path
 from dadkit.interfaces import Prediction, nearest_multiple
 from dadkit.prediction.camera import Lens, metres, unproject
@@ -34,7 +33,6 @@ __all__ = [
     "MOVING",
     "PROBES",
     "condition",
-    "read_png16",
     "shared_limits",
     "triangles",
     "write_exr",
@@ -271,7 +269,7 @@ def write_prediction(
                 case "exr":
                     write_exr(temporary, _floats(depth, valid), space=space, model=model)
                 case "png16":
-                    _write_png16(temporary, depth, valid, space, model)
+                    temporary.write_bytes(encode_map(_floats(depth, valid), "png16", space=Space(space), model=model))
                 case "color":
                     write_png(temporary, colors(), _mark(space, model, shows="colors"))
                 case "side":
@@ -321,25 +319,6 @@ def write_one(
     )
 
 
-def read_png16(path: str | Path) -> tuple[NDArray[np.float32], Space]:
-    """Read a 16-bit PNG written by :func:`write_prediction`.
-
-    Returns:
-        (H, W) float32 values in the returned space, NaN where invalid; exact to 1/65534 of the stored range.
-
-    Raises:
-        ValueError: the file carries no range, so its integers mean nothing.
-    """
-    with Image.open(path) as picture:
-        text = picture.info
-        if "dadkit:low" not in text:
-            raise ValueError(f"{path} is not a depth map written by dadkit: it stores no range (dadkit:low, dadkit:high)")
-        low, high = float(text["dadkit:low"]), float(text["dadkit:high"])
-        levels = np.asarray(picture).astype(np.float64)
-    values = low + (levels - 1) / 65534 * (high - low)
-    return np.where(levels > 0, values, np.nan).astype(np.float32), Space(text["dadkit:space"])
-
-
 def _floats(depth: Tensor, valid: Tensor | None) -> NDArray[np.float32]:
     """(H, W) float32, NaN where invalid."""
     values = depth[0].cpu().float().numpy()
@@ -358,22 +337,6 @@ def _points(depth: Tensor, valid: Tensor | None, space: Space, lens: Lens, intri
 def _write_npy(path: Path, values: NDArray[np.float32]) -> None:
     with path.open("wb") as handle:
         np.save(handle, values)
-
-
-def _write_png16(path: Path, depth: Tensor, valid: Tensor | None, space: Space, model: str) -> None:
-    """Levels 1 to 65535 span the valid range, 0 is invalid; the range travels in the PNG's text."""
-    values = depth[0].cpu().float().numpy()
-    keep = np.isfinite(values)
-    if valid is not None:
-        keep &= valid[0].cpu().numpy()
-    low, high = (float(values[keep].min()), float(values[keep].max())) if keep.any() else (0.0, 0.0)
-    span = high - low if high > low else 1.0
-    steps = np.where(keep, values, np.float32(low))
-    steps -= np.float32(low)  # exact where it matters: both are float32
-    steps *= 65534 / span
-    steps += 1.5  # 1 is the lowest level, and cutting off rounds
-    levels = np.where(keep, steps, 0).astype(np.uint16)
-    write_png(path, levels, _mark(space, model, low=repr(low), high=repr(low + span), invalid="0"))
 
 
 def _mark(space: Space, model: str, **more: str) -> dict[str, str]:

@@ -34,7 +34,6 @@ from dadkit.training.labels import (
 )
 from dadkit.training.scale import LABELS, SourceScales
 from dadkit.training.soundness import StageTerm
-from dadkit.training.terms import MapTerm
 
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 
@@ -49,8 +48,8 @@ class StepResult:
         total: weighted sum of the terms, with gradient.
         terms: unweighted terms, detached scalars. Under accumulation those of the micro-batches add up to the iteration's.
         stats: of the student's raw maps: ``median``, ``mad``, ``nonpositive`` (means over images) and ``constant`` (a number of
-            images); ``near_share`` (mean over labelled images), see :meth:`dadkit.training.terms.MapTerm.near_share`. Empty
-            unless asked for. They add up in the same way.
+            images); and the terms' :meth:`~dadkit.interfaces.Term.diagnostics`. Empty unless asked for. They add up in the
+            same way.
     """
 
     total: Tensor
@@ -147,8 +146,8 @@ class DistillationStep(nn.Module):
         stats = self._stats([p.depth.detach() for p in predictions], sum(counts)) if with_stats else {}
         for part in inputs if with_stats else ():
             for _, _, term, _ in self.terms:
-                if part.labelled and isinstance(term, MapTerm) and part.serves(term.needs):
-                    stats["near_share"] = term.near_share(part).sum() / counts[1]
+                for name, rows in term.diagnostics(part).items() if part.serves(term.needs) else ():
+                    stats[name] = stats.get(name, 0) + rows.sum() / _among(term, counts)
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
 
     def _unlabelled(self, student: Prediction, batch: Batch, teacher: Drawn, seen: PseudoLabels) -> StepInputs:

@@ -66,11 +66,14 @@ class MapTerm(Term):
         return pair.mean(partial(map_loss, self.normalizer, *maps, trim=self.trim, backend=self.backend))
 
     @torch.no_grad()
-    def near_share(self, inputs: StepInputs) -> Tensor:
-        """Returns which share of each image's loss the nearest hundredth of its valid pixels carries, (B,) in [0, 1].
+    def diagnostics(self, inputs: StepInputs) -> Mapping[str, Tensor]:
+        """Returns ``near_share`` of true depth: the share of an image's loss that the nearest hundredth of its valid pixels
+        carries, in [0, 1].
 
         About 0.01 where all pixels count alike. 0 for an image without loss.
         """
+        if not inputs.labelled:
+            return {}
         pair = inputs.maps
         assert pair is not None
         loss = map_loss(self.normalizer, pair.pred, pair.scaled_target, pair.mask, reduction="none", backend=self.backend)
@@ -79,7 +82,7 @@ class MapTerm(Term):
         order = nearness.where(mask, -torch.inf).argsort(1, descending=True)
         nearest = torch.arange(mask.shape[1], device=mask.device) < (mask.sum(1, keepdim=True) / 100).ceil()
         carried = (loss.gather(1, order) * nearest).sum(1)
-        return carried / loss.sum(1).clamp(min=torch.finfo(loss.dtype).tiny)
+        return {"near_share": carried / loss.sum(1).clamp(min=torch.finfo(loss.dtype).tiny)}
 
 
 class PatchTerm(MapTerm):

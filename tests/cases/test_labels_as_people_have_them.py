@@ -255,7 +255,7 @@ def test_26_a_few_pixels_of_a_millimetre_do_not_dominate():
         batch = SimpleNamespace(depth=view.depth[None], valid=view.valid[None], space=view.space)
         target, mask = labelled_target(batch, Space.DISPARITY)
         pair = MapPair(1 / metres[None] + 0.05 * torch.randn(target.shape, generator=generator), target, mask, 1)
-        return float(MapTerm("labels", Global()).near_share(StepInputs(Space.DISPARITY, 1, True, pair)))
+        return float(MapTerm("labels", Global()).diagnostics(StepInputs(Space.DISPARITY, 1, True, pair))["near_share"])
 
     assert near(0.0) > 0.45
     assert near(0.05) < 0.25

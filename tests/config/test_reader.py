@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dadkit.config.reader import LARGEST, read_document, read_file, read_mapping, read_text, to_yaml
+from dadkit.config.reader import LARGEST, read_document, read_file, read_text, to_yaml
 from dadkit.config.tree import ConfigError, Place
 
 
@@ -168,14 +168,3 @@ def test_what_is_written_is_read_again(data: object) -> None:
 def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
     node, _ = read_text(to_yaml({"a": text}), Place(0, 1, 1, "f.yaml"))
     assert node.plain() == {"a": text}
-
-
-def test_other_files_are_read_by_the_same_rules() -> None:
-    node = read_mapping("floor: 1e-3\ncrop: no\n", "own.yaml", "a protocol")
-    assert node.plain() == {"floor": 1e-3, "crop": "no"}
-    assert str(node.value["crop"].place) == "own.yaml:2:7"
-    with pytest.raises(ConfigError, match=r"own.yaml:2:1: a: the key is given twice"):
-        read_mapping("a: 1\na: 2", "own.yaml", "a protocol")
-    for text, found in (("- 1", "a list"), ("", "null")):
-        with pytest.raises(ConfigError, match=f"a protocol is a mapping of keys to values .*, this is {found}"):
-            read_mapping(text, "own.yaml", "a protocol")

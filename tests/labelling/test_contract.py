@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from dadkit.data import Images, Labels
+from dadkit.data.depth_files import read_depth
 from dadkit.data.label_codec import CODECS, decode_map, encode_map
 from dadkit.data.label_set import Manifest, data_name, newest_manifest, record_name
 from dadkit.data.store import BucketStore, FolderStore, open_store
@@ -39,7 +40,6 @@ from dadkit.labelling import (
 )
 from dadkit.labelling.answers import TeacherAnswers, read_image
 from dadkit.labelling.plan import common_base
-from dadkit.prediction.outputs import read_png16
 from dadkit.spaces import Space
 from tests.labelling.conftest import Dim, contents, planned, run, work
 
@@ -61,7 +61,7 @@ def test_a_map_comes_back_to_half_a_step_and_zero_is_valid(codec, tmp_path):
     assert np.nanmax(np.abs(back - values)) <= 0.51 * np.nanmax(values) / steps
     if codec != "zstd":  # the reader of predict's results reads these too
         (tmp_path / "a.png").write_bytes(data)
-        assert np.allclose(read_png16(tmp_path / "a.png")[0], back, equal_nan=True, atol=1e-6)
+        assert np.allclose(read_depth(tmp_path / "a.png", "png16"), back, equal_nan=True, atol=1e-6)
     constant, _ = decode_map(encode_map(np.full((2, 3), 5, np.float32), codec, space=Space.METRIC, model="m"))
     assert (constant == 5).all()
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dadkit.data.depth_files import own_space, read_depth
 from dadkit.errors import DadkitError, DataError
 from dadkit.interfaces import DepthModel, ModelSpec
-from dadkit.prediction import find_inputs, predict_files, read_png16
+from dadkit.prediction import find_inputs, predict_files
 from dadkit.prediction.outputs import write_prediction
 from dadkit.spaces import Space
 
@@ -48,8 +49,8 @@ def test_every_format_of_every_image(photos, tmp_path, batch_size):
     assert raw.dtype == np.float32
     truth = np.asarray(Image.open(photos / "deep" / "a.jpg")).mean(2) / 255
     np.testing.assert_allclose(raw, truth, atol=1e-5)
-    decoded, space = read_png16(out / "deep" / "a.png")
-    assert space is Space.DISPARITY
+    decoded = read_depth(out / "deep" / "a.png", "png16")
+    assert own_space(out / "deep" / "a.png") == "disparity"
     np.testing.assert_allclose(decoded, raw, atol=np.ptp(raw) / 65534)
     assert np.asarray(Image.open(out / "deep" / "a.color.png")).shape == (21, 33, 3)
 
@@ -60,8 +61,8 @@ def test_invalid_pixels_are_nan_in_every_raw_format(tmp_path):
     image = torch.zeros(3, 2, 3, dtype=torch.uint8)
     write_prediction(tmp_path / "x", image, depth, space=Space.METRIC, valid=valid, formats=["npy", "png16"], model="m")
     assert np.isnan(np.load(tmp_path / "x.npy")[0, 2])
-    decoded, space = read_png16(tmp_path / "x.png")
-    assert space is Space.METRIC
+    decoded = read_depth(tmp_path / "x.png", "png16")
+    assert own_space(tmp_path / "x.png") == "metric"
     assert np.isnan(decoded[0, 2])
     np.testing.assert_allclose(decoded[1], [3, 4, 5], atol=1e-4)
 
@@ -71,13 +72,7 @@ def test_a_constant_map_survives_the_png(tmp_path, value):
     depth = torch.full((1, 4, 4), value)
     image = torch.zeros(3, 4, 4, dtype=torch.uint8)
     write_prediction(tmp_path / "x", image, depth, space=Space.DEPTH, valid=None, formats=["png16"], model="m")
-    assert (read_png16(tmp_path / "x.png")[0] == value).all()
-
-
-def test_a_foreign_png_has_no_range(tmp_path):
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "x.png")
-    with pytest.raises(ValueError, match="stores no range"):
-        read_png16(tmp_path / "x.png")
+    assert (read_depth(tmp_path / "x.png", "png16") == value).all()
 
 
 def test_same_stem_with_two_endings_does_not_collide(tmp_path):
