@@ -11,6 +11,7 @@ our bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -44,25 +45,26 @@ class Entry:
     panel: str
 
 
-_WORK, _COMPONENTS, _INSTALLATION = "Work", "What there is to choose from", "This installation"
+_WORK, _LEAVE = "From photographs to a model", "Use a model elsewhere"
+_COMPONENTS, _INSTALLATION = "What there is to choose from", "This installation"
 
 COMMANDS: Mapping[str, Entry] = {
-    "train": Entry("dadkit.cli.train:train", "Train: distil teachers into a student, as YAML files say.", _WORK),
+    "predict": Entry("dadkit.cli.predict:predict", "Predict depth for images and videos.", _WORK),
+    "inspect": Entry("dadkit.cli.inspect:inspect", "Look at data before training.", _WORK),
+    "train": Entry("dadkit.cli.train:train", "Distil teachers into a student, as YAML files say.", _WORK),
+    "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
     "sweep": Entry("dadkit.cli.sweep:sweep", "Train many variants with several seeds: one table with mean and spread.", _WORK),
     "label": Entry("dadkit.cli.label:label", "Let teachers label images once, on one machine or many.", _WORK),
-    "predict": Entry("dadkit.cli.predict:predict", "Depth maps of images, by a trained run or a registered model.", _WORK),
-    "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _WORK),
-    "export": Entry("dadkit.cli.export:export", "Write a model for another runtime, checked against the model.", _WORK),
-    "bench": Entry("dadkit.cli.bench:bench", "How fast models are, by several runtimes.", _WORK),
-    "calibrate": Entry(
-        "dadkit.cli.calibrate:calibrate", "Metres for a relative model, from known distances or a labelled set.", _WORK
-    ),
-    "demo": Entry("dadkit.cli.demo:demo", "One page that runs a model in the visitor's browser.", _WORK),
-    "card": Entry("dadkit.cli.push:card", "A model card, with the hub's metadata.", _WORK),
-    "push": Entry("dadkit.cli.push:push", "Upload a model to the Hugging Face hub.", _WORK),
-    "evaluate": Entry("dadkit.cli.evaluate:evaluate", "Measure models under a named protocol.", _WORK),
-    "inspect": Entry("dadkit.cli.inspect:inspect", "A look at a dataset before training.", _WORK),
     "config": Entry("dadkit.cli.config:app", "Check, show or describe configurations.", _WORK),
+    "export": Entry("dadkit.cli.export:export", "Write a model for another runtime, checked against the model.", _LEAVE),
+    "bench": Entry("dadkit.cli.bench:bench", "Measure how fast models are, by several runtimes.", _LEAVE),
+    "calibrate": Entry(
+        "dadkit.cli.calibrate:calibrate", "Fit metres for a relative model, from known distances or a labelled set.", _LEAVE
+    ),
+    "demo": Entry("dadkit.cli.demo:demo", "Write or serve a page that runs a model in the visitor's browser.", _LEAVE),
+    "convert": Entry("dadkit.cli.convert:convert", "Write a trained model as other programs read it.", _LEAVE),
+    "card": Entry("dadkit.cli.push:card", "Print a model card, with the hub's metadata.", _LEAVE),
+    "push": Entry("dadkit.cli.push:push", "Upload a model to the Hugging Face hub.", _LEAVE),
     **{row.command: Entry(f"dadkit.cli.components:{row.command}", row.summary, _COMPONENTS) for row in KINDS.values()},
     "protocols": Entry("dadkit.cli.components:protocols", "What an evaluation may measure, in every detail.", _COMPONENTS),
     "plugins": Entry("dadkit.cli.plugins:app", "Installed plugins and their states.", _INSTALLATION),
@@ -100,11 +102,19 @@ class _Commands(TyperGroup):
 def _load(name: str) -> Any:
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(import_module(module), attribute)
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
-    single = typer.Typer(add_completion=False)
-    single.command(name)(found)
-    return typer.main.get_command(single)
+    if not isinstance(found, typer.Typer):
+        single = typer.Typer(add_completion=False)
+        single.command(name)(found)
+        found = single
+    return _reflowed(typer.main.get_command(found))
+
+
+def _reflowed(command: Any) -> Any:
+    """Returns the command with each paragraph of its help on one line, so that the terminal's width alone breaks it."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    for part in getattr(command, "commands", {}).values():
+        _reflowed(part)
+    return command
 
 
 def _print_version(wanted: bool) -> None:

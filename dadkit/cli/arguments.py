@@ -8,7 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["PluginFile", "short_names", "split_model"]
+__all__ = ["MODEL", "TORCH_MODEL", "PluginFile", "short_names", "split_model"]
+
+MODEL = "A run's folder, a file (model.safetensors, or an exported .onnx, .xml, …), or PLUGIN/NAME[:key=value,…]"
+TORCH_MODEL = "A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]"
+"""How help texts say what names a model: any one, or one whose network is at hand."""
 
 
 def split_model(text: str) -> tuple[str, dict[str, Any]]:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from dadkit.cli.arguments import MODEL
+
 
 def bench(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Runs, files, exported files, PLUGIN/NAME.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help=f"{MODEL}.")],
     backend: Annotated[
         list[str] | None,
         typer.Option("--backend", "-b", help="eager, compile, onnx, openvino; may be repeated. Default: eager."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
+from dadkit.cli.arguments import MODEL, PluginFile
 
 if TYPE_CHECKING:
     from dadkit.calibration import Calibration
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A run's folder, a model.safetensors, an exported file, or PLUGIN/NAME.")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL}.")],
     rest: Annotated[
         list[str] | None, typer.Argument(metavar="[PICTURE] [KEY=VALUE]...", help="A picture; or options of the dataset.")
     ] = None,

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from dadkit.cli.arguments import TORCH_MODEL
+
 
 def convert(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SRC", help="A run's folder, a model.safetensors, or PLUGIN/NAME:key=value,… of a registered model."
-        ),
+        typer.Argument(metavar="SRC", help=f"{TORCH_MODEL}."),
     ],
     destination: Annotated[Path, typer.Argument(metavar="DST", help="A file or a folder, as the layout wants it.")],
     to: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
+from dadkit.cli.arguments import MODEL, PluginFile
 
 WRITTEN = ("cache", "films.json", "evaluation.json", "evaluation.csv", "evaluation.jpg", "evaluation.html")
 """What an evaluation leaves in its folder."""
@@ -26,9 +26,7 @@ def evaluate(
     ] = None,
     model: Annotated[
         list[str],
-        typer.Option(
-            "--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]; may be repeated."
-        ),
+        typer.Option("--model", "-m", help=f"{MODEL}; may be repeated."),
     ] = [],  # noqa: B006  (typer wants the default here and never mutates it)
     dataset: Annotated[
         str, typer.Option("--dataset", "-d", help="A labelled dataset; `dadkit datasets` lists them.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
+from dadkit.cli.arguments import TORCH_MODEL, PluginFile
 
 if TYPE_CHECKING:
     from dadkit.evaluation import EvaluationPlan
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…].")],
+    model: Annotated[str, typer.Argument(help=f"{TORCH_MODEL}.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write; it must not exist.")],
     to: Annotated[str, typer.Option("--to", help="Exporter, perhaps with options: onnx, onnx:opset=18, …")] = "onnx",
     size: Annotated[

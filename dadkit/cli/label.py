@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
+from dadkit.cli.arguments import MODEL, PluginFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +23,7 @@ def label(
         typer.Option(
             "--teacher",
             "-t",
-            help="A run's folder, a model.safetensors, PLUGIN/NAME[:key=value,…], or import:root=…,encoding=…,space=…; "
-            "may be repeated.",
+            help=f"{MODEL}, or import:root=…,encoding=…,space=…; may be repeated.",
         ),
     ] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder, or s3://… or gs://…, of the labels.")] = "labels",

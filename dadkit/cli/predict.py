@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
+from dadkit.cli.arguments import MODEL, PluginFile
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +34,7 @@ def predict(
     ],
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", help="A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]. Default: starter/small."
-        ),
+        typer.Option("--model", "-m", help=f"{MODEL}. Default: starter/small."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("predictions"),
     formats: Annotated[

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
-
-_MODEL = "A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]."
+from dadkit.cli.arguments import TORCH_MODEL, PluginFile
 
 
 def card(
-    model: Annotated[str, typer.Argument(help=_MODEL)],
+    model: Annotated[str, typer.Argument(help=f"{TORCH_MODEL}.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file; it must not exist. Default: print it.")
     ] = None,
@@ -46,7 +44,7 @@ def card(
 
 
 def push(
-    model: Annotated[str, typer.Argument(help=_MODEL)],
+    model: Annotated[str, typer.Argument(help=f"{TORCH_MODEL}.")],
     repository: Annotated[str, typer.Argument(metavar="ORG/NAME", help="On the hub; it is made where there is none.")],
     public: Annotated[bool, typer.Option("--public", help="A new repository is public. Default: private.")] = False,
     pull_request: Annotated[bool, typer.Option("--pr", help="Propose the commit instead of making it.")] = False,
