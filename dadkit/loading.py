@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -335,17 +336,17 @@ def _deployed(path: Path) -> DeployedModel:
 def _registered(name: str, options: Mapping[str, Any]) -> DepthModel:
     from dadkit.plugin import PluginError, get_registry
 
-    registry = get_registry()
     try:
-        registry.resolve("teacher", name)
-    except PluginError as not_a_teacher:
-        try:
-            registry.resolve("student", name)
-        except PluginError as not_a_student:
-            reasons = f"{not_a_teacher}; {not_a_student}"
-            raise LoadError(f"there is no file or folder '{name}', and no registered model: {reasons}") from not_a_student
-        return load_student(name, **options).eval()
-    return load_teacher(name, **options)
+        kind = get_registry().resolve_first(("teacher", "student"), name).kind
+    except PluginError as error:
+        path = Path(name).expanduser()
+        near = get_close_matches(path.name, [found.name for found in path.parent.glob("*")], n=1)
+        missing = f"there is no file or folder '{name}'"
+        missing += f", did you mean '{path.parent / near[0]}'?" if near else f" (looked for {path.absolute()})"
+        if near or path.is_absolute() or name.startswith(".") or (path.parent.is_dir() and "/" in name):  # meant as a path
+            raise LoadError(f"{missing}; `dadkit teachers` and `dadkit students` list the models with names") from error
+        raise LoadError(f"{missing}, and no model of that name: {error}") from error
+    return load_teacher(name, **options) if kind == "teacher" else load_student(name, **options).eval()
 
 
 def _checked(model: Any, base: type[Any], kind: str, name: str) -> Any:

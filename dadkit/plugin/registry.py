@@ -124,8 +124,11 @@ class Registry:
         """Returns the component of this name in the first of ``kinds`` that has it; otherwise as :meth:`resolve`.
 
         Raises:
-            PluginError: no kind has it; the message is that of the kind that knows a near miss, or what each of them says.
+            PluginError: no kind has it; the message is that of the kind that knows a near miss, or what each says.
         """
+        prefix, slash, _ = name.partition("/")
+        if slash and prefix not in self._records:
+            raise PluginError(f"{' or '.join(kinds)} '{name}': {messages.unknown_plugin(prefix, self._records)}")
         failures: list[str] = []
         for kind in kinds:
             try:
