@@ -103,11 +103,11 @@ class Batch:
         return self.boxes.new_full((len(self), 3, 3), torch.nan) if self.intrinsics is None else self.intrinsics
 
     def patch_cameras(self) -> Tensor | None:
-        """(B, N, 3, 3): the cameras in pixels of the patches; None if there are no patches, or no cameras."""
-        if self.intrinsics is None or self.patches.shape[1] == 0:
+        """(B, N, 3, 3): the cameras in pixels of the patches, NaN where none is known; None if there are no patches."""
+        if self.patches.shape[1] == 0:
             return None
         corner, size = self.boxes[..., :2], self.boxes[..., 2:] - self.boxes[..., :2]
-        cameras = self.intrinsics[:, None].repeat(1, self.boxes.shape[1], 1, 1)
+        cameras = self.cameras()[:, None].repeat(1, self.boxes.shape[1], 1, 1)
         cameras[..., :2, 2] -= corner
         cameras[..., :2, :] *= (self.patches.shape[-1] / size)[..., None]
         return cameras

@@ -16,7 +16,7 @@ from dadkit.data.ordinal import OrdinalSample
 from dadkit.data.sample import Dataset, Sample
 from dadkit.errors import DataError, SampleError
 from dadkit.evaluation.cache import Row, RowCache
-from dadkit.evaluation.completion import completed
+from dadkit.evaluation.completion import Completed, completed
 from dadkit.evaluation.metrics import find_metric, ordinal_metrics
 from dadkit.evaluation.protocol import Protocol, cut_frame
 from dadkit.interfaces import DepthModel, Hints, Prediction, flip_camera, known_cameras, resize_camera
@@ -150,7 +150,8 @@ def score_rows(
     rows = {} if cache is None else {row.index: row for row in cache.read()}
     todo = [index for index in indices if index not in rows]
     done = len(indices) - len(todo)
-    for items in _batches(_read(dataset, todo, protocol), batch_size):
+    needs_camera = (model.model if isinstance(model, Completed) else model).needs_camera
+    for items in _batches(_read(dataset, todo, protocol, needs_camera=needs_camera), batch_size):
         found = [item for item in items if isinstance(item, Row)]
         samples = [item for item in items if not isinstance(item, Row)]
         if samples:
@@ -195,12 +196,20 @@ def read_samples(dataset: Dataset, limit: int | None, skipped: list[str]) -> Ite
             skipped.append(str(error))
 
 
-def _read(dataset: Dataset, indices: Iterable[int], protocol: Protocol) -> Iterator[tuple[int, Sample] | Row]:
+def _read(
+    dataset: Dataset, indices: Iterable[int], protocol: Protocol, *, needs_camera: bool
+) -> Iterator[tuple[int, Sample] | Row]:
     for index in indices:
         try:
-            yield index, seen_under(protocol, dataset[index])
+            sample = seen_under(protocol, dataset[index])
         except SampleError as error:
             yield Row(index, str(error), 0, {}, "skipped")
+            continue
+        if needs_camera and not _has_camera(sample):
+            reason = "its camera is unknown, and the model has metres only with one, or with its option fov"
+            yield Row(index, f"{sample.key}: {reason}", 0, {}, "skipped")
+        else:
+            yield index, sample
 
 
 def seen_under(protocol: Protocol, sample: Sample) -> Sample:
@@ -253,12 +262,16 @@ def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protoco
 def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> str:
     """Returns where the camera came from by which ``model`` answered for ``sample``: the first that is known."""
     if model.spec.takes_camera:
-        if sample.intrinsics is not None and bool(known_cameras(sample.intrinsics[None])):
+        if _has_camera(sample):
             return sample.camera_from
         if model.fov is not None:
             return "fov"
         return "unknown" if prediction.intrinsics is None else "model"
     return "" if prediction.intrinsics is None else "model"
+
+
+def _has_camera(sample: Sample) -> bool:
+    return sample.intrinsics is not None and bool(known_cameras(sample.intrinsics))
 
 
 def _score_depth(

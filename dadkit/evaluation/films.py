@@ -23,7 +23,7 @@ from dadkit.alignment.affine import factor, line
 from dadkit.data.sample import Dataset, Sample
 from dadkit.errors import DataError
 from dadkit.evaluation.evaluate import answer_at, known_cameras_of
-from dadkit.interfaces import DepthModel
+from dadkit.interfaces import DepthModel, known_cameras
 from dadkit.spaces import Space
 
 __all__ = ["FILM_METRICS", "FilmScore", "evaluate_films", "read_pose"]
@@ -140,6 +140,11 @@ def _predict(model: DepthModel, dataset: Dataset, indices: Sequence[int], batch_
             if own != size:
                 raise DataError(f"the frames of a film have one size; '{sample.key}' has another than the first")
         cameras = known_cameras_of(samples) if model.spec.takes_camera else None
+        if model.needs_camera and (cameras is None or not bool(known_cameras(cameras).all())):
+            raise DataError(
+                f"frames such as '{samples[0].key}' have no camera, and {model.spec.name} has metres only with one: give the "
+                "dataset's cameras (pairs: intrinsics), or the model's option fov"
+            )
         answer = model.predict([s.image.float() / 255 for s in samples], cameras=cameras, batch_size=batch_size)
         assert size is not None
         depth = answer_at(answer, size).depth

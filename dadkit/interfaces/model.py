@@ -61,6 +61,11 @@ class DepthModel(ImageNetwork):
     layouts: Mapping[str, str] = MappingProxyType({})
     """Layouts that :meth:`export` can write -> what reads them, for `dadkit convert`; none by default."""
 
+    @property
+    def needs_camera(self) -> bool:
+        """True if a picture whose camera is unknown has no answer: metres by a canonical camera, and no ``fov``."""
+        return self.spec.canonical_focal is not None and self.spec.space is Space.METRIC and self.fov is None
+
     @abstractmethod
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:
         """Returns the network itself.
@@ -79,13 +84,15 @@ class DepthModel(ImageNetwork):
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1], floating point.
-            cameras: (B, 3, 3) in pixels of ``images``, NaN = unknown; used by models whose ``spec.takes_camera`` says so.
+            cameras: (B, 3, 3) in pixels of ``images``, NaN = unknown; used by models whose ``spec.takes_camera`` says so. A
+                model that :attr:`needs_camera` answers nothing for a picture whose camera is unknown: no pixel is valid.
 
         Returns:
             Prediction with ``depth`` (B, 1, H, W) float32.
 
         Raises:
-            ValueError: wrong shape or dtype, or a model that cannot answer without cameras; the message says what came.
+            ValueError: wrong shape or dtype; the message says what came.
+            CameraError: no cameras are given, known or not, to a model that :attr:`needs_camera`.
         """
         self.check(images)
         height, width = images.shape[-2:]
@@ -209,8 +216,9 @@ class DepthModel(ImageNetwork):
         if spec.canonical_focal is not None and spec.space is Space.METRIC:
             factor, known = self._metres(cameras, answer_size, size)
             depth = depth * factor
-            if self.fov is None and not bool(known.all()):
+            if self.needs_camera and not bool(known.all()):
                 valid = known.expand_as(depth) if valid is None else valid & known
+                sky = None if sky is None else sky & known
         own = None if answer.intrinsics is None else resize_camera(answer.intrinsics.float(), size, answer_size)
         return Prediction(depth, spec.space, valid, answer.features, own, sky)
 
@@ -224,8 +232,8 @@ class DepthModel(ImageNetwork):
         canonical = self.spec.canonical_focal
         if cameras is None or canonical is None:
             raise CameraError(
-                f"{self.spec.name}: the answers are metres only with a camera; give cameras=(B, 3, 3), or the model's option "
-                "fov for a field of view to assume, or use it with space: scale"
+                f"{self.spec.name}: the answers are metres only with a camera; give cameras=(B, 3, 3), NaN where one is "
+                "unknown, or the model's option fov for a field of view to assume, or use it with space: scale"
             )
         focal = focal_length(resize_camera(cameras.float(), given, seen)).view(-1, 1, 1, 1)
         known = known_cameras(cameras).view(-1, 1, 1, 1)
@@ -254,7 +262,7 @@ class FrozenTeacher(Teacher):
     def __init__(self, model: DepthModel) -> None:
         super().__init__()
         self.model = model
-        self.spec = model.spec
+        self.spec, self.fov = model.spec, model.fov
         self.freeze()
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]] | Estimate:

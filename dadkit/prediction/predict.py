@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dadkit.data.images import decode, exif_focal, few_levels
 from dadkit.errors import DadkitError, SampleError
-from dadkit.interfaces import DepthModel, Prediction, crop_camera
+from dadkit.interfaces import CameraError, DepthModel, Prediction, crop_camera, known_cameras
 from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
 from dadkit.prediction.outputs import CLOUDS, DEFAULT, PROBES, shared_limits, write_one
@@ -29,10 +29,14 @@ from dadkit.spaces import Space
 
 __all__ = ["Failure", "Note", "carry_out", "predict_files", "predict_tiled"]
 
+_NO_CAMERA = (
+    "its camera is unknown, and {} has metres only with one: give --focal PIXELS or --fov DEGREES, or the model's option fov"
+)
+
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be read, or that has no point cloud, and why."""
+    """An image that could not be read, or that has no point cloud or no metres, and why."""
 
     path: str
     reason: str
@@ -99,8 +103,8 @@ def carry_out(
 ) -> tuple[list[Path], list[Failure]]:
     """Predict the images of a plan and write the results. Arguments, answers and errors as in :func:`predict_files`.
 
-    Where point clouds are wanted and ``lens`` knows no focal length, each photograph's own EXIF data are asked for it. An image
-    that has none fails alone, unless all do.
+    Where point clouds or a model's metres need a focal length and ``lens`` knows none, each photograph's own EXIF data are
+    asked for it. An image that has none fails alone, unless all do.
 
     Args:
         sparse: makes metres of each map by the points that come with its picture.
@@ -118,7 +122,7 @@ def carry_out(
         check_cloud(model.spec.space if sparse is None else Space.METRIC, lens)
     written: list[Path] = []
     failures: list[Failure] = []
-    refused: list[CloudError] = []
+    refused: list[CloudError | CameraError] = []
     notes = [] if notes is None else notes
     limits = _limits(model, films, lens, bits, batch_size) if films and plan.images else {}
     aligned: dict[Path, Steady] = {}
@@ -174,6 +178,18 @@ def carry_out(
                 if model.spec.takes_camera:
                     size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
                     cameras = given_cameras(lens, size, [work.job.read() for work, _ in batch])
+                if model.needs_camera:
+                    known = [False] * len(batch) if cameras is None else known_cameras(cameras).tolist()
+                    for (work, _), has in zip(batch, known, strict=True):
+                        if not has:
+                            refused.append(CameraError(_NO_CAMERA.format(model.spec.name)))
+                            failures.append(Failure(work.job.location, str(refused[-1])))
+                            if progress is not None:
+                                progress(1)
+                    batch = [one for one, has in zip(batch, known, strict=True) if has]
+                    if not batch or cameras is None:
+                        continue
+                    cameras = cameras[torch.tensor(known)]
                 prediction = (
                     predict_tiled(model, batch[0][1], tile, cameras=cameras, batch_size=batch_size)
                     if tile
@@ -231,6 +247,8 @@ def _limits(
             cameras = None
             if model.spec.takes_camera:
                 cameras = given_cameras(lens, (image.shape[-2], image.shape[-1]), [job.read()])
+                if cameras is None and model.needs_camera:
+                    continue  # as above
             maps += model.predict(image, cameras=cameras, batch_size=size).depth
         if maps:
             found[folder] = shared_limits(maps, model.spec.space)

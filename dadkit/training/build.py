@@ -99,6 +99,11 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         has_reference=reference is not None,
         selection=config.selection,
     )
+    if student.spec.takes_camera and config.perturb is not None and config.perturb.cutmix.probability:
+        raise StageError(
+            f"stage '{config.name}': perturb.cutmix pastes pixels of one camera into a picture of another, and "
+            f"'{student.spec.name}' is given one camera a picture; set perturb.cutmix.probability to 0"
+        )
     if doubts and not config.allow_unsound:
         raise StageError(f"stage '{config.name}': {doubts[0]}. If that is what you want, say so with allow_unsound: true")
     if config.teacher_cache is not None:
@@ -124,6 +129,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
             teachers=teachers,
             reference=reference,
             cameras=student.spec.takes_camera,
+            need_cameras=[model.spec.name for model in (student, *(t.model for t in teachers)) if model.needs_camera],
             autocast=autocast,
             sky_depth=_sky_depth(config, student.spec),
         )

@@ -51,7 +51,8 @@ def calibrate(stage: Stage, batches: Iterator[Iteration], *, parts: int) -> tupl
         meter = ScaleMeter(maps)
         for batch in labelled:
             meter.observe(*step.truth(batch))
-        sources[LABELS] = measured(meter, "the true depth")
+        doubt = "are the labels too sparse for the view (try a larger contexts.options.view_size)?"
+        sources[LABELS] = measured(meter, "the true depth", doubt=doubt)
     gamma = 1.0
     if stage.student_is_trained:
         gamma = _student_scale(step, stage.student, unlabelled + labelled, device, ScaleMeter(maps))
@@ -91,7 +92,9 @@ def _teacher_scale(step: DistillationStep, index: int, batches: list[Batch], dev
         seen = step.label(batch.to(device), index, regions=True, patches=False)
         assert seen.region is not None
         meter.observe(seen.region, seen.region_mask)
-    return measured(meter, f"teacher '{step.teachers[index].name}'")
+    teacher = step.teachers[index]
+    more = {"doubt": "it has metres only for pictures with a camera: have they one?"} if teacher.model.needs_camera else {}
+    return measured(meter, f"teacher '{teacher.name}'", **more)
 
 
 def _student_scale(

@@ -21,7 +21,7 @@ from torch import Tensor
 from dadkit._version import __version__
 from dadkit.errors import DadkitError
 from dadkit.files import atomic_path
-from dadkit.interfaces import ContextSampler, Estimate, Prediction, Teacher
+from dadkit.interfaces import ContextSampler, Estimate, Prediction, Teacher, known_cameras
 
 __all__ = ["CachedTeacher", "are_fixed"]
 
@@ -54,7 +54,7 @@ class CachedTeacher(Teacher):
     def __init__(self, model: Teacher, identity: Mapping[str, Any], folder: Path, max_bytes: float) -> None:
         super().__init__()
         self.model, self.folder = model, folder
-        self.spec = model.spec
+        self.spec, self.fov = model.spec, model.fov
         self._identity, self._max_bytes = dict(identity), max_bytes
         self._prefix: bytes | None = None
         self._room = 0.0
@@ -97,8 +97,9 @@ class CachedTeacher(Teacher):
         pixels = (images * 255).round().to(torch.uint8).cpu().contiguous().numpy()
         shape = str(pixels.shape[1:]).encode()
         seen = [b""] * len(pixels)
-        if cameras is not None:  # to a thousandth of a pixel
-            seen = [(camera * 1000).round().tobytes() for camera in cameras.detach().cpu().double().numpy()]
+        if cameras is not None:  # to a thousandth of a pixel; an unknown one is as good as none
+            rows = zip(known_cameras(cameras).tolist(), cameras.detach().cpu().double().numpy(), strict=True)
+            seen = [(camera * 1000).round().tobytes() if known else b"" for known, camera in rows]
         prefix = self._prefix + shape
         names = [
             hashlib.blake2b(prefix + image.tobytes() + camera, digest_size=20).hexdigest()

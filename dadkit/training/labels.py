@@ -72,7 +72,8 @@ def label(
 ) -> PseudoLabels:
     """Let ``teacher`` label regions (B, 3, v, v), native-detail patches (B', N, 3, p, p), or both; uint8, clean pixels.
 
-    Cameras are (B, 3, 3) in pixels of the regions and (B', N, 3, 3) in pixels of the patches; for teachers that take cameras.
+    Cameras are (B, 3, 3) in pixels of the regions and (B', N, 3, 3) in pixels of the patches, NaN = unknown; for teachers that
+    take cameras.
     """
     views: list[tuple[Tensor, Tensor | None]] = [] if images is None else [(images, cameras)]
     if patches is not None:
@@ -225,7 +226,7 @@ def label_with(
         patches: (B, N, 3, p, p) uint8, or None.
         rows: the images whose patches are labelled.
         space: the student's.
-        cameras, patch_cameras: (B, 3, 3) and (B, N, 3, 3) of the regions and the patches, if they are known.
+        cameras, patch_cameras: (B, 3, 3) and (B, N, 3, 3) of the regions and the patches, NaN = unknown.
     """
 
     def ask(index: int, own: Sequence[int], own_rows: Sequence[int]) -> PseudoLabels:

@@ -52,12 +52,11 @@ class SourceScales:
         return cls(dict(state["sources"]), float(state["student"]))
 
 
-def measured(meter: ScaleMeter, source: str) -> float:
-    """Returns what a meter has found. Raises ScaleError if every map of ``source`` was constant."""
+def measured(
+    meter: ScaleMeter, source: str, *, doubt: str = "are the right weights loaded, and are the images in [0, 1]?"
+) -> float:
+    """Returns what a meter has found. Raises ScaleError, which ends with ``doubt``, if every map of ``source`` was constant."""
     if not meter.count:
-        doubt = "are the right weights loaded, and are the images in [0, 1]?"
-        if source == "the true depth":
-            doubt = "are the labels too sparse for the view (try a larger contexts.options.view_size)?"
         raise ScaleError(
             f"all first maps of {source} are constant (or have no valid pixel), so there is nothing to learn from; {doubt}"
         )

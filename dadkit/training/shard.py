@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dadkit.interfaces import FeatureEncoder, Prediction, Teacher
+from dadkit.interfaces import FeatureEncoder, Prediction, Teacher, known_cameras
 from dadkit.training.distributed import Ranks
 from dadkit.training.soundness import StageError
 
@@ -141,7 +141,7 @@ class ShardedTeacher(Teacher):
 
     def __init__(self, model: Teacher, ask: Callable[[Tensor], object]) -> None:
         super().__init__()
-        self.model, self.spec, self._ask = model, model.spec, ask
+        self.model, self.spec, self.fov, self._ask = model, model.spec, model.fov, ask
 
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Not to be called: weights are gathered around :meth:`forward` only."""
@@ -149,7 +149,7 @@ class ShardedTeacher(Teacher):
 
     def forward(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """Returns the answer for images (B, 3, H, W) in [0, 1]. Every process calls this, or :meth:`Rounds.close`."""
-        if cameras is not None:
+        if cameras is not None and (self.needs_camera or bool(known_cameras(cameras).any())):
             raise StageError(f"{self.spec.name} takes cameras, and a spread teacher does not yet; leave shard_teachers out")
         return cast(Prediction, self._ask(images))
 

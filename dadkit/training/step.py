@@ -18,7 +18,19 @@ from torch import Tensor, nn
 
 from dadkit.data.perturbations import inside, partners, paste
 from dadkit.data.sample import Batch
-from dadkit.interfaces import FeatureEncoder, FeaturePair, MapPair, Need, PatchPair, Prediction, StepInputs, Teacher, Term
+from dadkit.interfaces import (
+    CameraError,
+    FeatureEncoder,
+    FeaturePair,
+    MapPair,
+    Need,
+    PatchPair,
+    Prediction,
+    StepInputs,
+    Teacher,
+    Term,
+    known_cameras,
+)
 from dadkit.losses import median_mad
 from dadkit.losses.scale import scale_of
 from dadkit.spaces import Space
@@ -38,6 +50,8 @@ from dadkit.training.soundness import StageTerm
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 
 StudentForward = Callable[..., Prediction]
+# Pictures after which a run whose models need cameras has had its chance to show one.
+_WITHOUT_CAMERA = 1000
 
 
 @dataclass
@@ -74,6 +88,7 @@ class DistillationStep(nn.Module):
         teachers: the models that label; the first is the primary one.
         reference: whose features are followed; None = the primary teacher's.
         cameras: whether the student takes cameras.
+        need_cameras: names of models that have no answer for a picture whose camera is unknown.
         scales: typical magnitude of each source of targets.
         autocast: dtype of both models' forward passes; None = float32.
         sky_depth: of true depth, see :func:`dadkit.training.labels.labelled_target`.
@@ -87,6 +102,7 @@ class DistillationStep(nn.Module):
         teachers: Sequence[Labeller] = (),
         reference: FeatureEncoder | Teacher | None = None,
         cameras: bool = False,
+        need_cameras: Sequence[str] = (),
         scales: SourceScales | None = None,
         autocast: torch.dtype | None = None,
         sky_depth: float | None = None,
@@ -98,7 +114,8 @@ class DistillationStep(nn.Module):
         self.needs: frozenset[Need] = frozenset().union(*(term.needs for _, _, term, _ in self.terms))
         self.weights = {name: weight for name, weight, _, _ in self.terms}
         self.scales = scales or SourceScales()
-        self.teachers, self.cameras = tuple(teachers), cameras
+        self.teachers, self.cameras, self.need_cameras = tuple(teachers), cameras, tuple(need_cameras)
+        self._without_camera = 0
         # In a tuple too, so that no frozen model's weights become a part of this module.
         self._reference = (reference,)
 
@@ -123,6 +140,8 @@ class DistillationStep(nn.Module):
             with_stats: also answer with the statistics of the student's raw maps.
         """
         batches = [batch for batch in (unlabelled, labelled) if batch is not None]
+        if self.need_cameras:
+            self._look_for_cameras(batches)
         counts = images or (len(unlabelled or ()), len(labelled or ()))
         # The teachers come before the student, whose forward pass keeps much in memory: their passing results are gone by then.
         seen = PseudoLabels()
@@ -149,6 +168,19 @@ class DistillationStep(nn.Module):
                 for name, rows in term.diagnostics(part).items() if part.serves(term.needs) else ():
                     stats[name] = stats.get(name, 0) + rows.sum() / _among(term, counts)
         return StepResult(total, {name: value.detach() for name, value in values.items()}, stats)
+
+    def _look_for_cameras(self, batches: Sequence[Batch]) -> None:
+        """Stop a run whose data have no camera at all: it would learn nothing, and say so nowhere."""
+        if any(bool(known_cameras(batch.cameras()).any()) for batch in batches):
+            self.need_cameras = ()
+            return
+        self._without_camera += sum(map(len, batches))
+        if self._without_camera >= _WITHOUT_CAMERA:
+            raise CameraError(
+                f"none of the first {self._without_camera} pictures has a camera, and {' and '.join(self.need_cameras)} "
+                "answers in metres only with one: give the dataset's cameras (pairs: intrinsics), photographs with a focal "
+                "length in their EXIF data, the model's option fov, or, of a teacher of disparity students, space: scale"
+            )
 
     def _unlabelled(self, student: Prediction, batch: Batch, teacher: Drawn, seen: PseudoLabels) -> StepInputs:
         """Returns what terms look at of unlabelled images."""
@@ -255,7 +287,7 @@ class DistillationStep(nn.Module):
         asked = (batch.images if regions else None, batch.patches if patches else None)
         chosen = range(len(batch)) if rows is None else rows
         with self._autocast(batch.images.device):
-            return label_with(self.teachers, teacher, *asked, chosen, self.space, batch.intrinsics, batch.patch_cameras())
+            return label_with(self.teachers, teacher, *asked, chosen, self.space, batch.cameras(), batch.patch_cameras())
 
     @property
     def reference(self) -> FeatureEncoder | Teacher | None:

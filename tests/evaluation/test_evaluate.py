@@ -182,3 +182,11 @@ def test_every_row_says_where_the_camera_came_from(tmp_path):
     assert json.loads((tmp_path / "evaluation.json").read_text())["models"][0]["cameras"] == {"fov": 5, "data": 3, "exif": 2}
     assert next(csv.DictReader((tmp_path / "evaluation.csv").open()))["camera"] == "data"
     assert "cameras" in scores_table(json.loads((tmp_path / "evaluation.json").read_text())).headings
+    # Without the option a picture whose camera is unknown is left out, with the reason.
+    without = evaluate(Ruler(), Taken(), protocol, name="ruler", batch_size=3)
+    assert without.cameras == {"data": 3, "exif": 2}
+    assert without.skipped[-1].endswith(
+        ": its camera is unknown, and the model has metres only with one, or with its option fov"
+    )
+    with pytest.raises(DataError, match="its camera is unknown"):
+        evaluate(Ruler(), Scenes(), protocol, name="ruler")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dadkit.interfaces import (
+    CameraError,
     Estimate,
     FrozenTeacher,
     ModelSpec,
@@ -82,7 +83,7 @@ class Reads(Student):
     def estimate(self, x: Tensor) -> Estimate:
         # The size of things in pixels, as a network would find it: the slope of a ramp across the picture.
         slope = (x[:, 0, :, -1] - x[:, 0, :, 0]).mean(-1) / (x.shape[-1] - 1)
-        return Estimate((slope * 100).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[-2:]), sky=x[:, :1] > 1e3)
+        return Estimate((slope * 100).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[-2:]), sky=x[:, :1] > 0.7)
 
     def normalized(self, images: Tensor) -> Tensor:
         return images
@@ -102,6 +103,25 @@ def test_a_crop_a_flip_and_a_resized_copy_give_the_same_metres():
     assert flip_camera(flip_camera(camera, 80), 80).equal(camera)
     assert teacher(wide, camera).depth.mean() < 0.6 * metres  # a camera that was left behind
     assert teacher.predict([image[0], image[0]], cameras=camera[0], batch_size=1).depth.shape[0] == 2
+
+
+def test_a_picture_of_unknown_camera_has_no_answer_whatever_its_neighbours():
+    """NaN is a picture's own unknown camera; None is a call that forgot cameras."""
+    image = (torch.arange(80) / 100).expand(2, 3, 60, 80)
+    camera, unknown = camera_from_fov(70, (60, 80)), torch.full((3, 3), torch.nan)
+    teacher = FrozenTeacher(Reads())
+    assert teacher.needs_camera
+    for cameras in (torch.stack([camera, unknown]), torch.stack([unknown, unknown])):
+        answer = teacher(image, cameras)
+        assert answer.valid.flatten(1).all(1).tolist() == cameras.isfinite().flatten(1).all(1).tolist()
+        assert not answer.to_space("disparity").valid[1].any()
+    with pytest.raises(CameraError, match="NaN where one is unknown, or the model's option fov"):
+        teacher(image)
+    assuming = Reads()
+    assuming.fov = 70.0
+    assuming = FrozenTeacher(assuming)
+    assert not assuming.needs_camera
+    assert torch.equal(assuming(image, torch.stack([unknown, camera])).depth, assuming(image).depth)
 
 
 class Older(Student):

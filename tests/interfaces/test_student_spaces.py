@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 import dadkit
 from dadkit.data.sample import Batch
-from dadkit.interfaces import camera_from_fov
+from dadkit.interfaces import CameraError, FrozenTeacher, camera_from_fov
 from dadkit.losses import SILogLoss
 from dadkit.options import SpaceOptions
 from dadkit.spaces import Space
+from dadkit.training.labels import Labeller
 from dadkit.training.soundness import StageTerm
 from dadkit.training.step import DistillationStep
 from dadkit.training.terms import LossTerm
@@ -114,3 +115,37 @@ def test_a_step_gives_cameras_and_compares_nothing_without_one():
     assert loss(slice(0, 1)) > 0
     assert loss(slice(1, 2)) == 0
     assert loss(slice(0, 2)) == pytest.approx(loss(slice(0, 1)) / 2, rel=1e-5)
+
+
+def test_a_teacher_labels_nothing_without_a_camera_and_a_run_without_any_stops(monkeypatch):
+    side = 28
+    teacher = FrozenTeacher(student("dav2/tiny", "metric", canonical_focal=200.0))
+    images = (torch.rand(2, 3, side, side) * 255).to(torch.uint8)
+    unknown = torch.full((3, 3), torch.nan)
+    patches = images[:, None, :, :14, :14].repeat_interleave(2, -1).repeat_interleave(2, -2)
+    boxes = torch.tensor([0.0, 0, 14, 14]).expand(2, 1, 4)
+
+    def batch(*cameras):
+        return Batch(("a", "b"), images, images, patches, boxes, intrinsics=torch.stack(cameras) if cameras else None)
+
+    step = DistillationStep(
+        [StageTerm("silog", 1.0, LossTerm(SILogLoss(), on="teachers"))],
+        space=Space.METRIC,
+        teachers=[Labeller("metres", teacher)],
+        need_cameras=["metres"],
+    )
+    camera = camera_from_fov(90, (side, side))
+    for cameras, known in (((), [False, False]), ((unknown, unknown), [False, False]), ((camera, unknown), [True, False])):
+        seen = step.label(batch(*cameras), 0, regions=True, patches=True)
+        assert seen.region_mask.flatten(1).all(1).tolist() == seen.region_mask.flatten(1).any(1).tolist() == known
+        assert seen.patch_mask.flatten(1).all(1).tolist() == seen.patch_mask.flatten(1).any(1).tolist() == known
+    monkeypatch.setattr("dadkit.training.step._WITHOUT_CAMERA", 4)
+    model = student("dav2/tiny", "metric")
+    assert float(step(model, batch()).total.detach()) == 0
+    with pytest.raises(
+        CameraError, match="none of the first 4 pictures has a camera, and metres answers in metres only with one"
+    ):
+        step(model, batch())
+    step(model, batch(camera, unknown))
+    for _ in range(3):
+        step(model, batch())  # it has seen one: the data have cameras

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dadkit.data.depth_files import own_space, read_depth
 from dadkit.errors import DadkitError, DataError
-from dadkit.interfaces import DepthModel, ModelSpec
+from dadkit.interfaces import CameraError, DepthModel, ModelSpec
 from dadkit.prediction import find_inputs, predict_files
 from dadkit.prediction.outputs import write_prediction
 from dadkit.spaces import Space
@@ -53,6 +53,25 @@ def test_every_format_of_every_image(photos, tmp_path, batch_size):
     assert own_space(out / "deep" / "a.png") == "disparity"
     np.testing.assert_allclose(decoded, raw, atol=np.ptp(raw) / 65534)
     assert np.asarray(Image.open(out / "deep" / "a.color.png")).shape == (21, 33, 3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_photograph_without_a_camera_fails_alone_where_metres_need_one(tmp_path, batch_size):
+    class Ruler(Brightness):
+        def __init__(self):
+            super().__init__()
+            self.spec = ModelSpec(name="ruler", space=Space.METRIC, canonical_focal=50.0)
+
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    Image.new("RGB", (40, 30), "grey").save(tmp_path / "phone.jpg", exif=exif)
+    Image.new("RGB", (40, 30), "grey").save(tmp_path / "plain.jpg")
+    files, out = [tmp_path / "phone.jpg", tmp_path / "plain.jpg"], tmp_path / "out"
+    written, (failure,) = predict_files(Ruler(), files, out, name="r", formats=["npy"], batch_size=batch_size)
+    assert [path.name for path in written] == ["phone.npy"]
+    assert "its camera is unknown, and ruler has metres only with one: give --focal PIXELS or --fov" in failure.reason
+    with pytest.raises(CameraError, match="its camera is unknown"):
+        predict_files(Ruler(), files[1:], out, name="r", formats=["npy"])
 
 
 def test_invalid_pixels_are_nan_in_every_raw_format(tmp_path):

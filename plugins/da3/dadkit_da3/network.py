@@ -7,15 +7,15 @@ with a confidence and a camera.
 from __future__ import annotations
 
 import torch
+from dadkit_dinov2.dpt import DPTDecoder, output
 from dadkit_dinov2.network import Encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dadkit_da3.sizes import PATCH, Model
+from dadkit_da3.sizes import Model
 
 __all__ = ["AnyViewEncoder", "CameraHead", "DPTHead", "PlainEncoder"]
 
-_HIDDEN = 32
 # The official final norm has torch's epsilon, the blocks' norms have DINOv2's 1e-6.
 _FINAL_EPS = 1e-5
 _BASE = 100.0
@@ -137,113 +137,37 @@ def place_embedding(channels: int, rows: int, columns: int, aspect: float, like:
     return both.permute(2, 0, 1).to(like)
 
 
-class ResidualUnit(nn.Module):
-    """``x + conv2(relu(conv1(relu(x))))``."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
-        y: Tensor = self.conv2(F.relu(self.conv1(F.relu(x))))
-        return x + y
-
-
-class FusionBlock(nn.Module):
-    """Adds a finer map to the coarse one, refines, and upsamples; the coarsest block has nothing to add."""
-
-    def __init__(self, channels: int, *, takes_skip: bool = True) -> None:
-        super().__init__()
-        if takes_skip:
-            self.resConfUnit1 = ResidualUnit(channels)
-        self.resConfUnit2 = ResidualUnit(channels)
-        self.out_conv = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """(B, C, h, w), a finer map of the same size or None, and the wanted size -> (B, C, *size)."""
-        if skip is not None:
-            x = x + self.resConfUnit1(skip)
-        # The official code upsamples first; a 1x1 convolution commutes with interpolation, and is cheaper before it.
-        return F.interpolate(self.out_conv(self.resConfUnit2(x)), size, mode="bilinear", align_corners=True)
-
-
-def _output(features: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(features // 2, _HIDDEN, 3, padding=1), nn.ReLU(), nn.Conv2d(_HIDDEN, channels, 1))
-
-
-class Scratch(nn.Module):
-    """The part of the head that the official code calls ``scratch``: equal channels, fusion, and output."""
-
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        features = model.features
-        self.layer1_rn, self.layer2_rn, self.layer3_rn, self.layer4_rn = (
-            nn.Conv2d(channels, features, 3, padding=1, bias=False) for channels in model.channels
-        )
-        self.refinenet1 = FusionBlock(features)
-        self.refinenet2 = FusionBlock(features)
-        self.refinenet3 = FusionBlock(features)
-        self.refinenet4 = FusionBlock(features, takes_skip=False)
-        self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
-        if model.rotary_from is None:
-            self.output_conv2 = _output(features, 1)
-            # A mask passes no gradient: a student keeps its sky as it is.
-            self.sky_output_conv2 = _output(features, 1).requires_grad_(False)
-        else:
-            self.output_conv2 = _output(features, 2)
-
-
-class DPTHead(nn.Module):
+class DPTHead(DPTDecoder):
     """Four token maps to depth, always positive, and a second map at the size of the network's input.
 
     The official any-view head also answers with rays, in a chain of its own that takes no part in depth and is left out here.
     """
 
     def __init__(self, model: Model) -> None:
-        super().__init__()
-        fine, medium, _, coarse = model.channels
+        super().__init__(model.tapped_width, model.channels, model.features, coarsest="absent")
         self.any_view = model.rotary_from is not None
         self.norm = nn.LayerNorm(model.tapped_width) if self.any_view else nn.Identity()
-        self.projects = nn.ModuleList(nn.Conv2d(model.tapped_width, channels, 1) for channels in model.channels)
-        self.resize_layers = nn.ModuleList(
-            [
-                nn.ConvTranspose2d(fine, fine, 4, stride=4),
-                nn.ConvTranspose2d(medium, medium, 2, stride=2),
-                nn.Identity(),
-                nn.Conv2d(coarse, coarse, 3, stride=2, padding=1),
-            ]
-        )
-        self.scratch = Scratch(model)
+        self.scratch.output_conv2 = output(model.features, 2 if self.any_view else 1)
+        if not self.any_view:
+            # A mask passes no gradient: a student keeps its sky as it is.
+            self.scratch.sky_output_conv2 = output(model.features, 1).requires_grad_(False)
 
     def forward(self, tokens: list[Tensor], rows: int, columns: int) -> tuple[Tensor, Tensor]:
         """Four tensors (B, rows columns, C), early to late, -> two maps (B, 1, 14 rows, 14 columns).
 
         The first is the depth; the second the sky's score, 0 or more, or for an any-view model the confidence, 1 or more.
         """
-        scratch = self.scratch
-        maps = [
-            resize(self._placed(project(self.norm(t).reshape(len(t), rows, columns, -1).permute(0, 3, 1, 2)), rows, columns))
-            for t, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True)
-        ]
-        one, two = scratch.layer1_rn(maps[0]), scratch.layer2_rn(maps[1])
-        three, four = scratch.layer3_rn(maps[2]), scratch.layer4_rn(maps[3])
-        x = scratch.refinenet4(four, None, _size(three))
-        x = scratch.refinenet3(x, three, _size(two))
-        x = scratch.refinenet2(x, two, _size(one))
-        x = scratch.output_conv1(scratch.refinenet1(x, one, (2 * one.shape[-2], 2 * one.shape[-1])))
-        x = F.interpolate(x, (PATCH * rows, PATCH * columns), mode="bilinear", align_corners=True)
-        x = self._placed(x, rows, columns)
+        x = self.fused([self.norm(one) for one in tokens], rows, columns)
         if self.any_view:
-            depth, confidence = scratch.output_conv2(x).chunk(2, 1)
+            depth, confidence = self.scratch.output_conv2(x).chunk(2, 1)
             return depth.float().exp(), confidence.float().exp() + 1
-        return scratch.output_conv2(x).float().exp(), F.relu(scratch.sky_output_conv2(x))
+        return self.scratch.output_conv2(x).float().exp(), F.relu(self.scratch.sky_output_conv2(x))
 
-    def _placed(self, x: Tensor, rows: int, columns: int) -> Tensor:
+    def placed(self, x: Tensor, aspect: float) -> Tensor:
+        """Adds to an any-view model's maps (B, c, h, w) a tenth of the embedding of places."""
         if not self.any_view:
             return x
-        return x + 0.1 * place_embedding(x.shape[1], *_size(x), columns / rows, x)
+        return x + 0.1 * place_embedding(x.shape[1], x.shape[-2], x.shape[-1], aspect, x)
 
 
 class CameraHead(nn.Module):
@@ -262,7 +186,3 @@ class CameraHead(nn.Module):
         camera[:, 0, 0], camera[:, 1, 1] = width / 2 / half[:, 1], height / 2 / half[:, 0]
         camera[:, 0, 2], camera[:, 1, 2], camera[:, 2, 2] = width / 2, height / 2, 1.0
         return camera
-
-
-def _size(x: Tensor) -> tuple[int, int]:
-    return x.shape[-2], x.shape[-1]

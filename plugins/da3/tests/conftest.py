@@ -13,13 +13,20 @@ import dadkit_da3.model
 import numpy as np
 import pytest
 import torch
-from dadkit_da3.sizes import ENCODERS, MODELS, Model
+from dadkit_da3.sizes import ENCODERS, MODELS, EncoderSize, Model
 from torch import Tensor
 
 torch.set_num_threads(1)
 
-EXTRA = {"mono-small": Model(ENCODERS["small"], (2, 5, 8, 11), 64, (48, 96, 192, 384))}
-"""Mono's kind on the small encoder, which the official code builds too: what the golden values of mono are made with."""
+_THIN = (16, 32, 64, 64)
+EXTRA = {
+    "mono-small": Model(ENCODERS["small"], (2, 5, 8, 11), 64, (48, 96, 192, 384)),
+    "large-thin": Model(EncoderSize(128, 24, 2), (11, 15, 19, 23), 32, _THIN, rotary_from=8),
+    "giant-thin": Model(EncoderSize(192, 40, 3, swiglu=True), (19, 27, 33, 39), 32, _THIN, rotary_from=13),
+}
+"""What golden values are made with, beside ``small``: mono's kind on the small encoder; large and giant with their own depth,
+taps and first rotary block (giant's is a global one), and giant's SwiGLU, on thin encoders. The official code builds them too.
+base is small with other widths, and metric-large is mono-large."""
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +38,12 @@ def _extra_models(monkeypatch):
 @pytest.fixture(scope="session")
 def shapes():
     """``shapes("small")``: (name, shape) of every tensor of an official file, without the ``model.`` before the names."""
-    # Of each model rows (name, count, shape), where # in a name counts blocks.
+    # Of each model rows (name, first, end, shape), where # in a name counts blocks.
     found = json.loads((Path(__file__).parent / "official_names.json").read_text())
 
     def expand(model: str) -> Iterator[tuple[str, list[int]]]:
-        for pattern, count, shape in found[model]:
-            for index in range(count):
+        for pattern, first, end, shape in found[model]:
+            for index in range(first, end):
                 yield pattern.replace("#", str(index)), shape
 
     return expand

@@ -34,10 +34,23 @@ DEPTH = {
         1.3784524, 0.7080907, 0.3554013, 0.4307364, 0.7139746, 1.0956359, 0.9902788, 1.1995061, 0.7155284, 0.7100863, 1.0326363,
         1.1552358, 1.1146929,
     ],
+    "large-thin": [
+        0.6566321, 1.0506216, 1.3654729, 1.3671016, 0.9865117, 0.6481633, 0.7059651, 0.8732854, 1.1713699, 1.2015679, 1.0586501,
+        0.8779026, 0.825853, 0.9875495, 1.3664392, 1.08013, 0.7472922, 0.7438225, 0.7976136, 0.931607, 1.1624015, 1.6995332,
+        1.1013985, 0.4277764, 0.3589557, 0.537033, 0.7914626, 0.9690226, 1.5041069, 0.7347062, 0.3562172, 0.4147522, 0.6804897,
+        0.8173287, 0.9777141,
+    ],
+    "giant-thin": [
+        0.9117506, 2.0131284, 2.2253695, 1.7345133, 1.2278896, 1.0521748, 0.9982946, 0.6335767, 1.6923594, 1.9565868, 1.9667191,
+        1.489642, 1.5142199, 1.2494657, 0.6022286, 1.5198131, 1.4582191, 1.3557276, 1.1538055, 1.6206406, 1.5412077, 0.6896519,
+        1.2643531, 1.1603676, 0.6867926, 0.5401675, 0.6249984, 1.2531464, 0.9480583, 1.0506879, 0.7530605, 0.4252201, 0.3627474,
+        0.5081543, 0.8380475,
+    ],
 }
 # fmt: on
 SKY_SHARE = 0.06705539673566818
-FOCAL_Y = 110.1204605102539
+# The last is of a field of view of 0, which the official code holds at 1e-6.
+FOCAL_Y = {"small": 110.1204605102539, "large-thin": 259.5728, "giant-thin": 35000000.0}
 
 
 def picture(height: int = 70, width: int = 98) -> torch.Tensor:
@@ -47,17 +60,17 @@ def picture(height: int = 70, width: int = 98) -> torch.Tensor:
     return torch.cat(waves, 1)
 
 
-@pytest.mark.parametrize(("name", "prefix"), [("small", "model."), ("mono-small", "")])
+@pytest.mark.parametrize(("name", "prefix"), [(n, "model.") for n in FOCAL_Y] + [("mono-small", "")])
 def test_it_is_the_official_function(official, save, name, prefix):
     path = save({prefix + key: tensor for key, tensor in official(name).items()})
     teacher = FrozenTeacher(DepthAnything3(name, weights=path))
     answer = teacher(picture())
     error = F.avg_pool2d(answer.depth, 14).flatten() / torch.tensor(DEPTH[name]) - 1
     assert error.abs().max() < 1e-4
-    if name == "small":
+    if name in FOCAL_Y:
         assert answer.space is Space.SCALE
         assert answer.sky is None
-        assert math.isclose(float(answer.intrinsics[0, 1, 1]), FOCAL_Y, rel_tol=1e-4)
+        assert math.isclose(float(answer.intrinsics[0, 1, 1]), FOCAL_Y[name], rel_tol=1e-4)
         assert answer.intrinsics[0, :2, 2].tolist() == [49, 35]
     else:
         assert answer.space is Space.DEPTH

@@ -1,7 +1,7 @@
 """DINOv2 for dadkit: frozen encoders that feature alignment may follow. Importing this module loads no torch.
 
-The modules beside this one are public, for packages that build on DINOv2 and declare the dependency: ``sizes``, ``grids``,
-``network`` and ``keys``.
+The modules beside this one are public, for packages that build on DINOv2 and declare the dependency: ``sizes``,
+``network``, ``dpt`` and ``keys``.
 """
 
 from __future__ import annotations
