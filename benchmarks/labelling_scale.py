@@ -305,6 +305,7 @@ class Rounded:
     """
 
     about = ABOUT
+    takes_camera = needs_camera = False
 
     def __init__(self, bit: float, pause: float) -> None:
         self._bit, self._pause = bit, pause
@@ -316,7 +317,7 @@ class Rounded:
         """The picture in [0, 1]."""
         return image.float() / 255
 
-    def ask(self, prepared: torch.Tensor) -> Prediction:
+    def ask(self, prepared: torch.Tensor, cameras: torch.Tensor) -> Prediction:
         """Brightness."""
         time.sleep(self._pause * len(prepared))
         return Prediction(prepared.mean(1, keepdim=True) * (1 + self._bit), Space.DISPARITY)

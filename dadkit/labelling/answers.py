@@ -19,7 +19,7 @@ from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.views import resized
 from dadkit.errors import DataError, SampleError
-from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher
+from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher, resize_camera
 from dadkit.interfaces.resizing import resize
 from dadkit.labelling.plan import IMPORT, PlanError, Settings, weights_hash
 from dadkit.loading import load_model, pick_device, set_precision
@@ -38,9 +38,12 @@ class Answers(Protocol):
 
     Attributes:
         about: name, space, licence and sha256 of the weights, as text.
+        takes_camera, needs_camera: whether it does better with cameras, and whether it has no answer without one.
     """
 
     about: Mapping[str, str]
+    takes_camera: bool
+    needs_camera: bool
 
     def sees(self, height: int, width: int) -> tuple[int, int] | None:
         """Returns the (height, width) at which an image is seen; None: every pixel of it is, or none."""
@@ -50,12 +53,15 @@ class Answers(Protocol):
         """Returns what :meth:`ask` needs of one image (3, H, W) uint8; called by several threads at once."""
         ...
 
-    def ask(self, prepared: Tensor) -> Prediction:
-        """Returns the maps of several prepared images of one shape, on the CPU."""
+    def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
+        """Returns the maps of several prepared images of one shape, on the CPU.
+
+        ``cameras``, (B, 3, 3), are those of the images if each were 1 wide and 1 high; NaN or None = unknown.
+        """
         ...
 
-    def ask_patches(self, patches: Tensor) -> Prediction:
-        """Returns the maps of patches (N, 3, p, p) uint8, seen as they are, on the CPU."""
+    def ask_patches(self, patches: Tensor, cameras: Tensor | None = None) -> Prediction:
+        """Returns the maps of patches (N, 3, p, p) uint8, seen as they are, on the CPU; cameras as in :meth:`ask`."""
         ...
 
 
@@ -75,6 +81,7 @@ class TeacherAnswers:
         self._model = model if isinstance(model, Teacher) else FrozenTeacher(model)
         self._model.freeze()
         self._size, self.multiple = size, model.spec.size_multiple
+        self.takes_camera, self.needs_camera = model.spec.takes_camera, model.needs_camera
         inner = model.model if isinstance(model, FrozenTeacher) else model
         # A model with a policy of its own gets the picture as it is.
         self._own_policy = type(inner).predict_batch is not DepthModel.predict_batch
@@ -106,36 +113,43 @@ class TeacherAnswers:
         policy, (height, width) = self._model.spec.native, image.shape[-2:]
         return resize(image[None].float() / 255, policy.target(height, width), policy)[0]
 
-    def ask(self, prepared: Tensor) -> Prediction:
+    def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""
-        return self._answer(prepared, self._size is None and self._own_policy)
+        return self._answer(prepared, cameras, self._size is None and self._own_policy)
 
-    def ask_patches(self, patches: Tensor) -> Prediction:
+    def ask_patches(self, patches: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""
-        return self._answer(patches, False)
+        return self._answer(patches, cameras, False)
 
-    def _answer(self, prepared: Tensor, own: bool) -> Prediction:
+    def _answer(self, prepared: Tensor, unit: Tensor | None, own: bool) -> Prediction:
         images = prepared.to(self._device)
+        cameras = None
+        if self.takes_camera:
+            unit = torch.full((len(images), 3, 3), torch.nan) if unit is None else unit
+            cameras = resize_camera(unit, (1, 1), images.shape[-2:]).to(self._device)
         images = images.float() / 255 if images.dtype == torch.uint8 else images
         try:
-            answer = self._forward(images, own)
+            answer = self._forward(images, cameras, own)
         except RuntimeError:
             if not self._last:
                 raise
             self._last = False  # a network that cannot take this layout: .view() of a map, say
             _lay_out(self._model, torch.contiguous_format)
-            answer = self._forward(images, own)
+            answer = self._forward(images, cameras, own)
+        # Of a model that is given cameras and answers with none, those: students of metres need them too.
+        known = cameras if answer.intrinsics is None else answer.intrinsics
         return Prediction(
             answer.depth.cpu(),
             answer.space,
             None if answer.valid is None else answer.valid.cpu(),
-            intrinsics=None if answer.intrinsics is None else answer.intrinsics.cpu(),
+            intrinsics=None if known is None else known.cpu(),
             sky=None if answer.sky is None else answer.sky.cpu(),
         )
 
-    def _forward(self, images: Tensor, own: bool) -> Prediction:
+    def _forward(self, images: Tensor, cameras: Tensor | None, own: bool) -> Prediction:
+        given = () if cameras is None else (cameras,)
         with torch.inference_mode():
-            return self._model.predict_batch(images) if own else self._model(images)
+            return self._model.predict_batch(images, *given) if own else self._model(images, *given)
 
 
 def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
@@ -205,6 +219,8 @@ class ImportedAnswers:
         index: a file that says which map belongs to which image, see :class:`_PairIndex`; endings tell the maps' encoding.
     """
 
+    takes_camera = needs_camera = False
+
     def __init__(
         self,
         root: str,
@@ -253,11 +269,11 @@ class ImportedAnswers:
             known = np.isfinite(values) & (values > 0 if self._space is Space.METRIC else values >= 0)
         return torch.from_numpy(np.where(known, values, np.nan).astype(np.float32))[None]
 
-    def ask(self, prepared: Tensor) -> Prediction:
+    def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""
         return Prediction(prepared.nan_to_num(0), self._space, ~prepared.isnan())
 
-    def ask_patches(self, patches: Tensor) -> Prediction:
+    def ask_patches(self, patches: Tensor, cameras: Tensor | None = None) -> Prediction:
         """There are none: :meth:`Settings.check` refuses them."""
         raise PlanError("labels of other tools have no patches")
 

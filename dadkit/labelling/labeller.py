@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dadkit._version import __version__
+from dadkit.data.images import exif_camera
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
 from dadkit.data.shard_index import read_range
@@ -29,7 +30,7 @@ from dadkit.data.sources import file_stamp
 from dadkit.data.store import Store, open_store, read_sample
 from dadkit.data.views import resized
 from dadkit.errors import DataError, SampleError
-from dadkit.interfaces import Prediction
+from dadkit.interfaces import Prediction, crop_camera, flip_camera, resize_camera
 from dadkit.labelling.answers import Answers, load_answers, read_image
 from dadkit.labelling.plan import Plan, PlanError, open_plan
 from dadkit.labelling.scores import about_image, about_map, agreement, consistency
@@ -40,12 +41,17 @@ __all__ = ["Labeller", "commit"]
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One decoded image: its place in the unit, what each teacher needs of it, and scores of the image."""
+    """One decoded image: its place in the unit, what each teacher needs of it, and scores of the image.
+
+    Cameras are those of pictures 1 wide and 1 high: (3, 3) and, of the patches, (N, 3, 3); NaN = unknown.
+    """
 
     row: int
     inputs: list[Tensor]
     scores: dict[str, float | int]
+    camera: Tensor
     patches: Tensor | None = None
+    patch_cameras: Tensor | None = None
 
     @property
     def shapes(self) -> tuple[Any, ...]:
@@ -236,22 +242,41 @@ class Labeller:
             data = read_range(Path(self.plan.base) / unit.shard, unit.offsets[row], unit.sizes[row])
         else:
             data = read_sample(self._source, unit.names[row])
-        settings, patches = self.plan.settings, None
+        settings, patches, of_patches = self.plan.settings, None, None
         image, size = read_image(data, settings.images, self._teachers if settings.views == "whole" else ())
+        camera = self._camera(data, (image.shape[-2], image.shape[-1]))
         if settings.views == "patches":
             boxes = cells(*size, settings.patch_size, settings.overlap)
             patches = torch.stack([resized(image, box, (settings.patch_size, settings.patch_size)) for box in boxes])
+            whole = resize_camera(camera, (1, 1), size)
+            of_patches = torch.stack(
+                [resize_camera(crop_camera(whole, (x, y)), (bottom - y, right - x), (1, 1)) for x, y, right, bottom in boxes]
+            )
         inputs = [teacher.prepare(unit.keys[row], image) for teacher in self._teachers]
-        return _Prepared(row, inputs, about_image(data, image, size), patches)
+        return _Prepared(row, inputs, about_image(data, image, size), camera, patches, of_patches)
+
+    def _camera(self, data: bytes, size: tuple[int, int]) -> Tensor:
+        """Returns the camera that the EXIF data of an image of ``size`` tell, as if it were 1 wide and 1 high."""
+        camera = exif_camera(data, size) if any(teacher.takes_camera for teacher in self._teachers) else None
+        if camera is None:
+            if any(teacher.needs_camera for teacher in self._teachers):
+                raise SampleError(
+                    "its camera is unknown, and a teacher has metres only with one: give that teacher the option fov, or, for "
+                    "students of disparity, space: scale"
+                )
+            return torch.full((3, 3), torch.nan)
+        return resize_camera(camera, size, (1, 1))
 
     def _ask(self, batch: list[_Prepared], writers: ThreadPoolExecutor) -> list[Future[_Label]]:
         answers = []
+        cameras = torch.stack([one.camera for one in batch])
         for number, teacher in enumerate(self._teachers):
             inputs = torch.stack([one.inputs[number] for one in batch])
-            answers.append(teacher.ask(inputs))
+            answers.append(teacher.ask(inputs, cameras))
         mirrored = None
         if "flip" in self.plan.settings.scores:
-            mirrored = self._teachers[0].ask(torch.stack([one.inputs[0] for one in batch]).flip(-1))
+            inputs = torch.stack([one.inputs[0] for one in batch]).flip(-1)
+            mirrored = self._teachers[0].ask(inputs, flip_camera(cameras, 1))
         return [
             writers.submit(self._encode, one, answers, mirrored, place, self._ask_patches(one))
             for place, one in enumerate(batch)
@@ -259,10 +284,10 @@ class Labeller:
 
     def _ask_patches(self, one: _Prepared) -> list[list[Prediction]]:
         """For each teacher its answers about the patches of an image, a batch each."""
-        if one.patches is None:
+        if one.patches is None or one.patch_cameras is None:
             return []
-        parts = one.patches.split(self._batch_size)
-        return [[teacher.ask_patches(part) for part in parts] for teacher in self._teachers]
+        parts = list(zip(one.patches.split(self._batch_size), one.patch_cameras.split(self._batch_size), strict=True))
+        return [[teacher.ask_patches(part, cameras) for part, cameras in parts] for teacher in self._teachers]
 
     def _encode(
         self,

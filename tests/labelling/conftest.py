@@ -28,6 +28,7 @@ class Dim:
         deadly: a brightness of the first pixel that kills the process.
     """
 
+    takes_camera = needs_camera = False
     about: ClassVar[dict[str, str]] = {"name": "dim", "space": "disparity", "license": "CC0-1.0", "sha256": "0" * 64}
 
     def __init__(self, bit: float = 0.0, pause: float = 0.0, deadly: float | None = None) -> None:
@@ -39,10 +40,10 @@ class Dim:
     def prepare(self, key: str, image: Tensor) -> Tensor:
         return image[:, ::2, ::2].float() / 255
 
-    def ask_patches(self, patches: Tensor) -> Prediction:
+    def ask_patches(self, patches: Tensor, cameras: Tensor | None = None) -> Prediction:
         return self.ask(patches.float() / 255)
 
-    def ask(self, prepared: Tensor) -> Prediction:
+    def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
         time.sleep(self.pause * len(prepared))
         if self.deadly is not None and bool((prepared[:, 0, 0, 0] == self.deadly).any()):
             os._exit(9)

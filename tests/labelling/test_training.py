@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dadkit.contexts import LocalGlobal, Shared, Whole
 from dadkit.data import Images, Labels, Member, Stream
+from dadkit.data.images import exif_camera
 from dadkit.data.label_set import cells
 from dadkit.data.sampling import Windows
+from dadkit.data.store import FolderStore
 from dadkit.errors import DataError, SampleError
+from dadkit.interfaces import resize_camera
 from dadkit.labelling import Labeller, compact, make_plan, verify
 from dadkit.labelling.answers import ImportedAnswers, TeacherAnswers
 from dadkit.loading import load_teacher, read_card
@@ -25,8 +30,6 @@ from tests.labelling.conftest import SETTINGS, Dim, planned, run
 
 @pytest.mark.parametrize("size", [64, (48, 80)])
 def test_training_from_labels_equals_training_with_the_teacher_up_to_the_codec(size, images, tmp_path):
-    from dadkit.data.store import FolderStore
-
     (images / "broken.jpg").unlink()
     view = (size, size) if isinstance(size, int) else size
     store = FolderStore(tmp_path / "out")
@@ -137,6 +140,40 @@ def test_patches_are_stored_and_serve_local_global(images, tmp_path, dadkit):
     compact(*planned(tmp_path / "plain", images))
     with pytest.raises(DataError, match="whole pictures only"):
         Labels(tmp_path / "plain", views="patches")
+
+
+@pytest.mark.parametrize("views", ["whole", "patches"])
+def test_metres_follow_the_camera_of_each_photograph(views, tmp_path):
+    """Labels of one picture taken with two lenses differ by their focal lengths; without one there are no metres."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8))
+    for name, millimetres in {"a": 26, "b": 52, "c": 0}.items():
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0xA405] = millimetres
+        picture.save(photos / f"{name}.jpg", exif=exif)
+    chosen = {"name": "topformer/tiny", "options": {"space": "metric", "canonical_focal": 100.0}}
+    settings = replace(
+        SETTINGS, images={"root": str(photos), "min_size": 1}, teachers=[chosen], codec="png16",
+        views=views, patch_size=64, overlap=4, source_license="ours",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    teacher = TeacherAnswers(chosen["name"], chosen["options"], None, "fp32", "cpu")
+    store = FolderStore(tmp_path / "out")
+    plan = make_plan(store, settings, [teacher.about])
+    record = Labeller(store.root, teachers=[teacher], threads=1)(0)
+    (error,) = record["errors"]
+    assert (error["key"], "its camera is unknown, and a teacher has metres only with one" in error["text"]) == ("c", True)
+    compact(store, plan)
+    labels = Labels(store.root, views=views)
+    near, far = labels[0], labels[1]
+    assert (near.space, near.key) == ("metric", "a")
+    assert math.isclose(far.depth.mean(), 2 * near.depth.mean(), rel_tol=0.01)  # patches may be others of the same picture
+    if views == "whole":
+        assert torch.allclose(near.intrinsics, exif_camera(photos / "a.jpg", (60, 80)))
+        prepared = teacher.prepare("a", near.image)[None]
+        expected = teacher._model(prepared, resize_camera(near.intrinsics, (60, 80), prepared.shape[-2:])[None])
+        assert torch.allclose(near.depth, expected.depth[0], rtol=1e-3)
 
 
 def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, tmp_path):
