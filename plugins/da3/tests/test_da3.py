@@ -129,7 +129,7 @@ def test_metres_need_a_camera_and_follow_it(metric):
     teacher, image = metric(), picture()
     plain = metric(space="scale")(image)
     assert plain.space is Space.SCALE
-    with pytest.raises(ValueError, match=r"metres only with a camera; give cameras=\(B, 3, 3\), or the model's option fov"):
+    with pytest.raises(ValueError, match=r"metres only with a camera; give cameras=\(B, 3, 3\), NaN where"):
         teacher(image)
     camera = camera_from_fov(60, (70, 98))
     answer = teacher(image, camera[None])
