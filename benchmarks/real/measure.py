@@ -70,19 +70,30 @@ class Disparities:
 def find_sets(folder: Path) -> dict[str, Part]:
     """The sets that are there and may judge, in the order of `sets.yaml`."""
     found = {}
-    for name, about in yaml.safe_load((HERE / "sets.yaml").read_text()).items():
+    for name, about in _about_sets().items():
         if not about.get("judge", True):
             continue
-        if not (folder / name).is_dir():
-            print(f"{name}: not in {folder}, left out")
-            continue
-        if "disparity" in about:
-            dataset: Any = Disparities(folder / name, about["disparity"])
+        if (folder / name).is_dir():
+            found[name] = read_set(folder, name)
         else:
-            options = {"images": ".", "depths": ".", "depth_suffix": "_depth", "space": "metric", **about["pairs"]}
-            dataset = DepthPairs(folder / name, **options)
-        kept = [i for i in range(len(dataset)) if "only" not in about or dataset.key(i) in about["only"]]
-        found[name] = Part([(dataset, index) for index in kept])
+            print(f"{name}: not in {folder}, left out")
+    return found
+
+
+def read_set(folder: Path, name: str) -> Part:
+    """One set of `sets.yaml` below a folder."""
+    about = _about_sets()[name]
+    if "disparity" in about:
+        dataset: Any = Disparities(folder / name, about["disparity"])
+    else:
+        options = {"images": ".", "depths": ".", "depth_suffix": "_depth", "space": "metric", **about["pairs"]}
+        dataset = DepthPairs(folder / name, **options)
+    kept = [i for i in range(len(dataset)) if "only" not in about or dataset.key(i) in about["only"]]
+    return Part([(dataset, index) for index in kept])
+
+
+def _about_sets() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((HERE / "sets.yaml").read_text())
     return found
 
 

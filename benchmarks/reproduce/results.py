@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import Finished, finished
-from table import Row, Table, load_table
+from rows import Finished, finished, judged
+from table import Row, Setting, Table, load_table
 from verdict import LEVEL, estimate, judge
 
 from dadkit import __version__
@@ -24,10 +24,11 @@ __all__ = ["collect"]
 METRICS = ("abs_rel", "delta1")
 
 
-def collect(names: Sequence[str]) -> dict[str, Any]:
+def collect(setting: Setting, names: Sequence[str]) -> dict[str, Any]:
     """Read the runs below the current folder.
 
     Args:
+        setting: whose runs they are.
         names: of the tables.
 
     Returns:
@@ -37,7 +38,7 @@ def collect(names: Sequence[str]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     incomplete = []
     for name in names:
-        table = load_table(name)
+        table = load_table(name, setting)
         runs = {row.name: found for row in table.rows.values() if len(found := finished(row)) > 1}
         summary = _summary(table, runs) if runs else {"orderings": []}
         if summary["orderings"]:
@@ -49,31 +50,36 @@ def collect(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _summary(table: Table, runs: dict[str, dict[int, Finished]]) -> dict[str, Any]:
-    values = {
-        metric: {
-            name: {s: run.metrics[table.rows[name].model][metric] for s, run in found.items()} for name, found in runs.items()
-        }
-        for metric in METRICS
-    }
     first = next(iter(next(iter(runs.values())).values()))
-    judged = [judge(better, worse, values["abs_rel"]) for better, worse in table.orderings]
-    return {
+    kind, *others = first.metrics
+    images, sets = first.images[kind]
+    found: dict[str, Any] = {
         "title": table.title,
         "datasets": list(table.datasets),
         "published_orderings": len(table.orderings),
         "protocol": first.protocol,
-        "images": first.images,
+        "images": images,
         "level": LEVEL,
-        "rows": {
-            name: _row(row, runs.get(name, {}), {metric: values[metric].get(name, {}) for metric in METRICS})
-            for name, row in table.rows.items()
-        },
-        "orderings": [asdict(verdict) for verdict in judged if verdict is not None and verdict.difference.seeds > 1],
+        "rows": {name: _row(row, runs.get(name, {})) for name, row in table.rows.items()},
+        "orderings": _judge(table, runs, kind),
     }
+    if sets > 1 or others:
+        found["kinds"] = {name: {"images": number, "sets": sets} for name, (number, sets) in first.images.items()}
+        found["also"] = {other: _judge(table, runs, other) for other in others}
+    return found
 
 
-def _row(row: Row, runs: dict[int, Finished], values: dict[str, dict[int, float]]) -> dict[str, Any]:
+def _judge(table: Table, runs: dict[str, dict[int, Finished]], kind: str) -> list[dict[str, Any]]:
+    values = {name: judged(table.rows[name], found, kind=kind) for name, found in runs.items()}
+    verdicts = [judge(better, worse, values) for better, worse in table.orderings]
+    return [asdict(verdict) for verdict in verdicts if verdict is not None and verdict.difference.seeds > 1]
+
+
+def _row(row: Row, runs: dict[int, Finished]) -> dict[str, Any]:
     """A row; without measured values, where it was not run."""
+    values = {metric: judged(row, runs, metric) for metric in METRICS}
+    others = list(next(iter(runs.values())).metrics)[1:] if runs else []
+    also = {kind: judged(row, runs, kind=kind) for kind in others}
     return {
         "published": list(row.published),
         "runs_of": "/".join(row.same_as),
@@ -81,9 +87,11 @@ def _row(row: Row, runs: dict[int, Finished], values: dict[str, dict[int, float]
         "changes": list(row.changes),
         "model": row.model,
         **{metric: asdict(estimate(list(found.values()))) for metric, found in values.items() if found},
+        **({"also": {kind: asdict(estimate(list(found.values()))) for kind, found in also.items()}} if also else {}),
         "runs": {
             str(seed): {
                 **{metric: found[seed] for metric, found in values.items()},
+                **({"also": {kind: found[seed] for kind, found in also.items()}} if also else {}),
                 "config_hash": run.config_hash,
                 "built_on": run.built_on,
                 "seconds": run.seconds,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,22 @@ from dadkit.config import RunConfig, load_run
 from dadkit.errors import DadkitError
 from dadkit.plugin import Registry
 
-__all__ = ["NAMES", "RECIPES", "Row", "Table", "TableError", "load_table", "resolve", "run_name"]
+__all__ = [
+    "NAMES",
+    "ROOT",
+    "SETTINGS",
+    "Row",
+    "Setting",
+    "Table",
+    "TableError",
+    "load_setting",
+    "load_table",
+    "resolve",
+    "run_name",
+]
 
 ROOT = Path(__file__).resolve().parent
-RECIPES = ROOT / "recipes"
+SETTINGS = ("rendered", "real")
 NAMES = ("1", "2", "4", "depth_anything", "lightweight")
 """The tables, in the order in which they are run."""
 
@@ -28,18 +40,42 @@ class TableError(DadkitError):
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Where the tables are run: a folder of recipes, and what its ``setting.yaml`` says.
+
+    Attributes:
+        folder: of the recipes, of ``setting.yaml`` and of ``page.md``.
+        changes: word of a table's row -> the overrides that it stands for here.
+        lines: word of a table's row -> the line of a run's evaluation.
+        sets: folder below the work folder -> options of :func:`sets.write_set`.
+    """
+
+    folder: Path
+    changes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
+    sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``rendered`` or ``real``."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
 class Row:
     """One row.
 
     Attributes:
-        table, name: where it stands.
-        recipe: the file of ``recipes/`` that it changes.
+        setting: where it is run.
+        table, name: where it is listed.
+        recipe: the file of the setting that it changes.
         changes: overrides.
         published: the paper's AbsRel, one per dataset of the table; empty for a control of ours.
         same_as: ``(table, row)`` whose runs are this row's; its own if it trains.
         model: the line of the run's evaluation that is meant.
     """
 
+    setting: Setting
     table: str
     name: str
     recipe: str
@@ -53,6 +89,11 @@ class Row:
         """Whether the row has runs of its own."""
         return self.same_as == (self.table, self.name)
 
+    @property
+    def source(self) -> Row:
+        """The row whose runs the row takes; itself, if it trains."""
+        return self if self.trains else load_table(self.same_as[0], self.setting).rows[self.same_as[1]].source
+
 
 @dataclass(frozen=True)
 class Table:
@@ -65,14 +106,19 @@ class Table:
     orderings: tuple[tuple[str, str], ...]
 
 
-def load_table(name: str) -> Table:
+def load_setting(name: str) -> Setting:
+    """Read ``NAME/setting.yaml``."""
+    return Setting(ROOT / name, **yaml.safe_load((ROOT / name / "setting.yaml").read_text()))
+
+
+def load_table(name: str, setting: Setting) -> Table:
     """Read ``tables/NAME.yaml``.
 
     Raises:
         TableError: an ordering names no row, or the published numbers do not say it.
     """
     data = yaml.safe_load((ROOT / "tables" / f"{name}.yaml").read_text())
-    rows = {key: _row(name, key, entry or {}, data["recipe"]) for key, entry in data["rows"].items()}
+    rows = {key: _row(setting, name, key, entry or {}, data["recipe"]) for key, entry in data["rows"].items()}
     table = Table(
         name=name,
         title=data["title"],
@@ -88,33 +134,30 @@ def load_table(name: str) -> Table:
 def resolve(row: Row, seed: int, overrides: Sequence[str] = (), *, registry: Registry | None = None) -> RunConfig:
     """The run of a row that trains, with one seed. Paths in it are relative to the work folder.
 
-    The registry, the process's own if it is None, must know ``bounded.py``.
+    The registry, the process's own if it is None, must know ``local_models.py``.
     """
     changes = [*row.changes, *overrides, f"seed={seed}", f"name={run_name(row, seed)}"]
-    return load_run(RECIPES / f"{row.recipe}.yaml", changes, registry=registry)
+    return load_run(row.setting.folder / f"{row.recipe}.yaml", changes, registry=registry)
 
 
 def run_name(row: Row, seed: int | str) -> str:
-    """What a run of the row is called; it lies in ``runs/NAME``."""
+    """What a run of the row is called; it is in ``runs/NAME``."""
     return f"{row.table}-{row.name}-s{seed}".replace("+", "-")
 
 
-def _row(table: str, name: str, entry: Mapping[str, Any], recipe: str) -> Row:
+def _row(setting: Setting, table: str, name: str, entry: Mapping[str, Any], recipe: str) -> Row:
     same_as = entry.get("same_as", f"{table}/{name}").partition("/")
+    model = entry.get("model", "student")
     return Row(
+        setting=setting,
         table=table,
         name=name,
         recipe=entry.get("recipe", recipe),
-        changes=tuple(_flat(entry.get("changes", []))),
+        changes=tuple(one for word in entry.get("changes", []) for one in setting.changes.get(word, [word])),
         published=tuple(entry.get("published", ())),
         same_as=(same_as[0], same_as[2]),
-        model=entry.get("model", "student"),
+        model=setting.lines.get(model, model),
     )
-
-
-def _flat(changes: Sequence[Any]) -> list[str]:
-    """Overrides; a list inside the list (an anchor's) counts as its items."""
-    return [item for change in changes for item in (change if isinstance(change, list) else [change])]
 
 
 def _check_ordering(table: Table, better: str, worse: str) -> None:
