@@ -38,6 +38,12 @@ FAMILIES: tuple[Family, ...] = (
     Family("MoGe 1", "moge", "use moge/v1-large", ("^backbone.blocks.0.", "^head.upsample_blocks.")),
     Family("Depth Anything 3 any-view", "da3", f"use da3/… ({_SIZES}, giant)", (_VIT3, ".output_conv1_aux.")),
     Family(
+        "Prior Depth Anything",
+        "priorda",
+        "it is a completer: dadkit predict --sparse POINTS --completer priorda/small or priorda/base",
+        ("patch_embed.alpha_proj.", "depth_head.scratch."),
+    ),
+    Family(
         "Distill Any Depth large",
         "dav2",
         "use dav2/large",

@@ -135,7 +135,7 @@ class Encoder(VisionTransformer):
 
     def tapped(self, x: Tensor) -> list[Tensor]:
         """As :meth:`forward`, before the final norm and with the class token first: (B, 1 + h w, C) for each tap."""
-        patches = self.patch_embed(x)  # (B, h, w, C)
+        patches = self.patches(x)
         rows, columns = patches.shape[1:3]
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), patches.flatten(1, 2)], dim=1)  # (B, 1 + h w, C)
         x = x + self.positions(rows, columns)
@@ -145,6 +145,11 @@ class Encoder(VisionTransformer):
             if index in self.taps:
                 answers.append(x)
         return answers
+
+    def patches(self, x: Tensor) -> Tensor:
+        """(B, 3, 14 h, 14 w) -> (B, h, w, C); a model that sees more channels overrides it."""
+        embedded: Tensor = self.patch_embed(x)
+        return embedded
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """Returns the position embedding (1, 1 + rows columns, C), class token first; as it is at its own grid, else by the
