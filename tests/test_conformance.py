@@ -163,6 +163,7 @@ PLUGINS = (
     "midas",
     "moge",
     "onnx",
+    "priorda",
     "procedural",
     "starter",
     "tcmono",

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.alignment import HintsError
-from dadkit.interfaces import Completer, CompleterSpec, Hints, ModelSpec, Prediction, SizePolicy
-from dadkit.interfaces.resizing import resize
+from dadkit.interfaces import Completer, CompleterSpec, Hints, ModelSpec, Prediction, SizePolicy, resize
 from dadkit.spaces import Space
 from dadkit.weights import Fit, Place, WeightFile, WeightsError, assemble, compile_rules, load_family, locate
 
