@@ -38,6 +38,7 @@ MOGE = ("v1-large", "v2-small", "v2-base", "v2-large")
 MODELS = (*(f"da3/{name}" for name in DA3), *(f"moge/{name}" for name in MOGE), "genpercept/lotus")
 SIZES = {
     "da3": ((140, 196), (252, 126), (518, 518)),
+    "da3/giant": ((140, 196), (252, 126), (196, 196)),
     "moge": ((150, 200), (260, 130), (200, 200)),
     "genpercept": ((128, 192), (256, 64), (128, 128)),
 }
@@ -262,9 +263,10 @@ def build(component: str, weights: Path) -> nn.Module:
     return teacher.model if isinstance(teacher, FrozenTeacher) else teacher
 
 
-def compare(component: str, official: Path, folder: Path) -> dict[str, Any]:
-    """Tensors of the official file, and the largest relative difference at three sizes."""
+def compare(component: str, official: Path, folder: Path, *, differences: bool = True) -> dict[str, Any]:
+    """Writes the official file. Returns its tensors, and the largest relative difference at three sizes."""
     family, name = component.split("/")
+    sizes = SIZES.get(component, SIZES[family]) if differences else ()
     with inside(official), torch.no_grad():
         theirs = FAMILIES[family](name, official)
         count = sum(value.numel() for name, value in theirs.state.items() if not name.endswith(("image_mean", "image_std")))
@@ -275,16 +277,18 @@ def compare(component: str, official: Path, folder: Path) -> dict[str, Any]:
         dtype = torch.float64
         images = [
             torch.rand(2 if max(size) < 300 else 1, 3, *size, dtype=dtype, generator=torch.Generator().manual_seed(7))
-            for size in SIZES[family]
+            for size in sizes
         ]
         theirs.net.to(dtype)
         expected = [theirs(image) for image in images]
         ours, theirs.net = theirs.ours, None
     del theirs
+    if not sizes:
+        return row
     model = build(component, path).to(dtype)
     row["own_parameters"] = sum(parameter.numel() for parameter in model.parameters())
     row["dtype"] = str(dtype).removeprefix("torch.")
-    for size, image, want in zip(SIZES[family], images, expected, strict=True):
+    for size, image, want in zip(sizes, images, expected, strict=True):
         got = ours(model, image)
         for key, value in want.items():
             if value.dtype == torch.bool:
@@ -338,23 +342,24 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=MODELS)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "official.json")
     parser.add_argument("--part", choices=["compare", "train"], help=argparse.SUPPRESS)
+    parser.add_argument("--train", action="store_true", help="keep the differences of an earlier run, and only train")
     given = parser.parse_args()
     official, photographs = given.official.resolve(), given.photographs.resolve()
     rows = json.loads(given.output.read_text()) if given.output.is_file() else {}
     for component in given.models:
         with tempfile.TemporaryDirectory() as folder:
             if given.part == "compare":
-                print(json.dumps(compare(component, official, Path(given.output))))
+                print(json.dumps(compare(component, official, Path(given.output), differences=not given.train)))
                 return
             command = [sys.executable, __file__, str(official), str(photographs), component, "--part", "compare"]
-            command += ["--output", folder]
+            command += ["--output", folder, *(["--train"] if given.train else [])]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(f"{component}: {done.stderr[-3000:]}")
             row = json.loads(done.stdout.splitlines()[-1])
             path = Path(folder) / "model.pt" if component.startswith("moge") else Path(folder)
             row["train"] = train(component, None if component == "genpercept/lotus" else path, photographs, Path(folder))
-            rows[component] = row
+            rows[component] = {**rows.get(component, {}), **row}
             given.output.write_text(json.dumps(rows, indent=1) + "\n")
             print(component, json.dumps(row), flush=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from dadkit_dinov2 import keys as dinov2
 from torch import Tensor
 
-from dadkit.weights import Place, assemble, compile_rules, locate
+from dadkit.weights import assemble, compile_rules
 from dadkit_da3.sizes import MODELS
 
 __all__ = ["ENCODER", "HEADS", "looks_like", "to_model"]
@@ -17,14 +16,9 @@ ENCODER = "encoder."
 HEADS = ("head.", "camera.")
 
 
-def _encoder(match: re.Match[str]) -> Place | None:
-    place = locate(match[1], dinov2.RULES)
-    return None if place is None else place._replace(name=ENCODER + place.name)
-
-
 RULES = compile_rules(
     {
-        r"(?:model\.)?backbone\.pretrained\.(.+)": _encoder,
+        r"(?:model\.)?backbone\.pretrained\.(.+)": dinov2.inside(ENCODER),
         # Rays and poses, which one view has no use for, and the encoder of cameras that are given for several views.
         r"(?:model\.)?head\.scratch\.(?:refinenet\d_aux|output_conv[12]_aux)\..+": None,
         r"(?:model\.)?cam_dec\.fc_(?:t|qvec)\..+|(?:model\.)?cam_enc\..+": None,

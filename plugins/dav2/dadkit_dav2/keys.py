@@ -43,11 +43,6 @@ ENCODER = "pretrained."
 HEAD = "depth_head."
 
 
-def _encoder(match: re.Match[str]) -> Place | None:
-    place = locate(match[1], dinov2.RULES)
-    return None if place is None else place._replace(name=ENCODER + place.name)
-
-
 def _fusion(match: re.Match[str]) -> str:
     module = "out_conv" if match[2] == "projection" else f"resConfUnit{match[3]}.conv{match[4]}"
     return f"{HEAD}scratch.refinenet{4 - int(match[1])}.{module}.{match[5]}"
@@ -55,7 +50,7 @@ def _fusion(match: re.Match[str]) -> str:
 
 RULES = compile_rules(
     {
-        r"(?:pretrained|backbone)\.(.+)": _encoder,
+        r"(?:pretrained|backbone)\.(.+)": dinov2.inside(ENCODER),
         # Hugging Face's head.
         r"neck\.reassemble_stage\.layers\.(\d)\.projection\.(\w+)": rf"{HEAD}projects.\1.\2",
         r"neck\.reassemble_stage\.layers\.(\d)\.resize\.(\w+)": rf"{HEAD}resize_layers.\1.\2",

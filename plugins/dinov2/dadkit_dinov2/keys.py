@@ -10,14 +10,14 @@ Layouts, told apart name by name, so that no one has to say which file is which:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import Tensor
 
 from dadkit.weights import Place, WeightsError, assemble, compile_rules, locate
 from dadkit_dinov2.sizes import SIZES, Size
 
-__all__ = ["RULES", "hf_names", "looks_like", "measure", "to_encoder"]
+__all__ = ["RULES", "hf_names", "inside", "looks_like", "measure", "to_encoder"]
 
 
 def _joined(match: re.Match[str]) -> Place:
@@ -54,6 +54,17 @@ RULES = compile_rules(
     }
 )
 """From names in a file of DINOv2 to those of an :class:`~dadkit_dinov2.network.Encoder`; the first that fits holds."""
+
+
+def inside(prefix: str) -> Callable[[re.Match[str]], Place | None]:
+    """Returns what a rule of a depth model makes of its first group, a name in its encoder: ours, behind ``prefix``."""
+
+    def place(match: re.Match[str]) -> Place | None:
+        found = locate(match[1], RULES)
+        return None if found is None else found._replace(name=prefix + found.name)
+
+    return place
+
 
 _REGISTERS = frozenset({"register_tokens", "reg_token", "embeddings.register_tokens"})
 # Of transformers' classifier on top of DINOv2. Other words before the names ("pretrained.", "backbone.") are those of depth

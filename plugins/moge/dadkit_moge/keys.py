@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dadkit_dinov2 import keys as dinov2
 from torch import Tensor
 
-from dadkit.weights import Place, assemble, compile_rules, locate
+from dadkit.weights import assemble, compile_rules
 from dadkit_moge.sizes import MODELS
 
 __all__ = ["looks_like", "to_model"]
@@ -19,11 +19,6 @@ _PARTS = {"input_blocks": "enter", "resamplers": "grow"}
 _LAYERS = {"0": "norm1", "2": "conv1", "3": "norm2", "5": "conv2"}
 
 
-def _encoder(match: re.Match[str]) -> Place | None:
-    place = locate(match[1], dinov2.RULES)
-    return None if place is None else place._replace(name=ENCODER + place.name)
-
-
 def _pyramid(template: Callable[[re.Match[str]], str]) -> Callable[[re.Match[str]], str]:
     return lambda match: f"{_HEADS[match[1]]}.{template(match)}"
 
@@ -32,7 +27,7 @@ _STACK = r"(neck|points_head|mask_head)\."
 _VERSION_2 = compile_rules(
     {
         r"encoder\.image_(?:mean|std)|normal_head\..+": None,
-        r"encoder\.backbone\.(.+)": _encoder,
+        r"encoder\.backbone\.(.+)": dinov2.inside(ENCODER),
         r"encoder\.output_projections\.(.+)": r"projections.\1",
         rf"{_STACK}(input_blocks|resamplers)\.(.+)": _pyramid(lambda m: f"{_PARTS[m[2]]}.{m[3]}"),
         rf"{_STACK}res_blocks\.(\d)\.(\d)\.layers\.(\d)\.(.+)": _pyramid(
@@ -45,7 +40,7 @@ _VERSION_2 = compile_rules(
 _VERSION_1 = compile_rules(
     {
         r"image_(?:mean|std)": None,
-        r"backbone\.(.+)": _encoder,
+        r"backbone\.(.+)": dinov2.inside(ENCODER),
         r"head\.projects\.(.+)": r"projections.\1",
         r"head\.upsample_blocks\.(\d)\.0\.([01])\.(.+)": r"grow.\1.\2.\3",
         r"head\.upsample_blocks\.(\d)\.([12])\.layers\.(\d)\.(.+)": (

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from dadkit.alignment import HintsError
 from dadkit.interfaces import Completer, CompleterSpec, Hints, ModelSpec, Prediction, SizePolicy, resize
 from dadkit.spaces import Space
-from dadkit.weights import Fit, Place, WeightFile, WeightsError, assemble, compile_rules, load_family, locate
+from dadkit.weights import Fit, WeightFile, WeightsError, assemble, compile_rules, load_family
 
 __all__ = ["PriorDepthAnything", "coarse"]
 
@@ -196,14 +196,9 @@ def _normal(disparity: Tensor, low: Tensor, unit: Tensor) -> Tensor:
     return (1 / place.where(ahead, 1.0)).where(ahead, 0.0)
 
 
-def _encoder(match: re.Match[str]) -> Place | None:
-    place = locate(match[1], dinov2.RULES)
-    return None if place is None else place._replace(name=f"pretrained.{place.name}")
-
-
 _RULES = compile_rules(
     {
-        r"(?:module\.)?pretrained\.(.+)": _encoder,
+        r"(?:module\.)?pretrained\.(.+)": dinov2.inside("pretrained."),
         # The official code wraps the output once more.
         r"(?:module\.)?(depth_head\.scratch\.output_conv2)\.0\.(\d\..+)": r"\1.\2",
         r"(?:module\.)?(depth_head\..+)": r"\1",
