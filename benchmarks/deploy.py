@@ -1,65 +1,206 @@
-"""Exported students beside eager torch: one thread, one image, in turns, so that other work disturbs all alike.
+"""Exported files beside the model in torch: size, latency, differences, errors against true depth, the gate's verdict.
 
-    python benchmarks/deploy.py                              # TopFormer, MiDaS small, Depth Anything V2 small
-    python benchmarks/deploy.py starter/small --size 192     # other models
+    python benchmarks/deploy.py                                       # the bars: ONNX beside torch, 256 px
+    python benchmarks/deploy.py starter/small runs/mine --formats onnx,openvino,ncnn --photos photos/ --size 192x256 \
+        --json rows.json                                              # every precision of every format
+    python benchmarks/deploy.py --table rows.json                     # what was measured, as Markdown
 
-Prints for each model the least and the median milliseconds of torch and of onnxruntime, and their ratio. The files are fixed at
-the size, as for a device. Weights are random where a model brings none; they do not change the work.
+One thread, one image; all files and torch compute in turns, so that other programs weigh on all alike. The files are fixed
+at the size, as for a device. Static int8 measures its ranges on every second photograph; all files are compared with the model
+on the others. True depth is that of the quickstart's held-out scenes, where int8 may lose at most 2 % of AbsRel. Weights are
+random where a model brings none. A format whose packages do not fit beside dadkit's is measured from an environment of its own,
+which adds its rows to the file.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dadkit.config import load_run
+from dadkit.config.components import build
+from dadkit.errors import DadkitError
+from dadkit.evaluation import EvaluationPlan
 from dadkit.export import export_model
-from dadkit.interfaces import DepthModel, nearest_multiple
+from dadkit.export.check import check_sizes, compare
+from dadkit.export.gate import Truth, judge
+from dadkit.export.photographs import cropped, photographs
+from dadkit.export.writing import megabytes
+from dadkit.files import write_text
+from dadkit.interfaces import DeployedModel, DepthModel, Exporter, nearest_multiple
 from dadkit.loading import load_model, load_student
 
 BARS = {"topformer/tiny": 2.0, "midas/v21-small-256": 2.0, "dav2/small": 1.0}
+PACKAGES = {"onnx": "onnxruntime", "litert": "ai-edge-litert", "coreml": "coremltools"}
+MOST_LOST = 0.02
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(BARS))
-    parser.add_argument("--size", type=int, default=256, help="side of the square image; the nearest legal one is taken")
+    parser.add_argument("--formats", help="names of exporters; without it the bars are measured")
+    parser.add_argument("--photos", type=Path)
+    parser.add_argument("--size", default="256x256", help="HEIGHTxWIDTH; the nearest legal one is taken")
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--json", type=Path, help="rows go here, in place of those of the same model and format")
+    parser.add_argument("--table", type=Path)
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(json.loads(arguments.table.read_text())))
+        return
     torch.set_num_threads(1)
-    print(
-        f"{'model':24} {'size':>5} {'torch ms: least':>15} {'median':>7} {'file ms: least':>15} {'median':>7} {'ratio':>6} bar"
-    )
+    height, width = (int(side) for side in arguments.size.split("x"))
     for name in arguments.models:
         torch.manual_seed(0)
-        model = (load_model(name) if name.startswith("starter/") else load_student(name)).eval()
-        side = nearest_multiple(arguments.size, model.spec.size_multiple)
-        image = torch.rand(1, 3, side, side)
-        with tempfile.TemporaryDirectory() as folder:
-            file = export_model(model, Path(folder) / "file.onnx", size=(side, side), check=False).files[0]
-            calls: dict[str, DepthModel] = {"torch": model, "file": load_model(file)}
-            times: dict[str, list[float]] = {key: [] for key in calls}
-            with torch.no_grad():
-                for call in calls.values():
-                    for _ in range(3):
-                        call(image)
-                for _ in range(arguments.rounds):
-                    for key, call in calls.items():
-                        begun = time.perf_counter()
-                        call(image)
-                        times[key].append(1e3 * (time.perf_counter() - begun))
-        least, median = ({key: f(values) for key, values in times.items()} for f in (min, statistics.median))
-        ratio, bar = least["torch"] / least["file"], BARS.get(name)
-        verdict = "" if bar is None else f"{bar:.1f} {'met' if ratio >= bar else 'missed'}"
-        print(
-            f"{name:24} {side:5} {least['torch']:15.1f} {median['torch']:15.1f} {least['file']:15.1f} {median['file']:15.1f} "
-            f"{ratio:15.2f} {verdict}",
-            flush=True,
-        )
+        model = loaded(name)
+        multiple = model.spec.size_multiple
+        size = (nearest_multiple(height, multiple), nearest_multiple(width, multiple))
+        if arguments.formats is None:
+            bar(name, model, size, arguments.rounds)
+            continue
+        pictures = photographs([arguments.photos] if arguments.photos else [])
+        rows = measure(name, model, arguments.formats.split(","), size, pictures, arguments.photos, arguments.rounds)
+        if arguments.json:
+            add(rows, arguments.json)
+        print(table(rows), flush=True)
+
+
+def loaded(name: str) -> DepthModel:
+    """Returns a student with the weights that it brings, or random ones; or a run's result."""
+    return (load_model(name) if name.startswith("starter/") or Path(name).exists() else load_student(name)).eval()
+
+
+def bar(name: str, model: DepthModel, size: tuple[int, int], rounds: int) -> None:
+    """Prints how many times as fast as torch the ONNX file is."""
+    image = torch.rand(1, 3, *size)
+    with tempfile.TemporaryDirectory() as folder:
+        file = export_model(model, Path(folder) / "file.onnx", size=size, check=False).files[0]
+        other = load_model(file)
+        times = in_turns({"torch": lambda: model(image), "file": lambda: other(image)}, rounds)
+    least, median = ({key: f(values) for key, values in times.items()} for f in (min, statistics.median))
+    ratio = {kind: found["torch"] / found["file"] for kind, found in (("least", least), ("median", median))}
+    wanted = BARS.get(name)
+    verdict = "" if wanted is None else f"; bar {wanted:.1f} {'met' if ratio['median'] >= wanted else 'missed'}"
+    print(
+        f"{name} at {size[0]}x{size[1]}, {rounds} rounds: torch {median['torch']:.1f} ms (least {least['torch']:.1f}), "
+        f"file {median['file']:.1f} ms ({least['file']:.1f}): {ratio['median']:.2f} times ({ratio['least']:.2f}){verdict}",
+        flush=True,
+    )
+
+
+def measure(
+    name: str,
+    model: DepthModel,
+    formats: list[str],
+    size: tuple[int, int],
+    pictures: list[torch.Tensor],
+    photos: Path | None,
+    rounds: int,
+) -> list[dict[str, Any]]:
+    """Returns a row for each precision of each format."""
+    plan = scenes()
+    truth = Truth(model, plan, MOST_LOST)
+    others = [cropped(picture, size) for picture in pictures[1::2] or pictures]
+    title = Path(name).name if Path(name).exists() else name
+    rows: list[dict[str, Any]] = []
+    calls: dict[str, Callable[[], object]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in formats:
+            exporter: Exporter = build("exporter", kind, None)
+            package = PACKAGES.get(kind, kind)
+            for precision in exporter.precisions:
+                row: dict[str, Any] = {"model": title, "format": kind, "precision": precision}
+                row |= {"size": size, "runtime": f"{package} {importlib.metadata.version(package)}"}
+                rows.append(row)
+                file = Path(folder) / f"{kind}-{precision}{exporter.suffix}"
+                try:
+                    done = export_model(
+                        model, file, to=kind, size=size, precision=precision, pictures=[photos] if photos else [],
+                        truth=plan if precision == "int8" else None, max_drop=MOST_LOST,
+                    )  # fmt: skip
+                except DadkitError as error:
+                    row["verdict"] = f"refused: {error}"
+                    continue
+                row["megabytes"] = sum(map(megabytes, done.files))
+                row["verdict"] = "converted, not run" if exporter.runs_here else "passes"
+                row["variant"] = done.verdicts[-1].variant if done.verdicts else ""
+                if exporter.runs_here:
+                    continue
+                run = exporter.open(file, threads=1)
+                row["worst"] = compare(model, run, pictures, check_sizes(model, size)).worst
+                found = judge(model, run, others, variant="", megabytes=0.0)
+                row |= {"abs_rel": found.abs_rel, "delta1": found.delta1}
+                drop = truth.drop(DeployedModel(exporter, file, done.metadata))
+                row["truth"] = {
+                    "abs_rel": drop.abs_rel, "change": drop.abs_rel_change, "low": drop.low, "high": drop.high
+                }  # fmt: skip
+                image = torch.rand(1, 3, *size).numpy()
+                calls[f"{kind} {precision}"] = lambda run=run, image=image: run(image)
+        image = torch.rand(1, 3, *size)
+        times = in_turns({"torch": lambda: model(image), **calls}, rounds)
+    for row in rows:
+        if (key := f"{row['format']} {row['precision']}") in times:
+            row |= {"ms": statistics.median(times[key]), "torch_ms": statistics.median(times["torch"])}
+    return rows
+
+
+def scenes() -> EvaluationPlan:
+    """Returns what the quickstart evaluates on."""
+    run = load_run(Path(__file__).parents[1] / "configs" / "quickstart.yaml", [])
+    assert run.evaluation is not None
+    return EvaluationPlan.resolve(run.evaluation)
+
+
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Returns the milliseconds of each call in each round."""
+    times: dict[str, list[float]] = {key: [] for key in calls}
+    with torch.inference_mode():
+        for call in calls.values():
+            for _ in range(3):
+                call()
+        for _ in range(rounds):
+            for key, call in calls.items():
+                begun = time.perf_counter()
+                call()
+                times[key].append(1e3 * (time.perf_counter() - begun))
+    return times
+
+
+def add(rows: list[dict[str, Any]], file: Path) -> None:
+    """Stores the rows beside those of other models and formats."""
+    new = {(row["model"], row["format"]) for row in rows}
+    kept = json.loads(file.read_text()) if file.exists() else []
+    rows = [row for row in kept if (row["model"], row["format"]) not in new] + rows
+    write_text(file, "[\n" + ",\n".join(json.dumps(row) for row in sorted(rows, key=lambda row: row["model"])) + "\n]\n")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns the rows as Markdown."""
+    lines = [
+        "| model | file | MB | × torch | largest difference | AbsRel, δ1 to the model | AbsRel to true depth | verdict |",
+        "|---|---|---:|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        speed = f"{row['torch_ms'] / row['ms']:.2f}" if "ms" in row else ""
+        size = f"{row['megabytes']:.2f}" if "megabytes" in row else ""
+        worst, own, true = "", "", ""
+        if "worst" in row:
+            worst, own = f"{row['worst']:.1e}", f"{row['abs_rel']:.4f}, {row['delta1']:.3f}"
+            drop = row["truth"]
+            true = f"{drop['abs_rel']:.4f} {drop['change'] / drop['abs_rel']:+.1%}"
+        verdict = ", ".join(filter(None, (row["verdict"].partition(":")[0], row.get("variant"))))
+        file = f"`{row['model']}` | {row['format']} {row['precision']}"
+        lines.append(f"| {file} | {size} | {speed} | {worst} | {own} | {true} | {verdict} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

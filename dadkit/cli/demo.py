@@ -26,6 +26,9 @@ def demo(
         typer.Option(help="Folder of the npm package onnxruntime-web: the page then works offline and from the disk."),
     ] = None,
     online: Annotated[bool, typer.Option("--online", help="The page loads onnxruntime-web from jsdelivr.net instead.")] = False,
+    webgpu: Annotated[
+        bool, typer.Option("--webgpu", help="With --runtime: the page holds the runtime for graphics cards too, 9 MB more.")
+    ] = False,
     title: Annotated[str, typer.Option(help="Heading of the page; by default the models' names.")] = "",
     precision: Annotated[str, typer.Option(help="Of models that are not exported yet: fp32, fp16, int8.")] = "fp16",
     images: Annotated[
@@ -39,6 +42,7 @@ def demo(
 
     Visitors drop a picture or use the webcam, slide between picture and depth, read values, download a 16-bit PNG or NPY file,
     and turn a 3D view. With two models the panes show them side by side, with their times. No picture leaves the machine.
+    The network runs by WebAssembly, or on the graphics card by WebGPU where page and browser have it.
 
     Without -o the page is served on loopback, with any models of this machine behind it, teachers too, until Ctrl-C.
 
@@ -70,7 +74,7 @@ def demo(
             name, options = split_model(text)
             loaded = load_model(name, **options)
             files.append(web_file(loaded, place, precision=precision, source=origin(name), pictures=images or ()))
-        page = build_page(files, output, runtime=runtime, title=title)
+        page = build_page(files, output, runtime=runtime, webgpu=webgpu, title=title)
     note(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB): open it in a browser, or put it on any static host")
 
 

@@ -23,11 +23,13 @@ def is_installed() -> bool:
 
 
 class Browser:
-    def __init__(self, port: int, downloads: Path, size: tuple[int, int]) -> None:
+    def __init__(self, port: int, downloads: Path, size: tuple[int, int], webgpu: bool) -> None:
         self.root = f"http://127.0.0.1:{port}"
         flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={size[0]},{size[1]}"]
         flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a webcam, without a question
         flags += ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        if webgpu:  # by SwiftShader, which is software
+            flags += ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
         chrome = {
             "binary": shutil.which("chromium"),
             "args": flags,
@@ -73,7 +75,7 @@ class Browser:
 
 
 @contextmanager
-def browser(downloads: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Browser]:
+def browser(downloads: Path, size: tuple[int, int] = (1200, 900), *, webgpu: bool = False) -> Iterator[Browser]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,7 +87,7 @@ def browser(downloads: Path, size: tuple[int, int] = (1200, 900)) -> Iterator[Br
                 break
             except OSError:
                 time.sleep(0.1)
-        session = Browser(port, downloads, size)
+        session = Browser(port, downloads, size, webgpu)
         yield session
         session.call("DELETE", "")
     finally:

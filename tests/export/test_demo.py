@@ -45,12 +45,11 @@ def test_what_a_page_needs_is_said(file, tmp_path, dadkit):
     assert "--runtime FOLDER" in dadkit("demo", file, "-o", tmp_path / "page.html").err
 
 
-def test_a_page_that_is_online_anyway_names_one_file_with_its_checksum(file, tmp_path, dadkit):
+def test_a_page_that_is_online_anyway_names_its_scripts_with_their_checksums(file, tmp_path, dadkit):
     answer = dadkit("demo", file, "-o", tmp_path / "page.html", "--online", "--title", "Depth <of> Toys")
     assert answer.code == 0, answer.err
     page = (tmp_path / "page.html").read_text()
-    assert page.count("https://") == 1
-    assert 'integrity="sha384-' in page
+    assert page.count("https://") == page.count('"integrity": "sha256-') == 2  # WebAssembly or WebGPU, as the browser can
     assert "<title>Depth &lt;of&gt; Toys</title>" in page
     assert "@MODELS@" not in page
     assert "exists already" in dadkit("demo", file, "-o", tmp_path / "page.html", "--online").err
@@ -102,3 +101,23 @@ def test_a_visitor_gets_the_models_own_numbers(file, tmp_path):
         tab.wait("webcam", "Webcam")
         others = "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !/^(blob|data):/.test(n))"
         assert tab.run(others) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (RUNTIME and is_installed()), reason="needs chromium, chromedriver, and DADKIT_WEB_RUNTIME")
+def test_a_page_uses_webgpu_where_there_is_one(file, tmp_path):
+    """Numbers of both ways are the model's. Software that pretends to be a graphics card is used only when asked for."""
+    page = build_page([file], tmp_path / "page.html", runtime=Path(RUNTIME), webgpu=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    with torch.no_grad():
+        wanted = toy()(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255).depth[0, 0].numpy()
+    for webgpu, part, place in ((False, "", "WebAssembly"), (True, "", "WebAssembly"), (True, "#webgpu", "WebGPU")):
+        with browser(tmp_path, webgpu=webgpu) as tab:
+            tab.open(page.as_uri() + part)
+            tab.wait("status", "ready")
+            assert f"MB, {place}," in tab.text("about")
+            tab.give("file", str(tmp_path / "photo.png"))
+            tab.wait("status", "ms at 64 × 48")
+            found = np.array(tab.run("return Array.from(state.maps[0].depth)")).reshape(wanted.shape)
+            assert np.allclose(found, wanted, atol=1e-4 * np.ptp(wanted))
