@@ -34,6 +34,7 @@ _GREY = 128  # what shows through transparent pixels: neither a bright nor a dar
 _EXIF, _FOCAL_35 = 0x8769, 0xA405
 _DIAGONAL_35 = math.hypot(36, 24)  # mm
 _ORIENTATION_TAG = 0x0112
+_SAMPLE_FORMAT = 339  # of TIFF: 1 unsigned, 2 signed, 3 floating point
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -124,6 +125,8 @@ def few_levels(image: Tensor) -> tuple[int, int] | None:
 def _check_header(image: Image.Image, min_size: int, max_pixels: int) -> None:
     if "dadkit:space" in image.info:
         raise SampleError("a depth map that dadkit wrote, not a photograph")
+    if image.format == "TIFF" and image.mode == "L" and image.tag_v2.get(_SAMPLE_FORMAT) == (2,):  # type: ignore[attr-defined]
+        raise SampleError("a TIFF of signed 8-bit numbers, which have no known scale; store them from 0 to 255")
     width, height = image.size
     if width * height > max_pixels:
         raise SampleError(f"{width} x {height} pixels are more than max_pixels = {max_pixels}")

@@ -112,7 +112,8 @@ class DepthModel(ImageNetwork):
             batch_size: how many images the network sees at once.
 
         Returns:
-            Prediction with ``depth`` (B, 1, H, W) float32, on the model's device. The model's training flag is left as it was.
+            Prediction with ``depth`` (B, 1, H, W) float32, on the model's device; from Apple's GPU, which has no float64 to
+            measure and align in, on the CPU. The model's training flag is left as it was.
 
         Raises:
             DadkitError: the model's parameters are float16, bfloat16 or float64, and its network cannot run so.
@@ -150,7 +151,8 @@ class DepthModel(ImageNetwork):
             raise DadkitError(f"{self.spec.name} does not run in {kind} on {device.type}: {reason}. Use float32") from error
         finally:
             self.train(was_training)
-        return concatenate(parts)
+        answer = concatenate(parts)
+        return answer.cpu() if device.type == "mps" else answer
 
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """Returns what :meth:`predict` does with images of one size. Override it where ``spec.native`` cannot say the official

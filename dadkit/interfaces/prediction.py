@@ -47,6 +47,15 @@ class Prediction:
                     f"got {mask.dtype} of shape {tuple(mask.shape)}"
                 )
 
+    def cpu(self) -> Prediction:
+        """Returns the same prediction in the CPU's memory."""
+        found = {
+            name: tensor.cpu()
+            for name in ("depth", "valid", "intrinsics", "sky")
+            if (tensor := getattr(self, name)) is not None
+        }
+        return replace(self, features={name: tap.cpu() for name, tap in self.features.items()}, **found)
+
     def to_space(self, space: Space | str) -> Prediction:
         """Returns the same prediction in another space, or :class:`SpaceError` if that needs a guess.
 

@@ -31,6 +31,7 @@ from dadkit.prediction.steady import Steady
 __all__ = ["predict_video"]
 
 _PART = 100  # frames after which a film's results are safe from a kill
+_HDR = (16, 18)  # of ITU-T H.273's transfer characteristics: PQ and HLG
 _TIMEOUT = 20.0  # seconds without a frame after which a network stream counts as ended
 
 
@@ -50,7 +51,7 @@ def predict_video(
     note: Callable[[str], None] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> list[Path]:
-    """Predict every frame of a film, upright as players show it.
+    """Predict every frame of a film as players show it: upright, and with square pixels.
 
     ``color`` and ``side`` become films with the source's frame rate and size (an odd side loses its last pixel); other formats
     become ``stem/000000.<format>`` and so on. The limits of the colours are those of up to 24 frames taken evenly, the
@@ -90,6 +91,8 @@ def predict_video(
     film = _Film(_pyav(), str(path), live, seconds)
     if film.sound:
         note("sound is left out")
+    if film.hdr:
+        note("the film is in HDR, and its colours are taken as ordinary ones, which look pale: convert it for best results")
     if film.variable and not live:
         note("variable frame rate: every frame keeps its time")
     work = _Unfinished(stem, fingerprint)
@@ -156,6 +159,7 @@ class _Film:
         rate: frames a second.
         total: how many frames there are, or None if that is not known.
         sound: True if it has any.
+        hdr: True if its brightness is coded for displays of high dynamic range.
         variable: True if the distances of its frames differ by more than rounding.
         base: seconds of one unit of the frames' stamps.
         dropped: frames of a live source that were not predicted.
@@ -175,6 +179,8 @@ class _Film:
             self.total = stream.frames or None
             self.sound = bool(container.streams.audio)
             self._unit = Fraction(stream.time_base)
+            self._shape = Fraction(stream.sample_aspect_ratio or 1)  # of a pixel, its width to its height
+            self.hdr = int(stream.codec_context.color_trc or 0) in _HDR
             self.variable = live or self._varies(container, stream)
             if live:
                 self._kept = container
@@ -223,8 +229,8 @@ class _Film:
                 if number < start:
                     yield frame.pts, None
                     continue
-                turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise, as the file says it is to be shown
-                pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                square = frame.reformat(max(1, round(frame.width * self._shape)), frame.height, "rgb24")
+                pixels = np.ascontiguousarray(_upright(square.to_ndarray(), frame.side_data))
                 yield frame.pts, torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _newest(self) -> Iterator[tuple[int | None, Tensor | None]]:
@@ -278,6 +284,20 @@ class _Film:
         found = np.sort([packet.pts for packet in container.demux(stream) if packet.pts is not None])
         steps = np.diff(found)
         return len(steps) > 1 and bool(steps.max() - steps.min() > max(2, 0.2 * float(np.median(steps))))
+
+
+def _upright(pixels: np.ndarray, side_data: Any) -> np.ndarray:
+    """(H, W, 3) as the film's display matrix shows it: turned by quarters, or mirrored, as front cameras do.
+
+    The matrix is [[a, b, _], [c, d, _], …] in fixed point: column x and row y are shown at column ax + cy and row bx + dy.
+    """
+    matrix = next((data for data in side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5)
+    if abs(int(b)) > abs(int(a)):
+        pixels, (a, d) = pixels.swapaxes(0, 1), (c, b)
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 class _Writer:

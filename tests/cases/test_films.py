@@ -1,13 +1,12 @@
 """Films as players show them."""
 
 import socket
+import struct
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,11 +23,15 @@ from .conftest import MODEL, picture
 av = pytest.importorskip("av")
 
 
-def film(path, *, stamps=None, sound=False, count=6):
-    """A film of a few frames; ``stamps``: their times in thousandths of a second."""
+def film(path, *, stamps=None, sound=False, count=6, pixel=None, hdr=False):
+    """A film of a few frames; ``stamps``: their times in thousandths of a second; ``pixel``: its width to its height."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if pixel is not None:
+            stream.codec_context.sample_aspect_ratio = pixel
+        if hdr:
+            stream.codec_context.color_trc = 16
         tone = container.add_stream("aac", rate=44100) if sound else None
         if stamps:
             stream.codec_context.time_base = Fraction(1, 1000)
@@ -44,6 +47,10 @@ def film(path, *, stamps=None, sound=False, count=6):
             container.mux(tone.encode(wave))
             container.mux(tone.encode())
     return path
+
+
+def read_film(path):
+    return video._Film(av, str(path), live=False, seconds=None)
 
 
 def times(path):
@@ -152,15 +159,35 @@ def test_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
         assert {path.name for path in (tmp_path / str(number)).rglob("*.mp4")} == {"b.color.mp4", "dot.color.mp4"}
 
 
-def test_a_film_is_turned_as_its_file_says():
-    turned = video._Film.__new__(video._Film)
-    frame = av.VideoFrame.from_ndarray(picture(4, 6), format="rgb24")
-    shown = SimpleNamespace(rotation=90, pts=0, to_ndarray=frame.to_ndarray)
-    stream = SimpleNamespace(thread_type="")
-    turned.av, turned.shown, turned._path = av, "x", "x"
-    turned._kept = nullcontext(SimpleNamespace(streams=SimpleNamespace(video=[stream]), decode=lambda _: [shown]))
-    ((_, pixels),) = turned._decoded()
-    np.testing.assert_array_equal(pixels.permute(1, 2, 0).numpy(), np.rot90(picture(4, 6)))
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),  # a phone held upright
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), np.fliplr),  # a front camera
+    ],
+)
+def test_a_film_is_turned_as_its_file_says(matrix, shown, tmp_path):
+    """The matrix is where cameras write it: in the track's header of the MP4 file."""
+    plain = film(tmp_path / "plain.mp4", count=1)
+    data = bytearray(plain.read_bytes())
+    start = data.index(b"tkhd") + 44  # version 0: 40 bytes of times, layer and volume come first
+    a, b, c, d = (0x10000 * part for part in matrix)
+    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    (tmp_path / "turned.mp4").write_bytes(data)
+    stored, turned = (next(iter(read_film(file).frames())).pixels.permute(1, 2, 0) for file in (plain, tmp_path / "turned.mp4"))
+    np.testing.assert_array_equal(turned, shown(stored.numpy()))
+
+
+def test_pixels_that_are_not_square_and_colours_that_are_not_ordinary(tmp_path, dadkit):
+    """DVDs, tapes and some cameras store 4 : 3 pixels; telephones store HDR."""
+    source = film(tmp_path / "wide.mkv", pixel=Fraction(4, 3), hdr=True)
+    assert next(iter(read_film(source).frames())).pixels.shape == (3, 48, 85)
+    answer = dadkit("predict", source, "-m", MODEL, "-o", tmp_path / "o", "-f", "color")
+    assert "HDR" in answer.err
+    with av.open(str(tmp_path / "o" / "wide.color.mp4")) as made:
+        assert (made.streams.video[0].width, made.streams.video[0].height) == (84, 48)
 
 
 def test_18_frames_of_a_folder_share_their_colours_and_can_be_steadied(tmp_path, dadkit):
@@ -182,14 +209,41 @@ def test_18_frames_of_a_folder_share_their_colours_and_can_be_steadied(tmp_path,
     assert "wrote 6 files" in dadkit(*command, "--frames", "--steady", "-o", tmp_path / "common").err  # they need each other
 
 
-SENDER = """
-import sys, av, numpy as np
-with av.open(f"tcp://127.0.0.1:{sys.argv[1]}?listen=1", "w", format="mpegts") as container:
+CAMERA = """
+import io, re, socket, struct, sys
+import av, numpy as np
+film = io.BytesIO()
+with av.open(film, "w", format="mpegts") as container:
     stream = container.add_stream("mpeg2video", rate=25)
     stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
     for number in range(60):
         container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * number, np.uint8), format="rgb24")))
     container.mux(stream.encode())
+SDP = b"v=0\\r\\no=- 0 0 IN IP4 127.0.0.1\\r\\ns=camera\\r\\nt=0 0\\r\\nm=video 0 RTP/AVP 33\\r\\na=control:track\\r\\n"
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as server:
+    visitor, _ = server.accept()
+    asked = visitor.makefile("rb")
+    while True:
+        head = b"".join(iter(asked.readline, b"\\r\\n")).decode()
+        method, head_end, body = head.split()[0], "Session: 1\\r\\n", b""
+        refused = method == "SETUP" and "/TCP" not in head  # as cameras do whose UDP is blocked
+        if method == "OPTIONS":
+            assert "secret" not in head
+            head_end = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\\r\\n"
+        if method == "DESCRIBE":
+            body, head_end = SDP, f"Content-Type: application/sdp\\r\\nContent-Length: {len(SDP)}\\r\\n"
+        if method == "SETUP":
+            head_end += "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\\r\\n"
+        status = "461 Unsupported Transport" if refused else "200 OK"
+        number = re.search("CSeq: (.*)\\r", head)[1]
+        visitor.sendall(f"RTSP/1.0 {status}\\r\\nCSeq: {number}\\r\\n{head_end}\\r\\n".encode() + body)
+        if method == "PLAY":
+            break
+    data = film.getvalue()
+    for number, at in enumerate(range(0, len(data), 7 * 188)):
+        payload = struct.pack(">BBHII", 0x80, 33, number, 3600 * number, 1) + data[at : at + 7 * 188]
+        visitor.sendall(b"$\\0" + struct.pack(">H", len(payload)) + payload)
+    visitor.close()
 """
 
 
@@ -204,18 +258,18 @@ def wait_for(port):
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sender is waited for by /proc")
 def test_a_stream_is_predicted_until_it_ends(tmp_path, dadkit):
-    """A sender of MPEG-TS by TCP stands in for a network camera: the address is opened by the same library."""
+    """A server of RTSP, with its pictures inside the same connection, stands in for a network camera."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
 
-    sender = subprocess.Popen([sys.executable, "-c", SENDER, str(port)])
+    sender = subprocess.Popen([sys.executable, "-c", CAMERA, str(port)])
     wait_for(port)
-    answer = dadkit("predict", f"tcp://me:secret@127.0.0.1:{port}", "-m", MODEL, "-o", tmp_path, "-f", "color")
+    answer = dadkit("predict", f"rtsp://me:secret@127.0.0.1:{port}/live", "-m", MODEL, "-o", tmp_path, "-f", "color")
     assert sender.wait(20) == 0
     assert answer.code == 0, answer.err
     assert "secret" not in answer.err
-    (result,) = tmp_path.glob("127.0.0.1-*.color.mp4")
+    (result,) = tmp_path.glob("127.0.0.1-*-live-*.color.mp4")
     found = times(result)
     assert found == sorted(found)
     assert 1 <= len(found) <= 60

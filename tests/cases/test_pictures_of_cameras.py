@@ -1,18 +1,23 @@
 """Pictures as cameras write them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dadkit.data import Images
+from dadkit.data import Images, Sample, SampleError
 from dadkit.data.folders import AVIF, HEIC
 from dadkit.data.images import decode, exif_focal
 from dadkit.errors import DadkitError
+from dadkit.evaluation import evaluate, load_protocol
 from dadkit.interfaces import DepthModel, ModelSpec, SizePolicy
+from dadkit.interfaces import model as interfaces_model
+from dadkit.loading import pick_device
 from dadkit.prediction.predict import predict_tiled
+from dadkit.prediction.steady import Steady
 from dadkit.spaces import Space
 
 from .conftest import MODEL, picture
@@ -68,6 +73,13 @@ def test_twelve_bits_in_sixteen(tmp_path, dadkit):
     assert "nearly constant" not in answer.err
     assert dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "o", "--bits", "20").code == 1
     assert len(Images(str(tmp_path / "t12.png").replace("t12.png", ""), min_size=1, bits="percentile")[0].image) == 3
+
+
+def test_signed_bytes_are_no_picture(tmp_path):
+    """Pillow would read -1 as 255, the brightest."""
+    Image.fromarray(picture(8, 8)[..., 0]).save(tmp_path / "a.tif", tiffinfo={339: 2})
+    with pytest.raises(SampleError, match="signed 8-bit"):
+        decode(tmp_path / "a.tif")
 
 
 def test_windows_paths_in_a_list(tmp_path, dadkit):
@@ -159,6 +171,38 @@ def test_a_model_that_cannot_says_so_in_one_sentence():
 
     with pytest.raises(DadkitError, match=r"brightness does not run in bfloat16 on cpu: .* Use float32"):
         Stubborn().bfloat16().predict(torch.rand(3, 16, 16))
+
+
+class AppleTensor(torch.Tensor):
+    """Refuses float64, as tensors on Apple's GPU do."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.to and torch.device("mps") in args:
+            return args[0]
+        found = super().__torch_function__(function, types, args, kwargs or {})
+        if isinstance(found, torch.Tensor) and found.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return found.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else found
+
+
+def test_apples_gpu_has_no_float64(monkeypatch):
+    """What measures and aligns needs it, so predictions come to the CPU. No such GPU is here: the tensors pretend."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert str(pick_device("auto")) == "mps"
+    assert str(pick_device("auto", apple=False)) == "cpu"  # training
+    model = Brightness()
+    weight = SimpleNamespace(device=torch.device("mps"), dtype=torch.float32, is_floating_point=lambda: True)
+    monkeypatch.setattr(model, "parameters", lambda: iter([weight]))
+    stacked = interfaces_model._stacked
+    monkeypatch.setattr(interfaces_model, "_stacked", lambda images: stacked(images).as_subclass(AppleTensor))
+    sample = Sample(torch.full((3, 32, 32), 90, dtype=torch.uint8), "a", torch.rand(1, 32, 32) + 1, None, Space.METRIC)
+    with pytest.raises(TypeError, match="float64"):
+        model.predict_batch(torch.rand(1, 3, 32, 32).as_subclass(AppleTensor)).depth.double()
+    answer = model.predict(torch.rand(3, 32, 32))
+    assert type(Steady(answer.space)(answer.depth[0])) is torch.Tensor
+    assert evaluate(model, [sample], load_protocol("affine-disparity"), name="a").images
 
 
 def test_precision_stands_in_the_rows_name(tmp_path, dadkit):
