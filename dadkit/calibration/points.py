@@ -60,22 +60,29 @@ def parse_point(text: str, picture: Path) -> KnownPoint:
     return KnownPoint(picture, float(found[1]), float(found[2]), float(found[3]) * unit)
 
 
-def read_points(file: Path) -> list[KnownPoint]:
+def read_points(file: Path, picture: Path | None = None) -> list[KnownPoint]:
     """Points of a CSV file with the columns ``image,x,y,metres``; images relative to the file's folder.
+
+    Args:
+        file: the file.
+        picture: what the points belong to where the file has no column ``image``.
 
     Raises:
         CalibrationError: the file cannot be read, or a line is not such a point.
     """
     try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except OSError as error:
-        raise CalibrationError(f"cannot read {file}: {error.strerror or error}") from error
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     points = []
     for line, row in enumerate(rows, start=2):
         try:
-            points.append(KnownPoint(file.parent / row["image"], float(row["x"]), float(row["y"]), float(row["metres"])))
+            place = picture if picture is not None and "image" not in row else file.parent / row["image"]
+            points.append(KnownPoint(place, float(row["x"]), float(row["y"]), float(row["metres"])))
         except (KeyError, TypeError, ValueError) as error:
-            raise CalibrationError(f"{file}:{line}: the columns are image,x,y,metres; got {row}") from error
+            raise CalibrationError(
+                f"{file}:{line}: the columns are image,x,y,metres, or x,y,metres where a PICTURE is given; got {row}"
+            ) from error
     if not points:
         raise CalibrationError(f"{file} holds no point; its first line is image,x,y,metres, and each other one a point")
     return points

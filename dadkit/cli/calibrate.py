@@ -23,7 +23,9 @@ def calibrate(
         list[str] | None,
         typer.Option("--at", metavar="X,Y=METRES", help="A known distance at a pixel of PICTURE; may be repeated."),
     ] = None,
-    points: Annotated[Path | None, typer.Option(help="A CSV file with the columns image,x,y,metres.")] = None,
+    points: Annotated[
+        Path | None, typer.Option(help="A CSV file with the columns image,x,y,metres; without image where PICTURE is given.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option("--dataset", "-d", help="A labelled set with metres instead of points.")
     ] = None,
@@ -64,7 +66,9 @@ def calibrate(
     name, options = split_model(model)
     loaded = load_model(name, **options)
     lens = None if focal is None and fov is None else Lens(focal, fov)
-    known = [parse_point(text, pictures[0]) for text in at or []] + (read_points(points) if points else [])
+    known = [parse_point(text, pictures[0]) for text in at or []]
+    if points is not None:
+        known += read_points(points, pictures[0] if pictures else None)
     if dataset is not None:
         assignments = [word for word in rest or [] if "=" in word]
         found = calibrate_set(loaded, _dataset(dataset, assignments, root), name=dataset, limit=limit, form=form)  # type: ignore[arg-type]

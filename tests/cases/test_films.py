@@ -58,7 +58,7 @@ def times(path):
         return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
 
 
-def test_a_variable_frame_rate_keeps_its_times(tmp_path, dadkit):
+def test_17_a_variable_frame_rate_keeps_its_times(tmp_path, dadkit):
     stamps = [0, 100, 150, 600, 700, 1500]
     source = film(tmp_path / "vfr.mp4", stamps=stamps)
     answer = dadkit("predict", source, "-m", MODEL, "-o", tmp_path / "o", "-f", "color")
@@ -67,7 +67,7 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path, dadkit):
     np.testing.assert_allclose(times(tmp_path / "o" / "vfr.color.mp4"), times(source), atol=0.002)
 
 
-def test_sound_is_said_once_and_a_finished_film_is_not_computed_again(tmp_path, dadkit):
+def test_17_and_19_sound_is_said_once_and_a_finished_film_is_not_computed_again(tmp_path, dadkit):
     folder = tmp_path / "films"
     folder.mkdir()
     film(folder / "a.mp4", sound=True)
@@ -82,7 +82,7 @@ def test_sound_is_said_once_and_a_finished_film_is_not_computed_again(tmp_path, 
     assert "wrote 0 files" in answer.err
 
 
-def test_steady_says_how_much_it_changed(tmp_path, dadkit):
+def test_51_steady_says_how_much_it_changed(tmp_path, dadkit):
     base = torch.rand(1, 40, 60, dtype=torch.float64)
     steady = Steady(Space.DISPARITY)
     frames = [steady(base * (1 + 0.2 * (number % 2)) + 0.1 * number) for number in range(5)]
@@ -102,7 +102,7 @@ def pixels(path):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def test_a_killed_film_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_19_a_killed_film_goes_on_where_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "_PART", 4)
     source, asked = film(tmp_path / "a.mp4", count=11), []
 
@@ -142,7 +142,7 @@ def test_a_killed_film_goes_on_where_it_was(tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.load(tmp_path / "whole" / name), np.load(tmp_path / "killed" / name))
 
 
-def test_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
+def test_18_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "a.mp4").write_bytes(b"no film")
     film(tmp_path / "films" / "b.mp4")
@@ -168,7 +168,7 @@ def test_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
         ((-1, 0, 0, 1), np.fliplr),  # a front camera
     ],
 )
-def test_a_film_is_turned_as_its_file_says(matrix, shown, tmp_path):
+def test_16_a_film_is_turned_as_its_file_says(matrix, shown, tmp_path):
     """The matrix is where cameras write it: in the track's header of the MP4 file."""
     plain = film(tmp_path / "plain.mp4", count=1)
     data = bytearray(plain.read_bytes())
@@ -180,7 +180,7 @@ def test_a_film_is_turned_as_its_file_says(matrix, shown, tmp_path):
     np.testing.assert_array_equal(turned, shown(stored.numpy()))
 
 
-def test_pixels_that_are_not_square_and_colours_that_are_not_ordinary(tmp_path, dadkit):
+def test_52_pixels_that_are_not_square_and_colours_that_are_not_ordinary(tmp_path, dadkit):
     """DVDs, tapes and some cameras store 4 : 3 pixels; telephones store HDR."""
     source = film(tmp_path / "wide.mkv", pixel=Fraction(4, 3), hdr=True)
     assert next(iter(read_film(source).frames())).pixels.shape == (3, 48, 85)
@@ -257,7 +257,7 @@ def wait_for(port):
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the sender is waited for by /proc")
-def test_a_stream_is_predicted_until_it_ends(tmp_path, dadkit):
+def test_53_a_stream_is_predicted_until_it_ends(tmp_path, dadkit):
     """A server of RTSP, with its pictures inside the same connection, stands in for a network camera."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -275,7 +275,7 @@ def test_a_stream_is_predicted_until_it_ends(tmp_path, dadkit):
     assert 1 <= len(found) <= 60
 
 
-def test_an_address_that_nobody_answers_is_named_without_its_password(tmp_path, dadkit):
+def test_53_an_address_that_nobody_answers_is_named_without_its_password(tmp_path, dadkit):
     answer = dadkit("predict", "rtsp://me:secret@127.0.0.1:9/x", "-m", MODEL, "-o", tmp_path)
     assert answer.code == 3
     assert "rtsp://127.0.0.1:9/x" in answer.err

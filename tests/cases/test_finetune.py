@@ -28,7 +28,7 @@ SMALL = [
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_the_page_shows_the_configuration_and_its_commands_are_valid(file):
+def test_59_the_page_shows_the_configuration_and_its_commands_are_valid(file):
     text = file.read_text(encoding="utf-8")
     comments, _, body = text.partition("\n\n")
     assert f"```yaml\n{body}```" in (ROOT / "docs" / "finetune.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_the_page_shows_the_configuration_and_its_commands_are_valid(file):
 
 @pytest.mark.slow  # two trainings each
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_8_a_checkpoint_and_a_runs_result_are_fine_tuned_on_pairs(file, tmp_path, monkeypatch):
+def test_59_a_checkpoint_and_a_runs_result_are_fine_tuned_on_pairs(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for part in ("images", "depth"):

@@ -33,7 +33,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["inspect", *map(str, arguments)])
 
 
-def test_counts_reasons_twins_and_doubts(folder):
+def test_58_counts_reasons_twins_and_doubts(folder):
     options = [f"root={folder}", "encoding=png16", "space=metric", "scale=0.001"]
     (found,) = json.loads(run("pairs", *options, "--json").stdout)
     assert (found["samples"], found["looked at"], found["would be skipped"]) == (5, 5, 1)
@@ -47,7 +47,7 @@ def test_counts_reasons_twins_and_doubts(folder):
         assert "is scale missing, or wrong?" in run("pairs", *options[:-1], "scale=1").output
 
 
-def test_the_page_is_written_once_and_over_nothing_of_the_users(folder, tmp_path):
+def test_58_the_page_is_written_once_and_over_nothing_of_the_users(folder, tmp_path):
     look = tmp_path / "look"
     assert run(folder / "images", "-o", look).exit_code == 0
     page = (look / "inspection.html").read_text()
@@ -60,7 +60,7 @@ def test_the_page_is_written_once_and_over_nothing_of_the_users(folder, tmp_path
     assert (other / "inspection.html").read_text() == "mine"
 
 
-def test_all_data_of_a_run(folder, tmp_path):
+def test_58_all_data_of_a_run(folder, tmp_path):
     pair = f"{{name: pairs, options: {{root: {folder}, encoding: png16, space: metric, scale: 0.001}}}}"
     rest = "losses: {local_global: {weight: 0}}, iterations: 1"
     (tmp_path / "run.yaml").write_text(f"{{student: {{name: topformer/tiny}}, data: {{labelled: [{pair}]}}, {rest}}}")
@@ -69,5 +69,5 @@ def test_all_data_of_a_run(folder, tmp_path):
     assert "looked at" in output
 
 
-def test_an_empty_dataset_is_no_error():
+def test_58_an_empty_dataset_is_no_error():
     assert inspect_data("none", []).facts()["samples"] == 0

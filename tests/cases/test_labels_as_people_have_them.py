@@ -104,7 +104,7 @@ def test_24_a_result_of_dadkit_carries_its_range_and_space(pair):
         DepthPairs(root, encoding="png16", space="disparity")
 
 
-def test_carla_stores_24_bits_in_colours(pair):
+def test_22_carla_stores_24_bits_in_colours(pair):
     metres = np.tile(np.linspace(1, 900, 60), (40, 1))
     stored = np.round(metres / 1000 * (2**24 - 1)).astype(int)
     colours = np.stack([stored & 255, (stored >> 8) & 255, stored >> 16], -1).astype(np.uint8)

@@ -1,5 +1,6 @@
 """Models and runs: batches, equal frames, optional packages that are broken, labels that explode, runs that go on."""
 
+import json
 import sys
 import types
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dadkit.loading import load_model
+from dadkit.loading import load_model, load_student
 
 from .conftest import MODEL, picture
 
@@ -113,9 +114,33 @@ def test_37_a_batch_of_one_says_what_helps(run):
     assert answer.code == 0 or all(word in answer.err for word in ("batch_size", "accumulate"))
 
 
-def test_a_relative_model_has_no_metres_to_evaluate(run, tmp_path, dadkit):
+def test_54_a_relative_model_has_no_metres_to_evaluate(run, tmp_path, dadkit):
     options = [f"root={tmp_path / 'mine'}", "encoding=npy", "space=metric"]
     answer = dadkit("evaluate", "--model", MODEL, "-d", "pairs", "-p", "metric", *options, "--output", tmp_path / "e")
     assert answer.code == 2
     assert "answers in space 'disparity', but 'metric' is wanted" in answer.err
     assert not (tmp_path / "e" / "evaluation.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_38_a_student_is_traced_by_torch_itself():
+    """Its official network fails there, in the bicubic interpolation of its positions."""
+    network, image = load_student("dav2/tiny", weights="none").eval().deployable((70, 84)), torch.rand(1, 3, 70, 84)
+    with torch.no_grad():
+        wanted = network(image)
+        for traced in (torch.export.export(network, (image,)).module(), torch.jit.trace(network, image)):
+            torch.testing.assert_close(traced(image), wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+
+
+def test_39_metres_from_five_distances(tmp_path, dadkit):
+    Image.fromarray(picture(120, 160)).save(tmp_path / "p.png")
+    places = ["20,110,1.9", "80,90,2.9", "120,60,4.9", "60,30,7.1", "150,5,8.8"]
+    (tmp_path / "known.csv").write_text("\n".join(["x,y,metres", *places]))
+    command = ["calibrate", "starter/tiny", tmp_path / "p.png", "--points", tmp_path / "known.csv", "-o", tmp_path / "c.json"]
+    answer = dadkit(*command, "--fov", 60)
+    assert answer.code == 0, answer.err
+    assert "metres = " in answer.err
+    stored = json.loads((tmp_path / "c.json").read_text())
+    assert [(point["x"], point["y"]) for point in stored["points"]] == [(20, 110), (80, 90), (120, 60), (60, 30), (150, 5)]
+    (tmp_path / "known.csv").write_text("x;y;metres\n1;2;3")
+    assert "the columns are image,x,y,metres" in dadkit(*command).err

@@ -15,7 +15,7 @@ from dadkit.results import LIST, claim, read_results
 from .conftest import MODEL, contents, picture
 
 
-def test_results_beside_the_photographs_would_replace_them(photos, dadkit):
+def test_01_results_beside_the_photographs_would_replace_them(photos, dadkit):
     before = contents(photos)
     for extra in ([], ["--overwrite"]):
         answer = dadkit("predict", photos, "-m", MODEL, "-o", photos, "-f", "png16", *extra)
@@ -26,14 +26,14 @@ def test_results_beside_the_photographs_would_replace_them(photos, dadkit):
     assert {name: contents(photos)[name] for name in before} == before
 
 
-def test_a_linked_output_folder_is_the_input_folder(photos, tmp_path, dadkit):
+def test_01_a_linked_output_folder_is_the_input_folder(photos, tmp_path, dadkit):
     (tmp_path / "link").symlink_to(photos)
     answer = dadkit("predict", photos, "-m", MODEL, "-o", tmp_path / "link", "-f", "png16")
     assert answer.code == 2
     assert "is an input" in answer.err
 
 
-def test_a_file_that_is_no_input_is_not_replaced_unasked(photos, tmp_path, dadkit):
+def test_40_a_file_that_is_no_input_is_not_replaced_unasked(photos, tmp_path, dadkit):
     out = tmp_path / "out"
     out.mkdir()
     Image.fromarray(picture(8, 8)).save(out / "p1.png")
@@ -45,7 +45,7 @@ def test_a_file_that_is_no_input_is_not_replaced_unasked(photos, tmp_path, dadki
     assert dadkit("predict", photos, "-m", MODEL, "-o", out, "-f", "png16", "--overwrite").code == 0
 
 
-def test_the_first_runs_results_are_not_the_second_runs_images(photos, tmp_path, dadkit):
+def test_02_and_41_the_first_runs_results_are_not_the_second_runs_images(photos, tmp_path, dadkit):
     for _ in range(2):
         answer = dadkit("predict", photos, "-m", MODEL, "-o", photos / "depth")
         assert answer.code == 0
@@ -60,14 +60,14 @@ def test_the_first_runs_results_are_not_the_second_runs_images(photos, tmp_path,
     assert "left out: 1 results of dadkit" in dadkit("predict", tmp_path / "moved.png", "-m", MODEL).err
 
 
-def test_results_can_still_be_labels(photos, tmp_path, dadkit):
+def test_42_results_can_still_be_labels(photos, tmp_path, dadkit):
     root = tmp_path / "pairs"
     shutil.copytree(photos, root / "images")
     assert dadkit("predict", root / "images", "-m", MODEL, "-o", root / "depth", "-f", "npy").code == 0
     assert len(DepthPairs(str(root), encoding="npy", space="disparity")) == 3
 
 
-def test_finished_results_are_not_computed_again(photos, tmp_path, dadkit):
+def test_43_and_44_finished_results_are_not_computed_again(photos, tmp_path, dadkit):
     out = tmp_path / "out"
     command = ["predict", photos, "-m", MODEL, "-o", out, "-f", "npy"]
     assert dadkit(*command).code == 0
@@ -90,7 +90,7 @@ def test_finished_results_are_not_computed_again(photos, tmp_path, dadkit):
     assert "wrote 3 files" in dadkit(*other, "--no-resume").err
 
 
-def test_after_a_kill_only_the_unfinished_is_computed(photos, tmp_path, dadkit, monkeypatch):
+def test_43_after_a_kill_only_the_unfinished_is_computed(photos, tmp_path, dadkit, monkeypatch):
     import dadkit.prediction.predict as module
 
     out, write, written = tmp_path / "out", module.write_one, []
@@ -112,7 +112,7 @@ def test_after_a_kill_only_the_unfinished_is_computed(photos, tmp_path, dadkit, 
     assert not list(out.glob(".*.tmp*"))
 
 
-def test_runs_and_evaluations_are_no_images_and_replace_nothing(photos, dadkit, tmp_path):
+def test_45_and_46_runs_and_evaluations_are_no_images_and_replace_nothing(photos, dadkit, tmp_path):
     run = photos / "runs" / "r"
     claim(run, ["stages", "config.yaml"])
     (run / "stages").mkdir()

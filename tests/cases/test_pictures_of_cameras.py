@@ -34,7 +34,7 @@ class Brightness(DepthModel):
         return x.mean(1, keepdim=True) * (x.shape[-1] / 64) + x.shape[-2] / 100, {}
 
 
-def test_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
+def test_03_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
     folder = tmp_path / "phone"
     folder.mkdir()
     image = Image.fromarray(picture(48, 64))
@@ -55,7 +55,7 @@ def test_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
         Images(str(folder), min_size=1)
 
 
-def test_twelve_bits_in_sixteen(tmp_path, dadkit):
+def test_47_twelve_bits_in_sixteen(tmp_path, dadkit):
     grey = picture(48, 64)[..., 0]
     Image.fromarray(grey.astype(np.uint16) * 16).save(tmp_path / "t12.png")
     Image.fromarray(7300 + grey.astype(np.uint16)).save(tmp_path / "t14.png")
@@ -75,14 +75,14 @@ def test_twelve_bits_in_sixteen(tmp_path, dadkit):
     assert len(Images(str(tmp_path / "t12.png").replace("t12.png", ""), min_size=1, bits="percentile")[0].image) == 3
 
 
-def test_signed_bytes_are_no_picture(tmp_path):
+def test_48_signed_bytes_are_no_picture(tmp_path):
     """Pillow would read -1 as 255, the brightest."""
     Image.fromarray(picture(8, 8)[..., 0]).save(tmp_path / "a.tif", tiffinfo={339: 2})
     with pytest.raises(SampleError, match="signed 8-bit"):
         decode(tmp_path / "a.tif")
 
 
-def test_windows_paths_in_a_list(tmp_path, dadkit):
+def test_06_windows_paths_in_a_list(tmp_path, dadkit):
     (tmp_path / "sub").mkdir()
     Image.fromarray(picture(48, 64)).save(tmp_path / "sub" / "one.png")
     (tmp_path / "w.txt").write_bytes(b"\xef\xbb\xbf# list\r\nsub\\one.png\r\n")
@@ -101,7 +101,7 @@ def exif_photo(tmp_path):
     return tmp_path / "exif.jpg"
 
 
-def test_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
+def test_13_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
     assert exif_focal(exif_photo, (48, 64)) == pytest.approx(26 * 80 / 43.2666, rel=1e-4)  # the diagonal of 64 x 48 is 80
     command = ["predict", exif_photo, "-m", MODEL, "--align", "0.01,1", "--ply", "-f", "npy", "-o", tmp_path / "o"]
     answer = dadkit(*command)
@@ -114,7 +114,7 @@ def test_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
     assert "1 of 2 images could not be read or written" in answer.err
 
 
-def test_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
+def test_15_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
     Image.fromarray(picture(48, 64)).save(tmp_path / "a.png")
     answer = dadkit(
         "predict", tmp_path / "a.png", "-m", MODEL, "--align", "-1,-100", "--fov", "60", "--ply", "-f", "npy", "-o", tmp_path
@@ -125,18 +125,18 @@ def test_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
 
 @pytest.mark.parametrize("size", [(200, 6000), (6000, 200), (90, 4000), (3, 900), (518, 4144)])
 @pytest.mark.parametrize("mode", ["lower_bound", "upper_bound", "minimal"])
-def test_a_panorama_is_bounded(size, mode):
+def test_08_a_panorama_is_bounded(size, mode):
     height, width = SizePolicy(size=518, multiple=14, mode=mode).target(*size)
     assert height * width <= 8 * 518**2 * 1.05
     assert height % 14 == width % 14 == 0
 
 
-def test_ordinary_pictures_keep_their_official_size():
+def test_08_ordinary_pictures_keep_their_official_size():
     assert SizePolicy(size=518, multiple=14).target(480, 640) == (518, 686)
     assert SizePolicy(size=518, multiple=14).target(518, 4144) == (518, 4144)
 
 
-def test_tiles_agree_with_the_whole_where_the_network_sees_alike(tmp_path, dadkit):
+def test_08_tiles_agree_with_the_whole_where_the_network_sees_alike(tmp_path, dadkit):
     image = torch.from_numpy(picture(100, 300)).permute(2, 0, 1)
     model = Brightness()
     whole, tiled = model.predict(image), predict_tiled(model, image, 64, batch_size=3)
@@ -149,7 +149,7 @@ def test_tiles_agree_with_the_whole_where_the_network_sees_alike(tmp_path, dadki
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.float16])
-def test_models_of_other_precisions_answer(dtype):
+def test_10_models_of_other_precisions_answer(dtype):
     from dadkit import load_model
 
     model = load_model("midas/tiny-conv", weights="none")
@@ -160,7 +160,7 @@ def test_models_of_other_precisions_answer(dtype):
     torch.testing.assert_close(depth, expected, rtol=0.1, atol=0.1 * float(expected.std()) + 1e-3)
 
 
-def test_a_model_that_cannot_says_so_in_one_sentence():
+def test_10_a_model_that_cannot_says_so_in_one_sentence():
     class Stubborn(Brightness):
         def __init__(self):
             super().__init__()
@@ -186,7 +186,7 @@ class AppleTensor(torch.Tensor):
         return found.as_subclass(torch.Tensor) if function is torch.Tensor.cpu else found
 
 
-def test_apples_gpu_has_no_float64(monkeypatch):
+def test_49_apples_gpu_has_no_float64(monkeypatch):
     """What measures and aligns needs it, so predictions come to the CPU. No such GPU is here: the tensors pretend."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
@@ -205,7 +205,7 @@ def test_apples_gpu_has_no_float64(monkeypatch):
     assert evaluate(model, [sample], load_protocol("affine-disparity"), name="a").images
 
 
-def test_precision_stands_in_the_rows_name(tmp_path, dadkit):
+def test_11_precision_stands_in_the_rows_name(tmp_path, dadkit):
     answer = dadkit(
         "evaluate", "-m", "topformer/tiny", "--precision", "bf16", "-o", tmp_path, "--no-report", "count=2", "size=64"
     )
@@ -219,7 +219,7 @@ def test_precision_stands_in_the_rows_name(tmp_path, dadkit):
     assert dadkit("predict", "x.png", "-m", MODEL, "--precision", "int8").code != 0
 
 
-def test_no_model_is_the_starter(photos, tmp_path, dadkit):
+def test_50_no_model_is_the_starter(photos, tmp_path, dadkit):
     answer = dadkit("predict", photos / "p0.png", "-o", tmp_path / "o", "-f", "npy")
     assert answer.code == 0
     assert "model: starter/small" in answer.err

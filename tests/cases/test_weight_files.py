@@ -91,7 +91,7 @@ def test_35_and_36_a_file_of_another_family_is_not_said_to_be_this_one(tmp_path)
         assert ("Intel/zoedepth-nyu" in text) is (component == "dav2/tiny")
 
 
-def test_weights_of_nan_are_said(tensors, tmp_path):
+def test_55_weights_of_nan_are_said(tensors, tmp_path):
     name = next(iter(tensors))
     torch.save({**tensors, name: tensors[name] * float("nan")}, tmp_path / "a.pth")
     with pytest.warns(UserWarning, match=f"a.pth holds NaN in {name}"):
@@ -118,7 +118,7 @@ def not_weights():
 
 
 @pytest.mark.parametrize(("data", "words"), not_weights().items(), ids=lambda one: one if isinstance(one, str) else "")
-def test_what_a_weight_file_really_is(data, words, tmp_path):
+def test_56_what_a_weight_file_really_is(data, words, tmp_path):
     (tmp_path / "a.pth").write_bytes(data)
     with pytest.raises(WeightsError, match=words) as caught:
         load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
@@ -126,7 +126,7 @@ def test_what_a_weight_file_really_is(data, words, tmp_path):
     assert "\x1b" not in str(caught.value)
 
 
-def test_what_a_picture_or_depth_file_really_is(tmp_path):
+def test_57_what_a_picture_or_depth_file_really_is(tmp_path):
     for folder in ("images", "depth"):
         (tmp_path / folder).mkdir()
     Image.fromarray(picture(24, 32)).save(tmp_path / "images" / "a.png")
@@ -146,7 +146,7 @@ def test_what_a_picture_or_depth_file_really_is(tmp_path):
         DepthPairs(tmp_path, encoding="png16", space="metric", scale=1)[0]
 
 
-def test_an_archive_that_promises_gigabytes_is_refused(tmp_path, monkeypatch):
+def test_57_an_archive_that_promises_gigabytes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("dadkit.data.depth_files._MAX_BYTES", 1000)
     for folder in ("images", "depth"):
         (tmp_path / folder).mkdir()
@@ -156,7 +156,7 @@ def test_an_archive_that_promises_gigabytes_is_refused(tmp_path, monkeypatch):
         DepthPairs(tmp_path, encoding="npz", space="metric")[0]
 
 
-def test_links_to_themselves_odd_names_and_quoted_lists(tmp_path):
+def test_05_links_to_themselves_odd_names_and_quoted_lists(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "round").symlink_to("round")

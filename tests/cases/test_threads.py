@@ -23,13 +23,13 @@ print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)
     ("given", "found"),
     [({}, str(threads.SPIN_ROUNDS)), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
 )
-def test_the_command_bounds_spinning_before_torch_loads_unless_the_user_did(given, found):
+def test_60_the_command_bounds_spinning_before_torch_loads_unless_the_user_did(given, found):
     clean = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     result = subprocess.run([sys.executable, "-c", CODE], env=clean | given, capture_output=True, text=True, check=True)
     assert result.stdout.split()[-2:] == [found, "False"]
 
 
-def test_nothing_is_changed_once_torch_is_loaded(monkeypatch):
+def test_60_nothing_is_changed_once_torch_is_loaded(monkeypatch):
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setitem(sys.modules, "torch", object())
@@ -37,7 +37,7 @@ def test_nothing_is_changed_once_torch_is_loaded(monkeypatch):
     assert "GOMP_SPINCOUNT" not in os.environ
 
 
-def test_what_is_in_force_in_words(monkeypatch):
+def test_60_what_is_in_force_in_words(monkeypatch):
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     monkeypatch.setenv("GOMP_SPINCOUNT", "10000")
     assert threads.in_force(1) == "1 thread on 4 cores, spinning for 10000 rounds"
@@ -46,7 +46,7 @@ def test_what_is_in_force_in_words(monkeypatch):
     assert threads.in_force(4) == "4 threads on 4 cores, spinning by passive"
 
 
-def test_shared_cores_are_said(monkeypatch):
+def test_60_shared_cores_are_said(monkeypatch):
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (2.1, 0.0, 0.0))
