@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -32,11 +33,11 @@ from dadkit.errors import DadkitError
 from dadkit.evaluation import EvaluationPlan
 from dadkit.export import export_model
 from dadkit.export.check import check_sizes, compare
-from dadkit.export.gate import Truth, judge
+from dadkit.export.gate import judge
 from dadkit.export.photographs import cropped, photographs
 from dadkit.export.writing import megabytes
 from dadkit.files import write_text
-from dadkit.interfaces import DeployedModel, DepthModel, Exporter, nearest_multiple
+from dadkit.interfaces import DepthModel, Exporter, nearest_multiple
 from dadkit.loading import load_model, load_student
 
 BARS = {"topformer/tiny": 2.0, "midas/v21-small-256": 2.0, "dav2/small": 1.0}
@@ -108,7 +109,6 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Returns a row for each precision of each format."""
     plan = scenes()
-    truth = Truth(model, plan, MOST_LOST)
     others = [cropped(picture, size) for picture in pictures[1::2] or pictures]
     title = Path(name).name if Path(name).exists() else name
     rows: list[dict[str, Any]] = []
@@ -125,7 +125,7 @@ def measure(
                 try:
                     done = export_model(
                         model, file, to=kind, size=size, precision=precision, pictures=[photos] if photos else [],
-                        truth=plan if precision == "int8" else None, max_drop=MOST_LOST,
+                        truth=plan, max_drop=MOST_LOST if precision == "int8" else math.inf,
                     )  # fmt: skip
                 except DadkitError as error:
                     row["verdict"] = f"refused: {error}"
@@ -139,7 +139,8 @@ def measure(
                 row["worst"] = compare(model, run, pictures, check_sizes(model, size)).worst
                 found = judge(model, run, others, variant="", megabytes=0.0)
                 row |= {"abs_rel": found.abs_rel, "delta1": found.delta1}
-                drop = truth.drop(DeployedModel(exporter, file, done.metadata))
+                assert done.drop is not None
+                drop = done.drop
                 row["truth"] = {
                     "abs_rel": drop.abs_rel, "change": drop.abs_rel_change, "low": drop.low, "high": drop.high
                 }  # fmt: skip

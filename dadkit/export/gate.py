@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dadkit.evaluation import Evaluation, EvaluationPlan, compare
 from dadkit.evaluation.evaluate import evaluate
-from dadkit.interfaces import DepthModel
+from dadkit.interfaces import DeployedModel, DepthModel, Exporter
 from dadkit.interfaces.exporter import as_input
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["MAX_ABS_REL", "MAX_DROP", "MAX_WORST", "MIN_DELTA1", "Drop", "Truth", "Verdict", "judge"]
+__all__ = ["MAX_ABS_REL", "MAX_DROP", "MAX_WORST", "MIN_DELTA1", "Drop", "Truth", "Untranslated", "Verdict", "judge"]
 
 MAX_ABS_REL, MIN_DELTA1, MAX_WORST = 0.03, 0.99, 0.06
 """A file passes with at most this mean AbsRel to the model's own maps, at least this delta1, and no image above the last."""
@@ -55,11 +56,28 @@ class Drop:
         return self.high <= self.limit * self.abs_rel
 
 
+class Untranslated(DeployedModel):
+    """The network in torch, which sees pictures as its file does: at the file's size. What it loses is lost by the size.
+
+    Args:
+        network: what is written.
+        exporter, path, facts: of the file.
+    """
+
+    def __init__(self, network: nn.Module, exporter: Exporter, path: Path, facts: Mapping[str, Any]) -> None:
+        super().__init__(exporter, path, facts)
+        self.network = network
+
+    def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """(B, 3, h, w) in [0, 1] -> the network's map (B, 1, h, w)."""
+        return torch.cat([self.network(torch.from_numpy(as_input(part, self.facts["input"]))) for part in x.split(1)]), {}
+
+
 class Truth:
     """Images with true depth, and the model's own errors on them, which are measured once.
 
     Args:
-        model: the model that is exported.
+        model: the model that is exported; it sees the images at the file's size.
         plan: dataset and protocol; the protocol has the metrics ``abs_rel`` and ``delta1``.
         limit: see :class:`Drop`.
     """

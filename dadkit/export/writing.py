@@ -15,7 +15,7 @@ from dadkit.config.components import build
 from dadkit.errors import DadkitError
 from dadkit.evaluation import EvaluationPlan
 from dadkit.export.check import Agreement, check_sizes, compare, rounding
-from dadkit.export.gate import MAX_ABS_REL, MAX_DROP, MAX_WORST, MIN_DELTA1, Drop, Truth, Verdict, judge
+from dadkit.export.gate import MAX_ABS_REL, MAX_DROP, MAX_WORST, MIN_DELTA1, Drop, Truth, Untranslated, Verdict, judge
 from dadkit.export.mends import mend
 from dadkit.export.metadata import KEPT, describe, written
 from dadkit.export.photographs import cropped, photographs
@@ -95,7 +95,7 @@ def export_model(
         pictures: image files and folders to check on; none: a photograph that matplotlib ships.
         check: False writes without checking, and the file says so.
         limit: largest difference in parts of the map's range.
-        truth: images with true depth and a protocol: model and file are evaluated on them too.
+        truth: images with true depth and a protocol: model and file are evaluated on them too, both at the file's size.
         max_drop: with ``truth``: AbsRel may grow by this part of the model's own, at the upper end of the 95 % interval.
 
     Raises:
@@ -127,7 +127,7 @@ def export_model(
     path.parent.mkdir(parents=True, exist_ok=True)
     agreement: Agreement | None = None
     drop: Drop | None = None
-    known = Truth(model, truth, max_drop) if truth is not None and runs else None
+    known = Truth(Untranslated(network, exporter, path, facts), truth, max_drop) if truth is not None and runs else None
     notes: list[str] = []
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
