@@ -28,7 +28,6 @@ from typing import Any
 import torch
 
 from dadkit.config import load_run
-from dadkit.config.components import build
 from dadkit.errors import DadkitError
 from dadkit.evaluation import EvaluationPlan
 from dadkit.export import export_model
@@ -39,6 +38,7 @@ from dadkit.export.writing import megabytes
 from dadkit.files import write_text
 from dadkit.interfaces import DepthModel, Exporter, nearest_multiple
 from dadkit.loading import load_model, load_student
+from dadkit.plugin import get_registry
 
 BARS = {"topformer/tiny": 2.0, "midas/v21-small-256": 2.0, "dav2/small": 1.0}
 PACKAGES = {"onnx": "onnxruntime", "litert": "ai-edge-litert", "coreml": "coremltools"}
@@ -115,7 +115,8 @@ def measure(
     calls: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in formats:
-            exporter: Exporter = build("exporter", kind, None)
+            registry = get_registry()
+            exporter: Exporter = registry.load(registry.resolve("exporter", kind))()
             package = PACKAGES.get(kind, kind)
             for precision in exporter.precisions:
                 row: dict[str, Any] = {"model": title, "format": kind, "precision": precision}

@@ -58,12 +58,11 @@ def read_depth(path: str | Path, encoding: Encoding, *, array: str | None = None
     Args:
         path: the file.
         encoding: ``png16``: one channel of 16 bits; a PNG that dadkit wrote gives the values of its own range, NaN where
-            invalid; ``png8``: one channel of 8 bits; ``carla24``: (R + 256 G + 65536 B) / (2^24 - 1), so that ``scale`` is the
-            far plane, 1000 m in CARLA; ``tiff``: one page, one channel of 16 or 32 bits, integer or float; ``exr``: the only
-            channel, or ``Z``, ``Y`` or ``V`` of several, half or float, by the extra ``dadkit[exr]``; ``npy``: one array
-            (H, W), (H, W, 1) or (1, H, W) of any real dtype;
-            ``npz``: the same inside an archive; ``pfm``: one channel ("Pf"); rows are turned top-down, the header's scale gives
-            the byte order only.
+            invalid; ``png8``: 8 bits, in one channel or in three equal ones; ``carla24``: (R + 256 G + 65536 B) / (2^24 - 1),
+            so that ``scale`` is the far plane, 1000 m in CARLA; ``tiff``: one page, one channel of 16 or 32 bits, integer or
+            float; ``exr``: the only channel, or ``Z``, ``Y`` or ``V`` of several, half or float, by the extra ``dadkit[exr]``;
+            ``npy``: one array (H, W), (H, W, 1) or (1, H, W) of any real dtype; ``npz``: the same inside an archive; ``pfm``:
+            one channel ("Pf"); rows are turned top-down, the header's scale gives the byte order only.
         array: the array's name in an ``npz``, or the channel's in an ``exr``; None takes the only one.
 
     Returns:
@@ -135,6 +134,11 @@ def _read_png16(path: Path) -> np.ndarray:
 
 def _read_png8(path: Path) -> np.ndarray:
     with Image.open(path) as image:
+        if image.format == "PNG" and image.mode in ("RGB", "RGBA", "P"):  # greyscale as many programs store it
+            channels = np.asarray(image.convert("RGB"))
+            if bool((channels == channels[..., :1]).all()):
+                grey: np.ndarray = channels[..., 0]
+                return grey
         if image.format != "PNG" or image.mode != "L":
             raise SampleError(f"declared as png8, but it is {image.format} with pixels of mode {image.mode!r}{_better(image)}")
         return np.asarray(image)
@@ -211,7 +215,14 @@ def _read_npy(path: Path) -> np.ndarray:
     with path.open("rb") as handle:
         if (head := handle.read(6)) != b"\x93NUMPY" and not head.startswith(b"PK"):
             raise ValueError(f"it begins with {head!r}, not as NumPy's files do")
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "Python objects" in str(error):
+            raise SampleError(
+                "it holds Python objects, which are not read since that runs code; save the array alone"
+            ) from error
+        raise
     if not isinstance(values, np.ndarray):
         raise SampleError("declared as npy, but it is an archive (npz)")
     return values

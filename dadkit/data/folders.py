@@ -101,24 +101,27 @@ def scan(folder: Path, extensions: Collection[str], *, results: bool = False) ->
 def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The entries of a list file with their line numbers, one by one.
 
-    One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab or, in lines
-    without a tab, by a comma, so that paths may hold spaces; in lines without either, by blanks. A number behind them (the
-    focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, and
-    quotes around a path are taken off, unless a file of that very name exists.
+    One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab, or in lines
+    without one by a comma or a semicolon, so that paths may hold spaces; in lines without any, by blanks. A number behind them
+    (the focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, quotes
+    around a path and a slash before one (BTS) are taken off, unless a file of that very name exists.
 
     Raises:
-        DataError: the file cannot be read, is not UTF-8, has a line with another number of columns, or no entry at all.
+        DataError: the file cannot be read, is neither UTF-8 nor UTF-16 with its mark, has a line with another number of
+            columns, or no entry at all.
     """
     empty = True
     try:
-        with path.open(encoding="utf-8-sig") as lines:
+        with path.open("rb") as handle:  # PowerShell writes UTF-16
+            encoding = "utf-16" if handle.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        with path.open(encoding=encoding) as lines:
             for number, line in enumerate(lines, start=1):
                 line = line.strip()
                 if not line or line.startswith("#"):
                     continue
                 parts = (line,) if columns == 1 else _columns(line, columns)
                 if len(parts) != columns or not all(parts):
-                    what = f"expected {columns} paths separated by a tab, a comma or blanks, got {len(parts)}: {line!r}"
+                    what = f"expected {columns} paths separated by tab, comma, semicolon or blanks, got {len(parts)}: {line!r}"
                     raise DataError(f"{path}, line {number}: {what}")
                 empty = False
                 yield number, tuple(_as_meant(path.parent, part) for part in parts)
@@ -131,7 +134,7 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
 
 
 def _columns(line: str, columns: int) -> tuple[str, ...]:
-    separator = next((mark for mark in ("\t", ",") if mark in line), None)
+    separator = next((mark for mark in ("\t", ",", ";") if mark in line), None)
     parts = tuple(part.strip() for part in line.split(separator))
     return parts[:columns] if len(parts) == columns + 1 and _is_number(parts[-1]) else parts
 
@@ -145,12 +148,16 @@ def _is_number(text: str) -> bool:
 
 
 def _as_meant(base: Path, name: str) -> str:
-    """Returns a name as it was meant, where no file has it as it stands: without the quotes of a table, with slashes."""
+    """Returns a name as it was meant, where no file has it as it stands: without the quotes of a table, with slashes, and below
+    ``base`` although it begins with a slash.
+    """
     if os.path.lexists(base / name):
         return name
     if len(name) > 2 and name[0] == name[-1] == '"':
         name = name[1:-1]
-    return name.replace("\\", "/")
+    name = name.replace("\\", "/")
+    inner = name.lstrip("/")
+    return inner if inner != name and os.path.lexists(base / inner) else name
 
 
 def expand_braces(pattern: str) -> list[str]:

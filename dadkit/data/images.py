@@ -32,6 +32,9 @@ _FEW_LEVELS = 8
 _GREY = 128  # what shows through transparent pixels: neither a bright nor a dark hole
 
 _EXIF, _FOCAL_35 = 0x8769, 0xA405
+_FOCAL, _WIDTH, _HEIGHT, _PLANE, _UNIT = 0x920A, 0xA002, 0xA003, 0xA20E, 0xA210
+_UNITS = {2: 25.4, 3: 10.0}  # millimetres: inch, centimetre
+_CROPPED = 0.01  # aspect ratios that differ by more are not of one picture
 _DIAGONAL_35 = math.hypot(36, 24)  # mm
 _ORIENTATION_TAG = 0x0112
 _SAMPLE_FORMAT = 339  # of TIFF: 1 unsigned, 2 signed, 3 floating point
@@ -274,10 +277,11 @@ def _unit_range(image: Tensor) -> Tensor:
 
 
 def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
-    """Returns the focal length in pixels of a photograph, from the 35-mm equivalent in its EXIF data; None if that says
-    nothing.
+    """Returns the focal length in pixels of a photograph by its EXIF data; None if they do not tell.
 
-    The equivalent compares diagonals: that of 35-mm film is 43.27 mm.
+    The 35-mm equivalent is taken first; it compares diagonals, and that of 35-mm film is 43.27 mm. Cameras with lenses that
+    change mostly state the focal length in mm and the sensor's pixels to an inch or a centimetre, which is taken where the
+    picture has the shape that the camera recorded.
 
     Args:
         file: a picture.
@@ -285,11 +289,18 @@ def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
     """
     try:
         with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as picture:
-            found = picture.getexif().get_ifd(_EXIF).get(_FOCAL_35)
-        equivalent = float(found or 0)
+            told = picture.getexif().get_ifd(_EXIF)
+        equivalent = float(told.get(_FOCAL_35) or 0)
+        if 0 < equivalent < math.inf:
+            return equivalent / _DIAGONAL_35 * math.hypot(*size)
+        focal, across, down, plane = (float(told.get(tag) or 0) for tag in (_FOCAL, _WIDTH, _HEIGHT, _PLANE))
+        pixels = focal * plane / _UNITS[told.get(_UNIT, 2)]  # of the picture as it was recorded
+        longer, shorter = max(across, down), min(across, down)
+        if not 0 < pixels < math.inf or abs(longer / shorter * min(size) / max(size) - 1) > _CROPPED:
+            return None
+        return pixels * max(size) / longer
     except Exception:  # broken metadata raise whatever they like, and state no focal length
         return None
-    return equivalent / _DIAGONAL_35 * math.hypot(*size) if 0 < equivalent < math.inf else None
 
 
 def exif_camera(file: Path | bytes, size: tuple[int, int]) -> Tensor | None:

@@ -26,6 +26,12 @@ from dadkit.spaces import Space
 __all__ = ["Cameras", "DepthPairs"]
 
 
+_LARGEST = {"png16": 65535, "png8": 255, "carla24": 1.0}
+_FARTHEST = 10_000.0  # metres
+_SUSPICIOUS = 0.005  # of the pixels
+_OTHER_VIEW = 0.1  # difference of the logarithms of two aspect ratios: 10 %
+
+
 class DepthPairs:
     """Images with their depth, stored in a declared encoding and space.
 
@@ -54,7 +60,8 @@ class DepthPairs:
         zero: ``unknown``, or ``far``: 0 is a value, the farthest, as in disparities that were stored from 0 to the maximum. Not
             in metres.
         resize: ``refuse`` depth of another size than its image, or ``nearest``: each stored pixel goes to the image pixel at
-            its centre once, and the rest is invalid, as LiDAR of phones and ScanNet's depth need it.
+            its centre once, and the rest is invalid, as LiDAR of phones and ScanNet's depth need it. Aspect ratios that differ
+            by more than 10 % are another view, and refused.
         missing: ``refuse`` images without depth, or ``skip`` them with a warning that counts them.
         array: name of the array in an ``npz``, of the channel in an ``exr``.
         intrinsics: file with the cameras, below ``root`` (see :class:`dadkit.data.pairs.Cameras`). Without one, a photograph's
@@ -154,9 +161,25 @@ class DepthPairs:
                 "unit: 0.001 for millimetres, 1 if they are metres"
             )
         known = depth[valid & depth.isfinite()]
+        self._check_largest(file, stored, depth, valid)
         median = float(known.median()) if known.numel() else 1.0
         if not 0.02 <= median <= 300:
             warnings.warn(f"{file}: the median depth is {median:.4g} m: is scale missing, or wrong?", stacklevel=4)
+
+    def _check_largest(self, file: Path, stored: np.ndarray, depth: Tensor, valid: Tensor) -> None:
+        """Say what may be sky or unknown: the largest number that the encoding has, and what nothing on earth is as far as."""
+        full = stored == _LARGEST.get(self.encoding, math.inf)
+        share = float((torch.from_numpy(full) & valid[0] & depth[0].isfinite()).double().mean())
+        beyond = float((valid & depth.isfinite() & (depth > _FARTHEST)).double().mean())
+        if share > _SUSPICIOUS:
+            which = f"{share:.0%} of its pixels hold {stored[full][0]:g}, the largest number that {self.encoding} has"
+        elif beyond > _SUSPICIOUS:
+            which = f"{beyond:.0%} of its pixels are farther than {_FARTHEST / 1000:g} km"
+        else:
+            return
+        warnings.warn(
+            f"{file}: {which}: if that is sky or unknown, say it by sky, sky_beyond, invalid or max_depth", stacklevel=5
+        )
 
     def _check_signs(self, file: Path) -> None:
         """Say what is dropped of numbers up to scale and shift, of which 0 and negative ones may well be values."""
@@ -208,6 +231,11 @@ class DepthPairs:
             raise SampleError(f"{depth_file} is a result of dadkit in space '{own_space(depth_file)}', not '{self.space}'")
         height, width = image.shape[-2:]
         if depth.shape[-2:] != (height, width) and self._resize == "nearest":
+            if abs(math.log(depth.shape[2] / depth.shape[1] * height / width)) > _OTHER_VIEW:
+                raise SampleError(
+                    f"{image_file} is {width} x {height}, {depth_file} is {depth.shape[2]} x {depth.shape[1]}, which cannot be "
+                    "the same view at another size: crop the image, or turn the depth"
+                )
             depth, valid = _placed(depth, valid, (height, width))
         if depth.shape[-2:] != (height, width):
             turned = depth.shape[-2:] == (width, height) and self._decoding["upright"]
@@ -312,7 +340,8 @@ _FIELDS = ("fx", "fy", "cx", "cy")
 class Cameras:
     """Pinhole cameras of the samples ``keys``, read from the file ``path``.
 
-    ``.txt``: four numbers ``fx fy cx cy`` for all images (``#`` begins a comment line). ``.json``: an object with these four
+    ``.txt``: four numbers ``fx fy cx cy`` for all images (``#`` begins a comment line), or the 9 or 16 of a matrix, row by row.
+    ``.json``: an object with these four
     keys for all images, or an object of such objects by sample key. Numbers are pixels of the upright image, with pixel centres
     at half integers: cx = W/2 is the middle. If your file counts from the centre of the first pixel, add 0.5 to cx and cy.
 
@@ -361,6 +390,9 @@ class Cameras:
 def _four_numbers(text: str) -> dict[str, float]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     numbers = [float(word) for word in " ".join(lines).replace(",", " ").split()]
+    if len(numbers) in (9, 16):
+        side = math.isqrt(len(numbers))
+        numbers = [numbers[place] for place in (0, side + 1, 2, side + 2)]
     if len(numbers) != 4:
         raise ValueError(f"found {len(numbers)} numbers")
     return dict(zip(_FIELDS, numbers, strict=True))
