@@ -1,6 +1,7 @@
 """Labels as people have them: units that cannot lie, sizes that differ, lists of the field."""
 
 import sys
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -22,6 +23,8 @@ from dadkit.report.evaluation import write_evaluation_report
 from dadkit.spaces import Space
 from dadkit.training.labels import labelled_target
 from dadkit.training.terms import MapTerm
+
+from .conftest import picture
 
 
 @pytest.fixture
@@ -45,6 +48,30 @@ def test_21_whole_numbers_in_metres_need_a_scale(pair):
     assert float(DepthPairs(root, encoding="npy", space="metric", scale=0.001)[0].depth.mean()) == pytest.approx(2.9)
     with pytest.warns(UserWarning, match="2900 m: is scale missing"):
         DepthPairs(root, encoding="npy", space="metric", scale=1)
+
+
+def test_21_numbers_that_may_be_sky_or_unknown_are_asked_about(pair):
+    stored = np.full((40, 60), 2900, np.uint16)
+    stored[:10] = 65535
+    root = pair(lambda path: Image.fromarray(stored).save(path.with_suffix(".png")))
+    with pytest.warns(UserWarning, match="25% of its pixels hold 65535, the largest number that png16 has"):
+        DepthPairs(root, encoding="png16", space="metric", scale=0.001)
+    np.save(root / "depth" / "a.npy", np.where(stored == 65535, 1e10, 2.9))
+    with pytest.warns(UserWarning, match="25% of its pixels are farther than 10 km"):
+        DepthPairs(root, encoding="npy", space="metric")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for said in ({"sky": 65535}, {"invalid": 65535}, {"max_depth": 60}):
+            DepthPairs(root, encoding="png16", space="metric", scale=0.001, **said)
+
+
+def test_23_greyscale_in_three_channels(pair):
+    grey = np.tile(np.arange(60, dtype=np.uint8) + 1, (40, 1))
+    root = pair(lambda path: Image.fromarray(np.dstack([grey] * 3)).save(path.with_suffix(".png")))
+    assert DepthPairs(root, encoding="png8", space="disparity")[0].depth[0, 0].tolist() == grey[0].tolist()
+    Image.fromarray(picture(40, 60)).save(root / "depth" / "a.png")
+    with pytest.raises(SampleError, match="colours are no depth"):
+        DepthPairs(root, encoding="png8", space="disparity")[0]
 
 
 def test_23_zero_may_be_the_farthest_of_a_disparity(pair):
@@ -123,14 +150,26 @@ def test_20_depth_of_another_size_is_placed_once(pair):
     assert sorted(sample.depth[sample.valid].tolist()) == small.flatten().tolist()
     assert bool(sample.valid[0, 10, 10])
     assert bool(sample.valid[0, 30, 50])
+    np.save(root / "depth" / "a.npy", np.ones((3, 2), np.float32))
+    with pytest.raises(SampleError, match="turn the depth"):
+        DepthPairs(root, encoding="npy", space="metric", resize="nearest")[0]
 
 
-def test_29_lists_of_the_field(pair):
-    for name in ("a", "b"):
-        root = pair(lambda path: np.save(path.with_suffix(".npy"), np.full((40, 60), 1.5, np.float32)), name)
-    (root / "bts.txt").write_text("images/a.png depth/a.npy 721.5\nimages/b.png None 721.5\n")
+@pytest.mark.parametrize(
+    ("line", "encoding"),
+    [
+        ("images/{0}.png depth/{0}.npy 721.5", "utf-8"),
+        ("/images/{0}.png /depth/{0}.npy 518.8", "utf-8"),  # BTS, for NYU
+        ("images/{0}.png;depth/{0}.npy", "utf-8-sig"),
+        ("images\\{0}.png\tdepth\\{0}.npy", "utf-16"),  # PowerShell
+    ],
+)
+def test_29_lists_of_the_field(pair, line, encoding):
+    root = pair(lambda path: np.save(path.with_suffix(".npy"), np.full((40, 60), 1.5, np.float32)))
+    other = line.format("b").replace("/depth/b.npy", "None").replace("depth/b.npy", "None").replace("depth\\b.npy", "None")
+    (root / "list.txt").write_text(f"{line.format('a')}\n{other}\n", encoding=encoding)
     with pytest.warns(UserWarning, match="1 lines without depth"):
-        dataset = DepthPairs(root / "bts.txt", encoding="npy", space="metric")
+        dataset = DepthPairs(root / "list.txt", encoding="npy", space="metric")
     assert [dataset.key(i) for i in range(len(dataset))] == ["images/a"]
 
 

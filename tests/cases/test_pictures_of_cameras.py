@@ -114,6 +114,16 @@ def test_13_focal_length_of_the_photograph(exif_photo, tmp_path, dadkit):
     assert "1 of 2 images could not be read or written" in answer.err
 
 
+def test_13_focal_length_of_a_camera_with_lenses(tmp_path):
+    """50 mm, 4000 pixels an inch: 7874 pixels at the recorded width of 6400, so 78.74 at 64; not where the picture was cut."""
+    exif = Image.Exif()
+    exif[0x8769] = {0x920A: 50.0, 0xA20E: 4000.0, 0xA210: 2, 0xA002: 6400, 0xA003: 4800}
+    Image.fromarray(picture(48, 64)).save(tmp_path / "a.jpg", exif=exif)
+    assert exif_focal(tmp_path / "a.jpg", (48, 64)) == pytest.approx(78.74, rel=1e-3)
+    assert exif_focal(tmp_path / "a.jpg", (64, 48)) == pytest.approx(78.74, rel=1e-3)  # turned upright
+    assert exif_focal(tmp_path / "a.jpg", (48, 48)) is None
+
+
 def test_15_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
     Image.fromarray(picture(48, 64)).save(tmp_path / "a.png")
     answer = dadkit(
