@@ -219,9 +219,7 @@ def _read_npy(path: Path) -> np.ndarray:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
         if "Python objects" in str(error):
-            raise SampleError(
-                "it holds Python objects, which are not read since that runs code; save the array alone"
-            ) from error
+            raise ValueError("it holds Python objects, and reading them runs code; save the array alone") from error
         raise
     if not isinstance(values, np.ndarray):
         raise SampleError("declared as npy, but it is an archive (npz)")
