@@ -211,7 +211,7 @@ def test_lists_with_mistakes_are_refused(pairs_at) -> None:
     root = pairs_at("a.jpg", encoding="npy")
     listing = root / "train.txt"
     for text, message in {
-        "images/a.jpg\n": r"line 1: expected 2 paths separated by a tab, a comma or blanks, got 1",
+        "images/a.jpg\n": r"line 1: expected 2 paths separated by tab, comma, semicolon or blanks, got 1",
         "images/a.jpg\tdepth/a.npy\textra\n": "got 3",
         "images/a.jpg,\n": "expected 2 paths",
         "images/a.jpg\tdepth/b.npy\n": r"1 of the 1 pairs .* first line 1: 'depth/b\.npy'",
