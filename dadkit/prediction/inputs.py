@@ -17,7 +17,10 @@ from dadkit.errors import DataError
 
 __all__ = ["VIDEOS", "Film", "Inputs", "Job", "find_inputs"]
 
-VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+VIDEOS = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv"),
+)
 """File name extensions taken for videos."""
 
 
