@@ -201,37 +201,41 @@ def started(root: Path) -> list[Row]:
 
 
 def in_a_bucket(units: int) -> Iterator[Row]:
-    """The same resume through a server that speaks S3."""
+    """The same resume through a server that speaks S3, in a process of its own."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    plan = plan_of(units, "plan-x.units")
+    context.Process(target=serve_bucket, args=(there, units - 1, plan), daemon=True).start()
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ["AWS_ENDPOINT_URL"] = here.recv()
+    # The manifest that the job that was killed has written last.
+    held = range((units - 1) // 1000 * 1000)
+    manifest = Manifest.from_records(1, ({"unit": unit, "labels": SIZE, "hash": HASH} for unit in held))
+    root = "s3://labels/set"
+    store = open_store(root, probe=True)
+    assert isinstance(store, BucketStore)
+    assert read_plan(store) is not None
+    yield row("bucket: resume without a manifest, first unit given", resumed(root), "s", 20)
+    store.write("manifests/000001.npz", manifest.to_bytes())
+    yield row("bucket: resume, first unit given", resumed(root), "s", 20)
+
+
+def serve_bucket(connection: Any, count: int, plan: Plan) -> None:
+    """Answer with the address of a bucket that holds a plan and so many records, and serve it until the parent ends."""
     from moto.backends import get_backend
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
+    backend = get_backend("s3")["123456789012"]["aws"]
+    backend.create_bucket("labels", "us-east-1")
+    backend.put_object("labels", "set/plan.json", plan.to_json())
+    for unit in range(count):
+        backend.put_object("labels", f"set/{record_name(unit)}", record(unit, plan.hash))
     host, port = server.get_host_and_port()
-    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
-    os.environ["AWS_ENDPOINT_URL"] = f"http://{host}:{port}"
-    try:
-        backend = get_backend("s3")["123456789012"]["aws"]
-        backend.create_bucket("labels", "us-east-1")
-        plan = plan_of(units, "plan-x.units")
-        backend.put_object("labels", "set/plan.json", plan.to_json())
-        for unit in range(units - 1):
-            backend.put_object("labels", f"set/{record_name(unit)}", record(unit, plan.hash))
-        # The manifest that the job that was killed has written last.
-        held = range((units - 1) // 1000 * 1000)
-        manifest = Manifest.from_records(1, ({"unit": unit, "labels": SIZE, "hash": HASH} for unit in held))
-        root = "s3://labels/set"
-        store = open_store(root, probe=True)
-        assert isinstance(store, BucketStore)
-        assert read_plan(store) is not None
-        begun = time.perf_counter()
-        assert len(finished_units(store)) == units - 1
-        yield row(f"bucket: {units - 1:,} records listed", time.perf_counter() - begun, "s")
-        backend.put_object("labels", "set/manifests/000001.npz", manifest.to_bytes())
-        yield row("bucket: resume, first unit given", resumed(root), "s", 20)
-    finally:
-        server.stop()
+    connection.send(f"http://{host}:{port}")
+    connection.poll(None)  # until the parent is gone
 
 
 def orders(units: int) -> Iterator[Row]:

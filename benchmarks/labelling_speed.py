@@ -2,7 +2,8 @@
 
 The teacher alone is asked about pictures that are decoded, resized and stacked already, in as many processes as there are
 workers, with the batch that is fastest. The plain loop, in as many processes, decodes, asks, encodes and writes one picture at
-a time. The three take turns. Processes are ready before the clock starts.
+a time. Both are run with the channels apart, as models come, and with the channels of a pixel together (`channels_last`), which
+`dadkit label` lays them out in on a CPU. All take turns. Processes are ready before the clock starts.
 
 Two ratios are printed: of wall time, and of processor time. A worker whose core has nothing to do but its teacher cannot be
 faster than the second, however well the rest is hidden; with cores to spare it is as fast as its teacher.
@@ -33,6 +34,9 @@ from dadkit.labelling.job import Executor, open_or_make
 from dadkit.labelling.pools import Event
 
 BATCHES = (1, 2, 4, 8)
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+OTHERS = [(method, layout) for method in ("alone", "plain") for layout in LAYOUTS]
+WHO = ("teacher alone", "teacher alone, channels_last", "plain loop", "plain loop, channels_last", "dadkit label")
 
 
 def make(folder: Path, count: int, megapixels: float) -> None:
@@ -51,21 +55,23 @@ class Contender:
 
     Args:
         name: the teacher's.
+        layout: of its weights and pictures.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, layout: torch.memory_format) -> None:
         torch.set_num_threads(1)
-        self.teacher = load_teacher(name)
-        self.batch = 0
+        self.teacher = load_teacher(name).to(memory_format=layout)
+        self.layout, self.batch = layout, 0
 
     def seen(self, file: Path) -> torch.Tensor:
         """The picture as the teacher sees it, (1, 3, h, w)."""
         image, policy = decode(file), self.teacher.spec.native
-        return resize(image[None].float() / 255, policy.target(*image.shape[-2:]), policy)
+        small = resize(image[None].float() / 255, policy.target(*image.shape[-2:]), policy)
+        return small.contiguous(memory_format=self.layout)
 
     def alone(self, files: list[Path]) -> None:
         """The teacher, and nothing else."""
-        pictures = self.seen(files[0]).repeat(max(BATCHES), 1, 1, 1)
+        pictures = self.seen(files[0]).repeat(max(BATCHES), 1, 1, 1).contiguous(memory_format=self.layout)
         with torch.inference_mode():
             if not self.batch:  # the first turn is not counted
                 times = {batch: min(self._clock(pictures[:batch]) / batch for _ in range(4)) for batch in BATCHES}
@@ -89,16 +95,16 @@ class Contender:
 
 
 def serve(connection: Any, name: str) -> None:
-    """Answer (method, files) with the seconds of a processor that it took."""
-    contender = Contender(name)
+    """Answer (method, layout, files) with the seconds of a processor that it took."""
+    contenders = {layout: Contender(name, layout) for layout in LAYOUTS}
     connection.send(0.0)
     while True:
         try:
-            method, files = connection.recv()
+            method, layout, files = connection.recv()
         except EOFError:
             return
         before = time.process_time()
-        getattr(contender, method)(files)
+        getattr(contenders[layout], method)(files)
         connection.send(time.process_time() - before)
 
 
@@ -150,10 +156,10 @@ def main() -> None:
     for pipe in pipes:
         pipe.recv()
 
-    def others(method: str, files: list[Path]) -> np.ndarray:
+    def others(method: str, layout: torch.memory_format, files: list[Path]) -> np.ndarray:
         begun = time.perf_counter()
         for number, pipe in enumerate(pipes):
-            pipe.send((method, files[number :: len(pipes)]))
+            pipe.send((method, layout, files[number :: len(pipes)]))
         used = sum(pipe.recv() for pipe in pipes)
         return np.array([time.perf_counter() - begun, used]) / len(files)
 
@@ -162,22 +168,20 @@ def main() -> None:
             folder, each = Path(name), given.count if megapixels < 5 else given.count // 4
             make(folder / "images", each * given.workers, megapixels)
             files = sorted((folder / "images").iterdir())
-            others("alone", files)
+            for layout in LAYOUTS:
+                others("alone", layout, files)
             turns = []
             for run in range(given.runs):
                 job = labelled(folder, given.teacher, run, each, given.workers)
-                turns.append([others("alone", files), others("plain", files), job])
+                turns.append([*(others(method, layout, files) for method, layout in OTHERS), job])
         print(f"{megapixels} megapixels, {len(files)} pictures, {given.workers} workers; wall and processor, ms a picture")
         for turn in turns:
             told = (f"{who} {1e3 * wall:.1f} {1e3 * used:.1f}" for who, (wall, used) in zip(WHO, turn, strict=True))
             print("  " + ", ".join(told))
         for which, clock in enumerate(("wall", "processor")):
-            of_teacher = statistics.median(turn[0][which] / turn[2][which] for turn in turns)
-            of_loop = statistics.median(turn[1][which] / turn[2][which] for turn in turns)
-            print(f"  by {clock} time dadkit label does {of_teacher:.2f} of the teacher alone, {of_loop:.2f} of the plain loop")
-
-
-WHO = ("teacher alone", "plain loop", "dadkit label")
+            ratios = [statistics.median(turn[k][which] / turn[-1][which] for turn in turns) for k in range(len(OTHERS))]
+            told = ", ".join(f"{ratio:.2f} of the {who}" for ratio, who in zip(ratios, WHO, strict=False))
+            print(f"  by {clock} time dadkit label does {told}")
 
 
 def labelled(folder: Path, teacher: str, run: int, each: int, workers: int) -> np.ndarray:

@@ -248,8 +248,15 @@ def result_path(path: Path) -> Path:
 
 
 def rebuild_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a student's options without those that name initial weights: what its trained result is rebuilt with."""
-    return {name: value for name, value in options.items() if name not in INITIAL_WEIGHTS}
+    """Returns a student's options without those that name initial weights: what its trained result is rebuilt with.
+
+    Options of a part, such as an encoder, are treated alike.
+    """
+    return {
+        name: rebuild_options(value) if isinstance(value, Mapping) else value
+        for name, value in options.items()
+        if name not in INITIAL_WEIGHTS
+    }
 
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "fp64": "float64"}

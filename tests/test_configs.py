@@ -62,8 +62,11 @@ def _depth_anything_v1(row):
     student = "{name: dav2/tiny, options: {version: v1}}"
     given = [f"student={student}", f"data.root={PICTURES}", f"data.labelled={SCENES}", f"contexts.options={VIEWS['shared']}"]
     given += ["batch_size=4", "stages.student.iterations=2"]
-    if row in ("labelled-only", "labels"):
-        return [*given[:1], *given[2:], *(["stages.student.perturb=null"] if row == "labels" else [])]
+    if row == "labelled-only":
+        return [*given[:1], *given[2:]]
+    if row == "labels":  # the stored maps are asked for here
+        given[1:2] = [f"data.unlabelled={SCENES}", f"teachers=[{TINY}]", "losses.feature.reference={name: dinov2/tiny}"]
+        return given
     return [*given, "stages.teacher.iterations=2", "stages.student.losses.feature.reference={name: dinov2/tiny}"]
 
 

@@ -113,6 +113,9 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--images", type=int, default=100, help="at most so many of a set")
     parser.add_argument("--completer", help="a learned completer beside the closed forms")
+    parser.add_argument(
+        "--sets", nargs="*", default=DENSE, help="sets with dense depth; of others than the default to choose by"
+    )
     args = parser.parse_args()
     methods: dict[str, Completer] = {"nearest": Nearest(), "factor": OneFactor()}
     methods |= {name: load_completer("align", local=local) for name, local in (("global fit", "none"), ("fill", "fill"))}
@@ -125,13 +128,13 @@ def main() -> None:
     model = dadkit.load_teacher(name, **options)
     dense: Errors = {}
     streets: Errors = {}
-    sets = find_sets(args.folder)
-    for key in (*DENSE, *STREETS):
+    sets = find_sets(args.folder, () if args.sets == DENSE else args.sets)
+    for key in (*args.sets, *STREETS):
         part = sets.get(key)
         for index in range(0 if part is None else min(args.images, len(part))):
             sample = part[index]
             relative = model.predict(sample.image)
-            if key in DENSE:
+            if key not in STREETS:
                 for pattern, count, outliers in SETTINGS:
                     setting = f"{count} {pattern}" + (f", {outliers:.0%} outliers" if outliers else "")
                     hints = given(sample, pattern, count, outliers)
@@ -144,10 +147,11 @@ def main() -> None:
                 measure(
                     streets, f"{lines} of 64 lines", key, sample, relative, hints, methods, (sweep.valid & ~hints.valid)[0, 0]
                 )
-    print(f"{args.model}, points simulated from dense depth of {', '.join(key for key in DENSE if key in sets)}:\n")
+    print(f"{args.model}, points simulated from dense depth of {', '.join(key for key in args.sets if key in sets)}:\n")
     print(table(dense, methods), "\n")
-    print(f"Lines of a LiDAR given, the others measured, {', '.join(key for key in STREETS if key in sets)}:\n")
-    print(table(streets, methods), "\n")
+    if streets:
+        print(f"Lines of a LiDAR given, the others measured, {', '.join(key for key in STREETS if key in sets)}:\n")
+        print(table(streets, methods), "\n")
     print(bars(dense, learned))
 
 

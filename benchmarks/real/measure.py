@@ -67,11 +67,11 @@ class Disparities:
         return Sample(torch.from_numpy(image).permute(2, 0, 1), self.key(index), depth, valid, Space.METRIC)
 
 
-def find_sets(folder: Path) -> dict[str, Part]:
-    """The sets that are there and may judge, in the order of `sets.yaml`."""
+def find_sets(folder: Path, only: Sequence[str] = ()) -> dict[str, Part]:
+    """The sets that are there and may judge, in the order of `sets.yaml`; or those named, which may be others."""
     found = {}
     for name, about in _about_sets().items():
-        if not about.get("judge", True):
+        if name not in only if only else not about.get("judge", True):
             continue
         if (folder / name).is_dir():
             found[name] = read_set(folder, name)

@@ -103,6 +103,7 @@ def nearest_lines(
     prior: tuple[float, float],
     neighbours: int = 5,
     ridge: float = 0.01,
+    far: float = 0.0,
     cell: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift of each pixel by weighted least squares over its nearest points, weighted by inverse distance.
@@ -115,6 +116,8 @@ def nearest_lines(
         prior: scale and shift of the whole map. Neighbours that leave the slope free take it from here.
         neighbours: points of each fit.
         ridge: pull of the prior, relative to the whole map's variance of ``x``.
+        far: the ridge grows by the factor ``1 + far * d**4``, where d is the neighbours' mean distance over the distance that
+            evenly spread points have: what far points say of the slope counts less.
         cell: fits are made in cells of this many pixels and interpolated.
 
     Returns:
@@ -132,7 +135,10 @@ def nearest_lines(
         px, py = x[index], y[index]
         mean_x, mean_y = (w * px).sum(1), (w * py).sum(1)
         dx = px - mean_x[:, None]
-        slope = (w * dx * py).sum(1) / ((w * dx.square()).sum(1) + ridge * x.var(correction=0) + 1e-300)
+        pull = ridge * x.var(correction=0) + 1e-300
+        if far:
+            pull = pull * (1 + far * ((w * distance).sum(1) / math.sqrt(size[0] * size[1] / len(at))) ** 4)
+        slope = (w * dx * py).sum(1) / ((w * dx.square()).sum(1) + pull)
         parts.append(torch.stack((slope, mean_y - slope * mean_x)))
     fields = torch.cat(parts, 1).view(2, 1, len(rows), len(columns))
     scale, shift = (_enlarge(field, size, cell) for field in fields)

@@ -1,12 +1,15 @@
 """The learned completer: what a small network adds to the closed form. See `docs/completion.md`.
 
-    answer = align * exp(r + v * (log knn - log align) + w * (log trend - log align))
+    answer = align * exp(v * (log knn - log align) + w * (log trend - log align))
 
-``r``, ``v`` and ``w`` are three maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points; ``trend`` is
-the global fit corrected by what the residuals at the points have in common. The first is better among many points, the second
-far from all. All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer
-begins at zero, so that an untrained network answers with the closed form. With fewer than ten points that is all. The change
-fades out where points are so dense that the grid is too coarse to help: between 5 and 2 cells from point to point.
+``v`` and ``w`` are two maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points; ``trend`` is the
+global fit corrected by what the residuals at the points have in common. The first is better among many points, the second far
+from all. A map of its own that the network added to the logarithm made rendered scenes no better and real pictures worse.
+
+All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer begins at
+zero, so that an untrained network answers with the closed form. With fewer than ten points that is all. The change fades out
+where points are so dense that the grid is too coarse to help, between 5 and 2 cells from point to point, and where the global
+fit is nearer or farther than all points, which nothing is known of.
 
 The three modules are those of Robust Lightweight Depth Estimation's completion (a relative map, an alignment, a network that is
 guided by the picture). Its network is not published, and neither is Yin et al.'s, which it builds on: this one is our own.
@@ -14,16 +17,20 @@ guided by the picture). Its network is not published, and neither is Yin et al.'
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dadkit.alignment import KEEPS_SHIFT, Keep, SparseFit, align_to_points, fill, nearest_lines, trend
-from dadkit.interfaces import Completer, CompleterSpec, Hints, Prediction
+from dadkit.interfaces import Completer, CompleterSpec, Hints, Prediction, Student
+from dadkit.loading import load_student
 from dadkit.spaces import Space
 from dadkit.weights import load_strict, read_weights
 
@@ -37,7 +44,11 @@ MOST_NEIGHBOURS = 1000
 DENSE, SPARSE = 2.0, 5.0
 """Cells from point to point at which the network's change is gone, and at which it is whole."""
 MOST = 1.5
-"""Largest logarithm that the network adds."""
+"""Largest logarithm that is added."""
+BEYOND = 0.1
+"""Logarithm of the depth beyond that of the points at which the change is gone."""
+FAR = 4.0
+"""How much more the global fit counts in ``knn`` where its points are far away, see :func:`nearest_lines`."""
 MANY = 10
 """Points from which the network is asked, and ``knn`` and ``trend`` are looked at."""
 
@@ -51,6 +62,9 @@ class Refine(Completer):
         grid: cells of the longer side on which the network works, whatever the picture's size.
         keep: ``soft`` or ``exact``, as for ``align``.
         max_depth: farthest depth in metres, as for ``align``.
+        encoder: a registered student whose encoder looks at the picture besides (``topformer/tiny``, ``timm/auto``); it learns
+            with the network, and its weights are part of the network's. None: the network sees colours alone.
+        encoder_options: of the encoder, ``weights`` among them.
     """
 
     def __init__(
@@ -60,6 +74,8 @@ class Refine(Completer):
         grid: int = 160,
         keep: Keep = "soft",
         max_depth: float | None = None,
+        encoder: str | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if keep not in ("soft", "exact"):
@@ -70,7 +86,11 @@ class Refine(Completer):
             raise ValueError(f"grid must be at least 32 and width at least 8, got {grid} and {width}")
         self.spec = CompleterSpec(name="refine")
         self.grid, self.keep, self.max_depth = grid, keep, max_depth
-        self.network = _UNet(CHANNELS, (width, width * 3 // 2, width * 2, width * 3))
+        widths = (width, width * 3 // 2, width * 2, width * 3)
+        self.network = _UNet(CHANNELS, widths)
+        self.encoder = None if encoder is None else _Encoder(load_student(encoder, **(encoder_options or {})), widths)
+        if self.encoder is not None:
+            self.spec = CompleterSpec(name="refine", license=self.encoder.model.spec.license)
         if weights is not None:
             load_strict(self, read_weights(weights), source=weights)
             self.eval()
@@ -86,12 +106,13 @@ class Refine(Completer):
         )
         size = (fit.depth.shape[-2], fit.depth.shape[-1])
         inputs, apart = self.inputs(images, hints, relative, fit)
-        added, *shares = self.network(inputs).float().split(1, 1)
-        change = added + (torch.cat(shares, 1) * apart).sum(1, keepdim=True)
-        change = MOST * torch.tanh(change / MOST)
+        seen = () if self.encoder is None else self.encoder(images, (inputs.shape[-2], inputs.shape[-1]))
+        shares = self.network(inputs, seen).float()
+        change = MOST * torch.tanh((shares * apart).sum(1, keepdim=True) / MOST)
         count = fit.used.sum((1, 2, 3))
         spacing = (change.shape[-2:].numel() / count.clamp(min=1)).sqrt()
         change = change * (((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1) * (count >= MANY)).view(-1, 1, 1, 1)
+        change = change * _shrink(_within(fit), (change.shape[-2], change.shape[-1]))
         change = F.interpolate(change, size, mode="bilinear", align_corners=False)
         far = fit.limits[:, 1].to(change.dtype).view(-1, 1, 1, 1)
         depth = fit.depth * change.exp()
@@ -138,6 +159,16 @@ class Refine(Completer):
         return inputs, apart
 
 
+def _within(fit: SparseFit) -> Tensor:
+    """(B, 1, H, W): 1 where the global fit is as near or far as the middle 96 % of the points, 0 from ``BEYOND`` on."""
+    rows = []
+    for log, used in zip(fit.fitted.log(), fit.used, strict=True):
+        known = log[used] if bool(used.any()) else log.flatten()
+        low, high = known.quantile(torch.tensor([0.02, 0.98], device=log.device))
+        rows.append(1 - torch.maximum(low - log, log - high) / BEYOND)
+    return torch.stack(rows).nan_to_num().clamp(0, 1)
+
+
 def _of_points(
     z: Tensor, fit: SparseFit, index: int, relative: Tensor, space: Space, fitted: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -161,7 +192,7 @@ def _of_points(
         if space not in KEEPS_SHIFT:
             some = slice(None, None, max(1, len(z) // MOST_NEIGHBOURS))
             y = z.reciprocal() if space is Space.DISPARITY else z
-            lines = torch.stack(nearest_lines(x[some], y[some], cell[some], ones[some], grid, prior=prior, cell=2))
+            lines = torch.stack(nearest_lines(x[some], y[some], cell[some], ones[some], grid, prior=prior, cell=2, far=FAR))
     middle = (z.median() if len(z) else z.new_ones(())).log().float()
     return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), lines, trends[None].float()
 
@@ -185,8 +216,39 @@ class _Block(nn.Module):
         return y
 
 
+class _Encoder(nn.Module):
+    """A student's feature maps of the picture, for the levels of the U-Net that have their size. Its depth is not looked at.
+
+    The student sees the picture at twice the grid, so that a map of stride 4 fits the finest level.
+
+    Args:
+        model: the student.
+        widths: channels of the levels.
+    """
+
+    def __init__(self, model: Student, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.model, side = model, 8 * model.spec.size_multiple
+        was = model.training
+        with torch.no_grad():
+            found = model.eval()(torch.zeros(1, 3, side, side)).features
+        model.train(was)
+        maps = {name: found[name] for name in sorted(found) if found[name].ndim == 4}
+        if not maps:
+            raise ValueError(f"{model.spec.name} has no feature maps for refine; take topformer/* or timm/* as encoder")
+        strides = {name: side / tap.shape[-1] for name, tap in maps.items()}
+        self.levels = {name: min(max(round(math.log2(strides[name])) - 2, 0), len(widths) - 1) for name in maps}
+        self.adapt = nn.ModuleDict({name: nn.Conv2d(tap.shape[1], widths[self.levels[name]], 1) for name, tap in maps.items()})
+
+    def forward(self, images: Tensor, grid: tuple[int, int]) -> list[tuple[int, Tensor]]:
+        """Images (B, 3, H, W) in [0, 1] -> (level, map) of each tap."""
+        small = F.interpolate(images, (2 * grid[0], 2 * grid[1]), mode="bilinear", align_corners=False, antialias=True)
+        taps = self.model(small).features
+        return [(level, self.adapt[name](taps[name])) for name, level in self.levels.items()]
+
+
 class _UNet(nn.Module):
-    """Four levels from half the grid on; three maps on the grid. The last layer begins at zero."""
+    """Four levels from half the grid on; two maps on the grid. The last layer begins at zero."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -196,17 +258,20 @@ class _UNet(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(width) for width in widths[:-1])
         # Without a norm here a large rate has left the SiLU dead at every pixel: the answer was one constant.
-        head = nn.Conv2d(widths[0], 3, 3, padding=1, padding_mode="replicate")
+        head = nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate")
         self.last = nn.Sequential(nn.GroupNorm(1, widths[0]), nn.SiLU(), head)
         for parameter in head.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Sequence[tuple[int, Tensor]] = ()) -> Tensor:
         size = x.shape[-2:]
         levels: list[Tensor] = []
         x = self.stem(x)
         for index, block in enumerate(self.down):
-            x = block(self.shrink[index - 1](x) if index else x)
+            x = self.shrink[index - 1](x) if index else x
+            for _, tap in (one for one in seen if one[0] == index):
+                x = x + F.interpolate(tap, x.shape[-2:], mode="bilinear", align_corners=False)
+            x = block(x)
             levels.append(x)
         for index in range(len(self.up) - 1, -1, -1):
             skip = levels[index]

@@ -124,13 +124,14 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
     facts = StageFacts(
         terms=declared(fields.losses, lookup),
         space=_result_space(stage, earlier, lookup),
-        teachers=len(fields.teachers),
+        teachers=len(fields.teachers) or int(data.answered),
         unlabelled="root" if data.root else "unlabelled" if data.unlabelled else "",
         labelled=bool(data.labelled),
         patches=_has_patches(fields, lookup),
         reference=isinstance(reference, ReferenceConfig),
         ranges="" if _share_a_range(stage, earlier, lookup) else "which are not known before they are built",
         selection=fields.selection,
+        stored=data.answered and not fields.teachers,
     )
     for finding in findings(facts, with_data="data" not in stage.broken):
         permitted = fields.allow_unsound or "allow_unsound" in stage.broken
@@ -194,6 +195,11 @@ def _compares_what_can_be_compared(stage: StageView, earlier: Sequence[StageView
 def _mixes_pairs(stage: StageView, earlier: Sequence[StageView], lookup: Lookup) -> Iterator[Problem]:
     fields, perturb = stage.fields, stage.fields.perturb
     if perturb is None:
+        return
+    if fields.completion is not None:  # what the completer sees of any picture
+        if perturb.cutmix.probability:
+            message = "CutMix pastes between two pictures, whose points would not fit: set this to 0"
+            yield stage.problem(("perturb", "cutmix", "probability"), message)
         return
     if not (fields.data.root or fields.data.unlabelled):
         if not any(dataset.name == "labels" for dataset in fields.data.labelled):

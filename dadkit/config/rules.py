@@ -41,7 +41,8 @@ class StageFacts:
     Attributes:
         terms: those that are on.
         space: the student's, if known.
-        teachers: how many there are.
+        teachers: how many there are, with ``stored`` one.
+        stored: what teachers would answer comes with the images.
         unlabelled: the key of ``data`` that gives images without labels; empty if there are none.
         labelled: there is true depth.
         patches: the context sampler gives patches, or it is not known.
@@ -59,6 +60,7 @@ class StageFacts:
     reference: bool = False
     ranges: str = ""
     selection: str = "iteration"
+    stored: bool = False
 
     def needed(self, *needs: str) -> list[TermFacts]:
         """Returns the terms that need one of these, and teach something."""
@@ -114,9 +116,13 @@ def _terms(stage: StageFacts) -> Iterator[Finding]:
     if features and not stage.unlabelled:
         message = "features are aligned on images without labels, and there are none: give data.root, or set this to 0"
         yield Finding((*features[0].path, "weight"), message)
-    elif features and not stage.reference and not stage.teachers:
+    elif features and not stage.reference and (stage.stored or not stage.teachers):
         message = "the features of 'teacher' are wanted, but the stage has no teachers: name a model (reference: {name: …})"
         yield Finding(("losses", "feature", "reference"), message)
+    if stage.stored:
+        for term in stage.needed("patches", "teachers")[:1]:
+            message = "this term asks teachers, and the maps of this stage are stored: set its weight to 0"
+            yield Finding((*term.path, "weight"), message)
     for term in stage.needed("patches")[:1] if stage.teachers and not stage.patches else ():
         where = ".".join(str(part) for part in term.path)
         message = f"the context sampler has no patches, but {where} compares them: set its weight to 0, or choose local-global"

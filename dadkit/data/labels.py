@@ -146,7 +146,7 @@ class Labels:
         key = unit.keys[row]
         try:
             if unit.shard:
-                data = read_range(Path(self._images.root) / unit.shard, unit.offsets[row], unit.sizes[row])
+                data = read_range(f"{self._images.root}/{unit.shard}", unit.offsets[row], unit.sizes[row])
             else:
                 data = read_sample(self._images, unit.names[row])
             image = decode(data, **self._decoding)

@@ -193,6 +193,16 @@ def _half(known: Tensor, depth: Tensor, image: Tensor, points: int, generator: t
     return _some(kept if bool(kept.any()) else known, points, generator)
 
 
+def _clusters(known: Tensor, depth: Tensor, image: Tensor, points: int, generator: torch.Generator) -> Tensor:
+    at = known.nonzero()
+    if not len(at):
+        return at
+    centres = at[torch.randint(len(at), (int(_number(2, 9, generator)),), generator=generator)]
+    spread = _number(0.03, 0.12, generator) * known.shape[1]
+    density = torch.exp(-torch.cdist(at.float(), centres.float()).square() / (2 * spread**2)).sum(1) + 0.01
+    return at[torch.multinomial(density, min(points, len(at)), generator=generator)]
+
+
 def _range(known: Tensor, depth: Tensor, image: Tensor, points: int, generator: torch.Generator) -> Tensor:
     share = _number(0.3, 0.7, generator)
     values = depth[known].sort().values
@@ -207,6 +217,7 @@ _SOBEL = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]], [[[-1.0, -2, -1
 PATTERNS: Mapping[str, Choose] = {
     "uniform": _even,
     "keypoints": _key_points,
+    "clusters": _clusters,
     "lines": _lines,
     "low-resolution": _low_resolution,
     "holes": _holes,
@@ -217,6 +228,7 @@ PATTERNS: Mapping[str, Choose] = {
 
 * ``uniform``: anywhere;
 * ``keypoints``: the strongest corners of the picture (Shi and Tomasi); anywhere if it has fewer than 20;
+* ``clusters``: most of them in 2 to 8 places, as structure from motion finds them on the objects with texture;
 * ``lines``: 4 to 64 lines of a LiDAR, a little tilted;
 * ``low-resolution``: the centres of square cells, as a phone's sensor gives them;
 * ``holes``: anywhere but in 2 to 5 large ellipses;

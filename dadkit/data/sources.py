@@ -16,10 +16,10 @@ import numpy as np
 from dadkit.data.folders import OWN, UNREAD, counted, expand_braces, read_list, scan, stem
 from dadkit.data.packed import ComputedStrings, PackedStrings, repeated
 from dadkit.data.shard_index import open_shard, read_range
-from dadkit.data.store import BucketStore, is_address, read_sample
+from dadkit.data.store import BucketStore, file_stamp, is_address, read_sample
 from dadkit.errors import DataError
 
-__all__ = ["FileSource", "ShardSource", "Source", "file_stamp", "inside", "keys_with_suffix", "open_root"]
+__all__ = ["FileSource", "ShardSource", "Source", "inside", "keys_with_suffix", "open_root"]
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
@@ -82,28 +82,15 @@ class FileSource:
 
 
 class BucketSource:
-    """Images below an address, an object each.
+    """Images in a bucket, an object each.
 
     Args:
-        root: ``s3://bucket/folder`` and the like.
-        extensions: of the objects that count.
-
-    Raises:
-        DataError: the bucket cannot be listed, or holds no image.
+        store: the bucket.
+        names: of the objects in it.
     """
 
-    def __init__(self, root: str, extensions: Sequence[str]) -> None:
-        self._store = BucketStore(root)
-        others: Counter[str] = Counter()
-        names = []
-        for name in self._store.everything():
-            extension = name[len(stem(name)) :].lower()
-            if extension in extensions and not name.rpartition("/")[2].startswith("."):
-                names.append(name)
-            else:
-                others[extension or "no extension"] += 1
-        if not names:
-            raise DataError(_nothing_found(root, extensions, others) + "; tar shards are not read from buckets")
+    def __init__(self, store: BucketStore, names: Iterable[str]) -> None:
+        self._store = store
         self.names = PackedStrings(names)
 
     def __len__(self) -> int:
@@ -137,14 +124,14 @@ class ShardSource:
     file is opened anew for each read, so that nothing is shared between loader workers.
 
     Args:
-        shards: (name, path) of each tar file; members are named ``NAME/MEMBER``.
+        shards: (name, path or address) of each tar file; members are named ``NAME/MEMBER``.
         extensions: members with another extension (captions, metadata) are left out.
 
     Raises:
         DataError: a shard is missing, is compressed or not a tar file, or is cut short.
     """
 
-    def __init__(self, shards: Sequence[tuple[str, Path]], extensions: Sequence[str]) -> None:
+    def __init__(self, shards: Sequence[tuple[str, Path | str]], extensions: Sequence[str]) -> None:
         self._shards = list(shards)
         self.others: Counter[str] = Counter()
         places, ends = array("q"), array("q")
@@ -167,7 +154,7 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self._members)
 
-    def _shard(self, index: int) -> tuple[str, Path]:
+    def _shard(self, index: int) -> tuple[str, Path | str]:
         return self._shards[bisect_right(self._ends, index)]
 
     def name(self, index: int) -> str:
@@ -183,7 +170,7 @@ class ShardSource:
         offset, size = self._places[index].tolist()
         return read_range(self._shard(index)[1], offset, size)
 
-    def place(self, index: int) -> tuple[Path, int, int]:
+    def place(self, index: int) -> tuple[Path | str, int, int]:
         """Returns the shard, and the member's place in it."""
         offset, size = self._places[index].tolist()
         return self._shard(index)[1], offset, size
@@ -194,15 +181,6 @@ class ShardSource:
         return f"{offset}+{size} of {file_stamp(self._shard(index)[1])}"
 
 
-def file_stamp(path: Path) -> str:
-    """Returns the size and time of change of a file, as text."""
-    try:
-        status = path.stat()
-    except OSError:
-        return "unreadable"
-    return f"{status.st_size} bytes, {status.st_mtime_ns}"
-
-
 def inside(name: str) -> str:
     """A relative path that stays below any folder it is joined to, as keys must: ``/a/../b`` -> ``a/_up/b``."""
     return "/".join("_up" if part == ".." else part for part in name.split("/") if part not in ("", "."))
@@ -210,13 +188,13 @@ def inside(name: str) -> str:
 
 def open_root(root: str | Path, extensions: Sequence[str]) -> list[Source]:
     """Returns the sources behind one root: a folder (images and tar shards in it), a list file, a tar file, a pattern of tar
-    files, or the address of images in a bucket.
+    files, or the address of a bucket's folder or tar shards.
 
     Raises:
         DataError: it does not exist, is of another kind, or holds no image; the message says what was looked for and found.
     """
     if is_address(root):
-        return [BucketSource(str(root), extensions)]
+        return _open_bucket(str(root), extensions)
     path = Path(root).expanduser()
     text = str(path)
     if path.is_dir():
@@ -251,7 +229,35 @@ def _open_folder(path: Path, extensions: Sequence[str]) -> list[Source]:
     return sources
 
 
-def _shard_pattern(pattern: str) -> list[tuple[str, Path]]:
+def _open_bucket(root: str, extensions: Sequence[str]) -> list[Source]:
+    if root.lower().endswith(".tar"):
+        shards = expand_braces(root)
+        paths = [shard.partition("://")[2] for shard in shards]
+        common = os.path.commonpath([path.rpartition("/")[0] for path in paths])
+        named = [(stem(path.removeprefix(common + "/")), shard) for path, shard in zip(paths, shards, strict=True)]
+        return [_nonempty_shards(ShardSource(named, extensions), root, extensions)]
+    store, names, tars = BucketStore(root), [], []
+    others: Counter[str] = Counter()
+    for name in store.everything():
+        extension = name[len(stem(name)) :].lower()
+        hidden = name.rpartition("/")[2].startswith(".")
+        if extension == ".tar" and not hidden:
+            tars.append(name)
+        elif extension in extensions and not hidden:
+            names.append(name)
+        else:
+            others[extension or "no extension"] += 1
+    sources: list[Source] = [BucketSource(store, names)] if names else []
+    if tars:
+        shards_source = ShardSource([(stem(name), f"{store.root}/{name}") for name in tars], extensions)
+        others += shards_source.others
+        sources += [shards_source] if len(shards_source) else []
+    if not sources:
+        raise DataError(_nothing_found(root, extensions, others))
+    return sources
+
+
+def _shard_pattern(pattern: str) -> list[tuple[str, Path | str]]:
     """(name, path) of the shards of a brace pattern; names begin where the paths begin to differ."""
     shards = [Path(p).absolute() for p in expand_braces(pattern)]
     missing = [p for p in shards if not p.is_file()]

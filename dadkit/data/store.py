@@ -14,15 +14,17 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from dadkit.errors import DadkitError, DataError, SampleError
 from dadkit.files import write_bytes
 
-__all__ = ["BucketStore", "FolderStore", "Store", "is_address", "open_store", "read_sample"]
+__all__ = ["BucketStore", "FolderStore", "Store", "file_stamp", "is_address", "locate", "open_store", "read_sample"]
 
 _AT_ONCE = 16  # requests
+_BLOCK = 4 << 20  # bytes of a request while an object is read from its beginning on
 
 
 class Store(Protocol):
@@ -77,6 +79,14 @@ class Store(Protocol):
 
     def age(self, name: str) -> float:
         """Returns the seconds since the object was last written; infinity if there is none."""
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Returns the object as a file to read and seek in. Raises FileNotFoundError if there is none."""
+        ...
+
+    def changed(self, name: str) -> tuple[int, int]:
+        """Returns the object's size in bytes and its time of change in nanoseconds. Raises FileNotFoundError."""
         ...
 
 
@@ -163,6 +173,15 @@ class FolderStore:
             return time.time() - self._path(name).stat().st_mtime
         except FileNotFoundError:
             return float("inf")
+
+    def open(self, name: str) -> BinaryIO:
+        """See :class:`Store`."""
+        return self._path(name).open("rb")
+
+    def changed(self, name: str) -> tuple[int, int]:
+        """See :class:`Store`."""
+        status = self._path(name).stat()
+        return status.st_size, status.st_mtime_ns
 
 
 class BucketStore:
@@ -292,6 +311,15 @@ class BucketStore:
         except FileNotFoundError:
             return float("inf")
 
+    def open(self, name: str) -> BinaryIO:
+        """See :class:`Store`."""
+        file: BinaryIO = self._fs.open(self._path(name), "rb", block_size=_BLOCK)
+        return file
+
+    def changed(self, name: str) -> tuple[int, int]:
+        """See :class:`Store`."""
+        return self.size(name), round(1e9 * float(self._fs.modified(self._path(name)).timestamp()))
+
 
 def open_store(root: str | Path, *, probe: bool = False) -> FolderStore | BucketStore:
     """Returns the store of a folder, or of an address with ``://``.
@@ -306,6 +334,30 @@ def open_store(root: str | Path, *, probe: bool = False) -> FolderStore | Bucket
 def is_address(root: object) -> bool:
     """Returns True for ``s3://…`` and the like, False for paths."""
     return "://" in str(root)
+
+
+@lru_cache(maxsize=64)
+def _bucket(root: str) -> BucketStore:
+    return BucketStore(root)
+
+
+def locate(place: str | Path) -> tuple[Store, str]:
+    """Returns the store that holds a file or the object of an address, and its name there."""
+    if isinstance(place, str) and is_address(place):
+        root, _, name = place.rpartition("/")
+        return _bucket(root), name
+    path = Path(place)
+    return FolderStore(path.parent), path.name
+
+
+def file_stamp(place: str | Path) -> str:
+    """Returns the size and time of change of a file, or of the object of an address, as text."""
+    store, name = locate(place)
+    try:
+        size, changed = store.changed(name)
+    except OSError:
+        return "unreadable"
+    return f"{size} bytes, {changed}"
 
 
 def read_sample(store: Store, name: str) -> bytes:

@@ -61,6 +61,8 @@ class Stream:
         near_floor: least depth that becomes disparity, as a share of its view's median, see :func:`dadkit.data.views.cut`.
         perturb: makes the student's view from the clean one, of labelled samples only where the label is a teacher's stored
             map; must survive pickling.
+        perturb_truth: perturb labelled samples with true depth too.
+        stored: samples without true depth keep the maps that a teacher has stored of them.
         cutmix: pastes rectangles between the student's views of a batch; None does not.
         share: (index, count): hands out only the ``index``-th of ``count`` parts of each batch. The parts of all indices make
             up the batch that a stream without a share gives; one of them may be empty. CutMix's pairs are not parted.
@@ -93,6 +95,8 @@ class Stream:
     space: Space | None = None
     near_floor: float = 0.0
     perturb: Perturb | None = None
+    perturb_truth: bool = False
+    stored: bool = False
     cutmix: CutMix | None = None
     share: tuple[int, int] = (0, 1)
     workers: int = 0
@@ -241,13 +245,19 @@ class Stream:
         flip = torch.rand((), generator=generator).item() < self.flip
         height, width = sample.image.shape[-2:]
         contexts = self.contexts((height, width), generator)
-        if self.labelled and sample.part is not None:
+        if (self.labelled or self.stored) and sample.part is not None:
             contexts = contexts.around(sample.part, (height, width), generator)
         if not self.patches:
             contexts = replace(contexts, patches=contexts.patches[:0])
-        perturb = self.perturb if not self.labelled or sample.scaled else None  # a teacher's stored map is a pseudo-label
+        pseudo = not self.labelled or sample.scaled  # a teacher's stored map is a pseudo-label, too
         return cut(
-            sample, contexts, flip=flip, space=self.space, near_floor=self.near_floor, perturb=perturb, generator=generator
+            sample,
+            contexts,
+            flip=flip,
+            space=self.space,
+            near_floor=self.near_floor,
+            perturb=self.perturb if pseudo or self.perturb_truth else None,
+            generator=generator,
         )
 
     def _sample(self, member: Member, source: int, number: int, reading: Reading) -> Sample:
@@ -270,10 +280,10 @@ class Stream:
         )
 
     def _with_labels(self, sample: Sample, member: Member) -> Sample:
-        if not self.labelled:
+        if not self.labelled and not self.stored:
             return replace(sample, depth=None, valid=None, space=None)
         if sample.depth is None:
-            raise DataError(f"dataset '{member.name}' is listed as labelled data, but {sample.key!r} has no depth")
+            raise DataError(f"dataset '{member.name}' gives labels of this stage, but {sample.key!r} has no depth")
         return sample
 
     def _key(self, member: Member, index: int) -> str:
@@ -418,7 +428,7 @@ def build_streams(
         labelled_fraction: where both kinds are given, the share of a batch that is labelled, rounded to whole samples.
         workers: processes of both streams together, but at least one for each; 0 reads in this process.
         options: further keywords of :class:`Stream` for both: ``flip``, ``max_error_rate``, …. ``space`` is given to the
-            labelled stream alone, ``cutmix`` to the unlabelled one.
+            labelled stream, and to the other with ``stored``; ``cutmix`` and ``stored`` to the unlabelled one.
 
     Raises:
         DataError: there is no data, a dataset is empty, or the fraction leaves no sample for one of the kinds.
@@ -427,6 +437,7 @@ def build_streams(
         raise DataError(f"stage '{stage}' has no data: give data.root (images), data.unlabelled or data.labelled (datasets)")
     count = _labelled_count(batch_size, labelled_fraction, bool(labelled), bool(unlabelled), stage)
     space, perturb, cutmix = (options.pop(name, None) for name in ("space", "perturb", "cutmix"))
+    stored = options.pop("stored", False)
     processes = _split_workers(workers, count, batch_size)
     common = {"contexts": contexts, "seed": seed, **options}
     return Streams(
@@ -449,6 +460,8 @@ def build_streams(
             name=f"{stage}/unlabelled",
             perturb=perturb,
             cutmix=cutmix,
+            stored=stored,
+            space=space if stored else None,
             workers=processes[1],
             **common,
         )

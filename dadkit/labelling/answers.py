@@ -111,7 +111,7 @@ class TeacherAnswers:
         if self._own_policy:
             return image
         policy, (height, width) = self._model.spec.native, image.shape[-2:]
-        return resize(image[None].float() / 255, policy.target(height, width), policy)[0]
+        return resize(image[None].float().div_(255), policy.target(height, width), policy)[0]
 
     def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""

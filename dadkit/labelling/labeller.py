@@ -26,8 +26,7 @@ from dadkit.data.images import exif_camera
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
 from dadkit.data.shard_index import read_range
-from dadkit.data.sources import file_stamp
-from dadkit.data.store import Store, open_store, read_sample
+from dadkit.data.store import Store, file_stamp, open_store, read_sample
 from dadkit.data.views import resized
 from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import Prediction, crop_camera, flip_camera, resize_camera
@@ -149,9 +148,9 @@ class Labeller:
                 rest.unlink(missing_ok=True)
 
     def _check_source(self, unit: Unit) -> None:
-        if unit.shard and (now := file_stamp(Path(self.plan.base) / unit.shard)) != unit.stamp:
+        if unit.shard and (now := file_stamp(f"{self.plan.base}/{unit.shard}")) != unit.stamp:
             raise DataError(
-                f"{Path(self.plan.base) / unit.shard} changed since the plan was made ({unit.stamp} then, {now} now). Bring it "
+                f"{self.plan.base}/{unit.shard} changed since the plan was made ({unit.stamp} then, {now} now). Bring it "
                 "back, or label into another folder"
             )
 
@@ -239,7 +238,7 @@ class Labeller:
 
     def _prepare(self, unit: Unit, row: int) -> _Prepared:
         if unit.shard:
-            data = read_range(Path(self.plan.base) / unit.shard, unit.offsets[row], unit.sizes[row])
+            data = read_range(f"{self.plan.base}/{unit.shard}", unit.offsets[row], unit.sizes[row])
         else:
             data = read_sample(self._source, unit.names[row])
         settings, patches, of_patches = self.plan.settings, None, None

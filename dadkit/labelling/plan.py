@@ -16,8 +16,7 @@ from torch import nn
 from dadkit._version import __version__
 from dadkit.data.label_codec import CODECS
 from dadkit.data.label_set import PLAN, Unit, UnitTable, read_plan, write_units
-from dadkit.data.sources import file_stamp
-from dadkit.data.store import Store, is_address
+from dadkit.data.store import Store, file_stamp, is_address
 from dadkit.data.unlabelled import Images
 from dadkit.errors import DadkitError
 from dadkit.labelling.scores import ASKED
@@ -197,7 +196,8 @@ def common_base(places: Sequence[Path | str]) -> str:
     if len(addresses) < len(places) or len(kinds) > 1:
         raise PlanError("the images of one plan are all in folders, or all in one bucket")
     (kind,) = kinds
-    common = os.path.commonpath([place.partition("://")[2].strip("/") for place in addresses])
+    folders = [place.rpartition("/")[0] if place.lower().endswith(".tar") else place for place in addresses]
+    common = os.path.commonpath([place.partition("://")[2].strip("/") for place in folders])
     if not common:
         raise PlanError("the images of one plan are all in folders, or all in one bucket")
     return f"{kind}://{common}"
@@ -238,7 +238,6 @@ def cut_units(images: Images, base: str, size: int) -> Iterator[Unit]:
             stop += 1
         keys = [images.key(index) for index in range(start, stop)]
         if length:
-            assert isinstance(file, Path)
             offsets, sizes = [offset for _, offset, _ in places], [size for _, _, size in places]
             yield Unit(number, keys, shard=_relative(file, base), offsets=offsets, sizes=sizes, stamp=file_stamp(file))
         else:
@@ -248,7 +247,15 @@ def cut_units(images: Images, base: str, size: int) -> Iterator[Unit]:
 
 def _roots(images: Mapping[str, Any]) -> list[Path | str]:
     roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
-    return [str(root) if is_address(root) else Path(str(root).partition("{")[0]) for root in roots]
+    return [_before_braces(str(root)) for root in roots]
+
+
+def _before_braces(root: str) -> Path | str:
+    """Returns the root, or of a pattern the folder or address that holds all of its shards."""
+    plain, brace, _ = root.partition("{")
+    if not is_address(root):
+        return Path(plain)
+    return plain.rpartition("/")[0] if brace else plain
 
 
 def _folder(path: Path) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from dadkit.data.folders import EXTENSIONS, OWN, counted, scan, stem
-from dadkit.data.sources import FileSource, Source, file_stamp, open_root
+from dadkit.data.sources import FileSource, Source, open_root
+from dadkit.data.store import file_stamp
 from dadkit.errors import DataError
 
 __all__ = ["VIDEOS", "Film", "Inputs", "Job", "find_inputs"]

@@ -42,7 +42,7 @@ from dadkit.training.completion import CompletionStep
 from dadkit.training.compose import build_terms, follows_features
 from dadkit.training.distributed import ALONE, Ranks
 from dadkit.training.label_cache import CachedTeacher, are_fixed
-from dadkit.training.labels import Labeller
+from dadkit.training.labels import Labeller, StoredMaps
 from dadkit.training.seeds import seed_everything
 from dadkit.training.shard import Rounds, ShardedEncoder, ShardedTeacher
 from dadkit.training.soundness import StageError, check_space, check_stage
@@ -86,6 +86,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
     completion = _completion(run, config, student, results)
+    stored = config.data.answered and not config.teachers
     if rounds is not None and (teachers or reference):
         rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)
@@ -98,6 +99,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         patches=contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0],
         has_reference=reference is not None,
         selection=config.selection,
+        stored=stored,
     )
     if student.spec.takes_camera and config.perturb is not None and config.perturb.cutmix.probability:
         raise StageError(
@@ -111,7 +113,10 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         teachers = [
             _cached(teacher, source, config, ranks.count) for teacher, source in zip(teachers, config.teachers, strict=True)
         ]
-    streams = _streams(run, config, contexts, student.spec.space, device, ranks.share)
+    streams = _streams(run, config, contexts, student.spec.space, device, ranks.share, stored)
+    own = list(teachers)
+    if stored:
+        teachers = [Labeller("stored labels", StoredMaps(student.spec.space))]
     data = StageData(streams)
     for model in [student, *completion, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
         if isinstance(model, ShardedTeacher | ShardedEncoder):
@@ -148,8 +153,8 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
                     *_licenses(
                         config,
                         results,
-                        [student, *(t.model for t in teachers), *([reference] if reference else [])],
-                        streams.labelled,
+                        [student, *(t.model for t in own), *([reference] if reference else [])],
+                        [streams.labelled, *([streams.unlabelled] if stored else [])],
                     ),
                     *(model.spec.license for model in completion),
                 ]
@@ -157,7 +162,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         ),
         conversions=[
             f"teacher {teacher.name}, {text}"
-            for teacher in (() if completion else teachers)
+            for teacher in (() if completion else own)
             if (text := conversion_text(teacher.model.spec.space, student.spec.space)) is not None
         ],
         unsound=doubts,
@@ -284,7 +289,13 @@ def teacher_names(configs: Sequence[TeacherConfig]) -> list[str]:
 
 
 def _streams(
-    run: RunConfig, config: StageConfig, contexts: ContextSampler, space: Space, device: torch.device, share: tuple[int, int]
+    run: RunConfig,
+    config: StageConfig,
+    contexts: ContextSampler,
+    space: Space,
+    device: torch.device,
+    share: tuple[int, int],
+    stored: bool,
 ) -> Streams:
     """Returns the stage's streams, of whose batches this process reads a share."""
     unlabelled = _members(config.data.unlabelled)
@@ -293,7 +304,7 @@ def _streams(
         unlabelled.append(Member("root", Images(root)))
     labelled = _members(config.data.labelled)
     patches = contexts((_PROBE, _PROBE), torch.Generator().manual_seed(0)).patches.shape[0] if labelled else 0
-    for member in labelled:
+    for member in [*labelled, *(unlabelled if stored else ())]:
         _check_labels(member, space)
         getattr(member.dataset, "check_contexts", lambda patches: None)(patches)
 
@@ -313,7 +324,9 @@ def _streams(
         space=space,
         near_floor=config.data.near_floor,
         perturb=perturb,
+        perturb_truth=config.completion is not None,
         cutmix=cutmix,
+        stored=stored,
         pin_memory=device.type == "cuda",
     )
 
@@ -342,7 +355,9 @@ def _check_labels(member: Member, space: Space) -> None:
         check_space(source, space, f"the true depth of dataset '{member.name}'")
 
 
-def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwork], labelled: Stream | None) -> list[str]:
+def _licenses(
+    config: StageConfig, results: Results, models: Sequence[ImageNetwork], labelled: Sequence[Stream | None]
+) -> list[str]:
     """Returns the licences of all weights that take part, each once: of earlier stages' sources and of stored labels too."""
     sources: list[StudentConfig | TeacherConfig | ReferenceConfig | None] = [config.student, *config.teachers]
     if isinstance(config.losses.feature.reference, ReferenceConfig):
@@ -351,6 +366,7 @@ def _licenses(config: StageConfig, results: Results, models: Sequence[ImageNetwo
     for source, model in zip(sources, models, strict=False):
         stage = None if source is None else source.stage
         found += [model.spec.license] if stage is None else list(_card(results[stage]).licenses)
-    for member in labelled.members if labelled else ():
-        found += getattr(member.dataset, "licenses", ())
+    for stream in labelled:
+        for member in stream.members if stream else ():
+            found += getattr(member.dataset, "licenses", ())
     return list(dict.fromkeys(found))

@@ -92,7 +92,7 @@ class CompletionStep(DistillationStep):
                 relative = replace(answer, depth=self._bent(answer.depth.float()), features={})
             hints = self._hints(batch)
             with self._autocast(images.device):
-                answers.append(student(images, hints, relative))
+                answers.append(student(to_float(batch.student_images), hints, relative))
         return answers
 
     def _labelled(self, student: Prediction, batch: Batch):  # type: ignore[no-untyped-def]

@@ -33,6 +33,7 @@ from dadkit.loading import ModelCard, rebuild_options
 from dadkit.training.batches import Iteration, explained_batch_norm, micro_batches
 from dadkit.training.build import build_stage
 from dadkit.training.label_cache import CachedTeacher
+from dadkit.training.labels import StoredMaps
 from dadkit.training.shard import find_blocks
 from dadkit.training.stage import Stage
 
@@ -86,7 +87,9 @@ def estimate_memory(stage: Stage, part: Iteration, device: torch.device, *, trai
         trained: number of trained parameters.
     """
     teachers: list[nn.Module] = [
-        teacher.model.model if isinstance(teacher.model, CachedTeacher) else teacher.model for teacher in stage.step.teachers
+        teacher.model.model if isinstance(teacher.model, CachedTeacher) else teacher.model
+        for teacher in stage.step.teachers
+        if not isinstance(teacher.model, StoredMaps)
     ]
     frozen = [*teachers, *([stage.step.reference] if stage.step.reference is not None else [])]
     blocks = {model: find_blocks(model) if stage.config.shard_teachers else [] for model in frozen}

@@ -44,6 +44,7 @@ def check_stage(
     patches: int,
     has_reference: bool,
     selection: str = "iteration",
+    stored: bool = False,
 ) -> list[str]:
     """Refuse what cannot work; return what the papers (or plain reasoning) say will fail, each with its reason.
 
@@ -55,6 +56,7 @@ def check_stage(
         patches: how many patches the context sampler gives.
         has_reference: features of a model of its own are followed, not a teacher's.
         selection: how teachers are drawn.
+        stored: what teachers would answer comes with the images.
 
     Raises:
         StageError: the first problem found.
@@ -68,13 +70,14 @@ def check_stage(
     facts = StageFacts(
         terms=[TermFacts(term.needs, term.raw, term.auxiliary, path or ("losses", name)) for name, _, term, path in terms],
         space=student.space,
-        teachers=len(teachers),
+        teachers=len(teachers) or int(stored),
         unlabelled="unlabelled" if has_unlabelled else "",
         labelled=has_labelled,
         patches=patches > 0,
         reference=has_reference,
         ranges="" if _share_a_range(specs) else ", ".join(f"{t.name}: {_range(t.model.spec)}" for t in teachers),
         selection=selection,
+        stored=stored,
     )
     found = [(finding, f"{'.'.join(str(part) for part in finding.path)}: {finding.text}") for finding in findings(facts)]
     for finding, text in found:

@@ -43,6 +43,7 @@ from dadkit.training.labels import (
     labelled_target,
     split_prediction,
     to_float,
+    usable,
 )
 from dadkit.training.scale import LABELS, SourceScales
 from dadkit.training.soundness import StageTerm
@@ -280,6 +281,9 @@ class DistillationStep(nn.Module):
             regions, patches: whether these are wanted; None = if some term needs them.
             rows: the images whose patches are wanted; None = all.
         """
+        if batch.depth is not None:  # what a teacher has stored of these images
+            assert batch.space is not None
+            return PseudoLabels(*usable(Prediction(batch.depth, batch.space, batch.valid), self.space))
         if regions is None:
             regions = bool(self.needs & {"regions", "teachers"}) or (self._follows_primary and teacher == 0)
         if patches is None:

@@ -7,6 +7,7 @@ from dadkit.completion.align import Align
 from dadkit.completion.refine import Refine
 from dadkit.data.patterns import generator_for, simulate
 from dadkit.interfaces import Hints, Prediction
+from dadkit.loading import rebuild_options
 from dadkit.spaces import Space
 
 SIZE = (96, 128)
@@ -27,6 +28,26 @@ def test_an_untrained_network_answers_with_the_closed_form(count, keep):
     assert torch.equal(
         Refine(keep=keep).complete(IMAGE, hints, RELATIVE).depth, Align(keep=keep).complete(IMAGE, hints, RELATIVE).depth
     )
+
+
+@pytest.mark.parametrize("encoder", ["topformer/tiny", "timm/mobilenetv4-conv-small-050"])
+def test_an_encoder_looks_at_the_picture_and_learns(encoder):
+    if encoder.startswith("timm"):
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    hints = scene()
+    model = Refine(width=8, grid=64, encoder=encoder).train()
+    picture = IMAGE.clone().requires_grad_()
+    assert torch.equal(model.complete(IMAGE, hints, RELATIVE).depth, Align().complete(IMAGE, hints, RELATIVE).depth)
+    torch.nn.init.normal_(model.network.last[-1].weight)
+    model.complete(picture, hints, RELATIVE).depth.log().mean().backward()
+    assert float(picture.grad.abs().max()) > 0
+    weights = [p for name, p in model.encoder.model.named_parameters() if "decoder" not in name and p.grad is not None]
+    assert sum(float(p.grad.abs().sum()) for p in weights) > 0
+    options = {"encoder": encoder, "encoder_options": {"weights": "file", "native_size": 64}}
+    assert rebuild_options(options) == {"encoder": encoder, "encoder_options": {"native_size": 64}}
+    with pytest.raises(ValueError, match="no feature maps"):
+        Refine(encoder="dav2/tiny", encoder_options={"weights": None})
 
 
 def test_a_few_steps_make_it_better_than_the_closed_form_and_it_keeps_the_unit():

@@ -42,6 +42,14 @@ def test_patterns_are_what_their_names_say():
     seen = points("range").depth[points("range").valid]
     assert seen.max() < DEPTH.max() - 1
     assert len(at["low-resolution"][:, 0].unique()) * len(at["low-resolution"][:, 1].unique()) == len(at["low-resolution"])
+    pixels = torch.cartesian_prod(torch.arange(0, 60, 4), torch.arange(0, 80, 4)).float()
+    gaps = {
+        pattern: [
+            torch.cdist(pixels, points(pattern, 50, key).valid[0, 0].nonzero().float()).amin(1).mean() for key in "abcdef"
+        ]
+        for pattern in ("clusters", "uniform")
+    }
+    assert sum(gaps["clusters"]) > 1.2 * sum(gaps["uniform"])
     with pytest.raises(DataError, match="low-resolution"):
         points("grid")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -294,10 +295,43 @@ def test_a_bucket_by_fsspec_is_written_once_and_read_back(images):
     labels, plain = Labels(f"{root}/out"), Images(f"{root}/photos", min_size=1)
     assert labels[3].key == plain.key(3) == "a/003"
     assert torch.equal(labels[3].image, plain[3].image)
-    with pytest.raises(DataError, match="tar shards are not read from buckets"):
-        Images(f"{root}/out/claims")
+    with pytest.raises(DataError, match=r"no images in .*/out/units: looked for .* found"):
+        Images(f"{root}/out/units")
     with pytest.raises(PlanError, match="all in folders, or all in one bucket"):
         common_base([images, f"{root}/photos"])
+
+
+def test_shards_in_a_bucket_are_read_in_place(images, tmp_path, monkeypatch):
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = f"memory://labels-{time.time_ns()}"
+    bucket, files = open_store(root), sorted(images.glob("*.png"))
+    for number in range(2):
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            for file in files[number::2]:
+                tar.add(file, file.name)
+        bucket.write(f"shards/{number}.tar", data.getvalue())
+    bucket.write("shards/loose.png", files[0].read_bytes())
+    whole, pattern = Images(f"{root}/shards", min_size=1), Images(f"{root}/shards/{{0..1}}.tar", min_size=1)
+    assert [whole.key(index) for index in (0, 1, 24)] == ["loose", "0/000", "1/023"]
+    assert pattern.key(0) == Images(f"{root}/shards/0.tar", min_size=1).key(0) == "0/000"
+    assert torch.equal(pattern[13].image, Images(images, min_size=1)[3].image)
+    assert bucket.names("shards") == ["0.tar", "0.tar.index", "1.tar", "1.tar.index", "loose.png"]
+    with monkeypatch.context() as patch:  # the kept index spares the headers
+        patch.setattr(BucketStore, "open", None)
+        assert len(Images(f"{root}/shards", min_size=1)) == 25
+
+    store, plan = planned(tmp_path / "out", f"{root}/shards/{{0..1}}.tar")
+    assert plan.base == f"{root}/shards"
+    run(tmp_path / "out")
+    compact(store, plan)
+    assert torch.equal(Labels(tmp_path / "out")[13].image, pattern[13].image)
+    bucket.write("shards/1.tar", bucket.read("shards/1.tar") + b"\0" * 512)
+    with pytest.raises(DataError, match=r"shards/1.tar changed since the plan was made"):
+        work(tmp_path / "out")(plan.units - 1)
+    with pytest.raises(DataError, match=r"2.tar does not exist"):
+        Images(f"{root}/shards/{{0..2}}.tar")
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import tarfile
 import time
 from collections.abc import Iterator
 
 import pytest
+import torch
 
-from dadkit.data import Labels
+from dadkit.data import Images, Labels
 from dadkit.data.label_set import record_name
 from dadkit.data.store import BucketStore, open_store
 from dadkit.errors import DataError
@@ -61,6 +63,18 @@ def test_a_bucket_is_labelled_once_and_read_back(bucket, images):
     labels = Labels(root)
     assert len(labels) == 24
     assert labels[7].depth is not None
+
+
+def test_a_shard_in_a_bucket_is_read_in_place(bucket, images, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for file in sorted(images.glob("*.png")):
+            tar.add(file, file.name)
+    store = open_store(f"{bucket}/four")
+    store.write("a.tar", (tmp_path / "a.tar").read_bytes())
+    shard = Images(f"{bucket}/four/a.tar", min_size=1)
+    assert len(shard) == 24
+    assert torch.equal(shard[5].image, Images(images, min_size=1)[5].image)
+    assert store.names("") == ["a.tar", "a.tar.index"]
 
 
 def test_claims_in_a_bucket_are_void_after_a_time(bucket):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dadkit.config import ConfigError, load_run
 from dadkit.contexts import LocalGlobal, Shared, Whole
 from dadkit.data import Images, Labels, Member, Stream
 from dadkit.data.images import exif_camera
@@ -24,6 +25,7 @@ from dadkit.labelling import Labeller, compact, make_plan, verify
 from dadkit.labelling.answers import ImportedAnswers, TeacherAnswers
 from dadkit.loading import load_teacher, read_card
 from dadkit.losses import ssi_loss
+from dadkit.training import train
 from dadkit.training.labels import label
 from tests.labelling.conftest import SETTINGS, Dim, planned, run
 
@@ -188,6 +190,48 @@ def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, t
     assert torch.equal(stored.student_images, 255 - stored.images)
     assert torch.equal(truth.student_images, truth.images)
     assert torch.equal(stored.images, truth.images)
+
+
+def test_stored_maps_take_the_teachers_place_where_cutmix_and_features_are_wanted(images, tmp_path, dadkit):
+    (images / "broken.jpg").unlink()
+    labels = tmp_path / "labels"
+    command = ["label", f"data.root={images}", "data.min_size=1", "-t", "starter/tiny", "-o", labels, "--workers", 0]
+    assert dadkit(*command, "--size", 32, "--codec", "png16", "--source-license", "mine").code == 0
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"""
+        output: {tmp_path}/runs
+        student: {{name: starter/tiny, options: {{weights: none}}}}
+        contexts: {{name: whole, options: {{view_size: 32}}}}
+        losses:
+          local_global: {{weight: 0}}
+          feature: {{weight: 1, reference: {{name: dinov2/tiny}}}}
+        perturb: {{cutmix: {{probability: 1}}}}
+        data: {{workers: 0}}
+        flip: 0
+        iterations: 1
+        log_every: 1
+        batch_size: 4
+        report: false
+        """
+    )
+    stored = f"data.unlabelled=[{{name: labels, options: {{root: {labels}}}}}]"
+    pictures = f"data.unlabelled=[{{name: images, options: {{root: {images}, min_size: 1}}}}]"
+    told = {}
+    for name, changes in {"stored": [stored], "asked": [pictures, "teachers=[{name: starter/tiny}]"]}.items():
+        result = train(load_run(config, [*changes, f"name={name}"]))
+        rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+        told[name] = next(row for row in rows if "loss/total" in row)
+    for term in ("loss/shared", "loss/gradient", "loss/anchor"):
+        assert told["stored"][term] == pytest.approx(told["asked"][term], rel=2e-3)
+    assert min(row["loss/feature"] for row in told.values()) > 0  # of encoders with different random weights
+    assert "mine" in read_card(next((tmp_path / "runs/stored").rglob("model.safetensors"))).licenses
+    for change, reason in (
+        ("losses.feature.reference=teacher", "the features of 'teacher' are wanted"),
+        ("losses.local_global.weight=1", "the maps of this stage are stored"),
+    ):
+        with pytest.raises(ConfigError, match=reason):
+            load_run(config, [stored, change])
 
 
 def test_two_teachers_label_in_one_pass(images, tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from dadkit.completion.refine import Refine
 from dadkit.config import ConfigError, load_run
-from dadkit.interfaces import Hints, Prediction
+from dadkit.interfaces import FrozenTeacher, Hints, Prediction
 from dadkit.loading import load_completer
 from dadkit.spaces import Space
 from dadkit.training import train
@@ -57,6 +58,25 @@ def test_a_completer_is_trained_and_read_from_its_run(run, changes, tmp_path):
     hints = Hints(depth, torch.rand(depth.shape) < 0.05)
     answer = model.complete(torch.rand(1, 3, 40, 48), hints, Prediction(1 / depth, Space.DISPARITY))
     assert float((answer.depth / depth).log().abs().mean().detach()) < 0.2
+
+
+def test_perturb_changes_what_the_completer_sees_and_not_what_its_input_model_does(run, monkeypatch):
+    seen = {"model": [], "completer": []}
+
+    def spy(owner, name, key):
+        plain = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda self, images, *rest: [seen[key].append(images), plain(self, images, *rest)][1])
+
+    spy(FrozenTeacher, "forward", "model")
+    spy(Refine, "complete", "completer")
+    colours = "perturb={color: {probability: 1}, blur: {probability: 0}, cutmix: {probability: 0}}"
+    for change, changed in ((colours, True), ("perturb=null", False)):
+        seen["model"].clear(), seen["completer"].clear()
+        train(run(change, f"name=run{changed}", "report=false", "iterations=1"))
+        assert torch.equal(seen["model"][0], seen["completer"][0]) is not changed
+        assert seen["model"][0].shape == seen["completer"][0].shape
+    with pytest.raises(ConfigError, match="whose points would not fit"):
+        run("perturb={}")
 
 
 def test_the_trap_and_stages_that_make_no_sense_are_refused(run):
