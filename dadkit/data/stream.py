@@ -283,7 +283,7 @@ class Stream:
         if not self.labelled and not self.stored:
             return replace(sample, depth=None, valid=None, space=None)
         if sample.depth is None:
-            raise DataError(f"dataset '{member.name}' gives labels of this stage, but {sample.key!r} has no depth")
+            raise DataError(f"dataset '{member.name}' is listed as labelled data, but {sample.key!r} has no depth")
         return sample
 
     def _key(self, member: Member, index: int) -> str:
