@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from dadkit.alignment.affine import line
+
 __all__ = ["ASKED", "about_image", "about_map", "agreement", "consistency", "duplicates"]
 
 ASKED = ("flip", "agree")
@@ -102,9 +104,8 @@ def agreement(first: _Map, second: _Map) -> float:
     known = np.isfinite(first) & np.isfinite(second)
     if known.sum() < 2:
         return float("nan")
-    x, y = second[known].astype(np.float64), first[known].astype(np.float64)
-    scale = np.cov(x, y, bias=True)[0, 1] / max(x.var(), 1e-30)
-    return _distance(first, (scale * (second - x.mean()) + y.mean()).astype(np.float32))
+    scale, shift = line(*(torch.from_numpy(values[known]).double() for values in (second, first)))
+    return _distance(first, (scale * second + shift).astype(np.float32))
 
 
 def _distance(first: _Map, second: _Map) -> float:
