@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from measure import find_sets
 from PIL import Image
+from torch.nn import functional as F
 
 import dadkit
 from dadkit import pictures
@@ -82,7 +83,9 @@ def main() -> None:
             show = key == "ddad_dgp" and index == args.picture
             if show:
                 drawn[0].append(pictures.to_uint8(sample.image))
-                drawn[1].append(pictures.colorize(sample.depth, space=Space.METRIC, valid=sample.valid, limits=limits))
+                near = F.max_pool2d(torch.where(hints.valid, 1 / hints.depth.clamp(min=1e-3), 0.0), 7, 1, 3)[0]
+                dots = pictures.colorize(1 / near.clamp(min=1e-3), space=Space.METRIC, valid=near > 0, limits=limits)
+                drawn[1].append(dots)
             for name, model in models.items():
                 relative = model.predict(sample.image)
                 if show:
@@ -98,8 +101,9 @@ def main() -> None:
     for name in models:
         means = [sum(sum(v) / len(v) for v in errors[name, way].values()) / len(sets) for way in ways]
         print(f"| {name} | {' | '.join(f'{value:.3f}' for value in means)} |")
-    grid = pictures.grid(drawn, titles=["picture; LiDAR", "student", "student, adapted", "teacher"])
-    Image.fromarray(grid).save(args.figure, quality=88)
+    grid = Image.fromarray(pictures.grid(drawn, titles=["picture; points given", "student", "student, adapted", "teacher"]))
+    grid.thumbnail((2000, 2000))
+    grid.save(args.figure, quality=88)
 
 
 if __name__ == "__main__":
