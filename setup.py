@@ -30,7 +30,7 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 CSRC = ROOT / "csrc"
 KERNELS_VERSION = re.search(r'^KERNELS_VERSION = "(.+)"', (ROOT / "dadkit/ops/library.py").read_text(), re.MULTILINE)[1]
-ARCHITECTURES = ("75", "80", "90", "100", "120")  # each serves the later ones of its generation; 3.3 MB of machine code each
+ARCHITECTURES = ("75", "80", "90", "100", "120")  # each serves the later ones of its generation; 3.5 MB of machine code each
 TORCH_TARGET = "2.11"
 TORCH_TARGET_CODE = "0x020b000000000000"
 SWITCHES = ("0", "1", "auto")
@@ -45,13 +45,12 @@ UNITS = {  # source -> flags beside the common ones
         "-Wno-maybe-uninitialized",  # GCC 12's own intrinsics headers
     ],
     "cpu/isa.cpp": [],
-    "cpu/ops_hybrid.cpp": [],
-    "cpu/ops_local_global.cpp": [],
+    "cpu/ops_loss.cpp": [],
     "cpu/ops_matching.cpp": [],
     "cpu/ops_normalize.cpp": [],
-    "cpu/ops_order.cpp": [],
+    "cpu/ops_statistics.cpp": [],
     "device/emulated.cpp": [],
-    "schema.cpp": [],
+    "operators.cpp": [],
 }
 CUDA_UNITS = sorted(f"cuda/{p.name}" for p in (CSRC / "cuda").glob("*.cu"))
 

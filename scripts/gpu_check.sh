@@ -8,7 +8,7 @@ scripts/gpu_check.sh --sanitizers [FOLDER]
 
 The first builds the operators (--no-build: takes those that are there), runs every kernel once, the self-check, the GPU tests
 (values, CUDA graphs, side stream, no waiting, bitwise repeat) and the benchmark (with and without CUDA graphs). The second
-runs compute-sanitizer (memcheck, racecheck, synccheck, initcheck). Each goes on after a failure, and ends within 470 s
+runs compute-sanitizer (memcheck, racecheck, synccheck, initcheck). Each goes on after a failure, and ends within 460 s
 (SECONDS_LEFT changes that): a step that finds no time left fails.
 FOLDER gets at most six files: summary.json and summary.txt, verdict.json of the self-check, losses.json of the benchmark, and
 per command a .tar.gz of what the steps said.
@@ -30,7 +30,7 @@ case "${1:-}" in
 esac
 case "${1:-}" in -*) usage >&2 && exit 2 ;; esac
 [ $# -le 1 ] || { usage >&2 && exit 2; }
-begun=$(date +%s) allowed=${SECONDS_LEFT:-470}
+begun=$(date +%s) allowed=${SECONDS_LEFT:-460}
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 out=${1:-$root/benchmarks/results/gpu}

@@ -58,6 +58,14 @@ def losses(shape: tuple[int, int, int], dtype: torch.dtype, variant: str, partit
             fused.gradient_matching_loss(pred, target, mask),
             fused.gradient_matching_loss(pred, target, mask, reduction="none", scales=2).sum(),
         ]
+        if dtype == torch.float32:  # each map in a half precision of its own
+            p, d, q = pred.bfloat16(), target.half(), patches.bfloat16()
+            values += [
+                fused.hybrid_norm_loss(p, d, mask, options),
+                fused.hybrid_norm_loss(p, d, None, options),
+                fused.local_global_loss(p, q, boxes, None, options),
+                fused.gradient_matching_loss(p, d, mask),
+            ]
         (gradient,) = torch.autograd.grad(sum(values), pred)
         what = f"{shape}, {dtype}, {variant}, {partition}, {segments}"
         if not torch.stack(values).isfinite().all() or not gradient.isfinite().all():

@@ -24,7 +24,7 @@ g++ $flags "$root/scripts/sweeps_check.cpp" "$root/csrc/cpu/unit_plain.cpp" -o "
 if command -v clang++ > /dev/null; then
   sweeps clang++ "" clang++
   include=$("$python" -c 'import importlib.util as u; print(u.find_spec("torch").submodule_search_locations[0] + "/include")')
-  for source in "$root"/csrc/cpu/*.cpp "$root"/csrc/device/emulated.cpp "$root"/csrc/schema.cpp; do
+  for source in "$root"/csrc/cpu/*.cpp "$root"/csrc/device/emulated.cpp "$root"/csrc/operators.cpp; do
     case $source in
       *avx2*) isa=-mavx2 ;;
       *avx512*) isa="-mavx512f -mavx512bw -mavx512vl -mavx512dq" ;;

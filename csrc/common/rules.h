@@ -33,6 +33,22 @@ DADKIT_BOTH bool is_flat(double mad, double largest, T epsilon) {
   return mad <= 8.0 * static_cast<double>(epsilon) * scale;
 }
 
+// Where place j of a patch's axis of `grid` places reads a map's axis of `side` pixels through a box from low to high; a pixel's centre is whole.
+template <typename T>
+DADKIT_BOTH T tap_position(int64_t j, T low, T high, int64_t grid, int64_t side) {
+  const T across = (static_cast<T>(j) + T(0.5)) * (high - low), last = static_cast<T>(side - 1);
+  const T position = low + across / static_cast<T>(grid) - T(0.5);
+  return position < 0 ? T(0) : (position > last ? last : position);
+}
+
+// A map between its pixels, `down` of the way from row top to row bottom and `along` of the way to the next column. A neighbour of weight zero
+// is not read: it may be NaN.
+template <typename T, typename Row>
+DADKIT_BOTH T between(const Row& top, const Row& bottom, T down, T along) {
+  const T left = top[0] * (1 - down) + bottom[0] * down;
+  return along == 0 ? left : left * (1 - along) + (top[1] * (1 - down) + bottom[1] * down) * along;
+}
+
 // Which part of a side a position lies in, where part k begins at floor(k * side / parts): the largest k with k * side < (position + 1) * parts.
 DADKIT_BOTH int grid_cell(int64_t position, int64_t side, int parts) { return static_cast<int>(((position + 1) * parts - 1) / side); }
 

@@ -1,37 +1,46 @@
-// How an operator runs over a batch: its maps, its type, its threads.
+// The CPU's backend of the operators, and how one runs over a batch: its type, its threads.
 #pragma once
 
-#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include "../common/arguments.h"
-#include "dispatch.h"
+#include "isa.h"
 #include "target.h"
 
 namespace dadkit {
 
-inline Options one_segment() { return options_of({1}, kRange, kDadkit, 0, 0, false); }
+struct Cpu {
+  static constexpr bool kReadsHalf = false;
 
-// A batch of maps (B, H, W), or of patches (B, N, h, w), with their mask.
-struct Maps {
-  int64_t images, h, w, n;
-  const uint8_t* mask;
-
-  Maps(const Tensor& x, const char* name, const Maybe& mask_of_x, int64_t dim = 3) {
-    check_map(x, name, dim);
-    h = x.size(dim - 2);
-    w = x.size(dim - 1);
-    n = h * w;
-    images = dim == 3 ? x.size(0) : x.size(0) * x.size(1);
-    mask = mask_data(mask_of_x, x);
-  }
-  const uint8_t* mask_of(int64_t image) const { return mask ? mask + image * n : nullptr; }
+  static void loss_forward(const LossMaps& maps, const Batch& batch, const GivenTensors& given, const Options& o, const Outputs& y);
+  static void loss_backward(const LossMaps& maps, const Batch& batch, const Tensor& grad, bool per_pixel, const Tensor& stats, const Options& o,
+                            const Tensor& result);
+  static void matching_forward(const LossMaps& maps, const Batch& batch, int64_t scales, bool normalize, const Outputs& y);
+  static void matching_backward(const LossMaps& maps, const Batch& batch, const Tensor& grad, bool per_pixel, const Tensor& stats, int64_t scales,
+                                bool normalize, const Tensor& result);
+  static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const Maybe& edges, const Options& o, const Tensor& y,
+                                const Tensor& stats);
+  static void normalize_backward(const Tensor& grad, const Tensor& x, const Tensor& reference, const Batch& batch, const Tensor& stats,
+                                 const Options& o, const Tensor& result);
+  static void median_forward(const Tensor& x, const Batch& batch, const Tensor& median, const Tensor& mad, const Tensor& stats);
+  static void median_backward(const Tensor& grad_median, const Tensor& grad_mad, const Tensor& x, const Batch& batch, const Tensor& stats,
+                              const Tensor& result);
+  static void statistics(const Tensor& target, const Batch& batch, const Maybe& edges, const Options& o, const StatisticsOutputs& y);
+  static void order(const Tensor& x, const Batch& batch, const Tensor& ranks, const Tensor& result);
 };
 
-inline void check_pair(const Tensor& x, const Tensor& map, const char* name) {
-  check_like(x, map, name);
-  check_same_type(x, map, name);
+// The sweeps for this processor.
+template <typename T>
+const Sweeps<T>* sweeps() {
+#if defined(DADKIT_X86_UNITS)
+  switch (chosen_isa()) {
+    case Isa::kAvx512: return sweeps_avx512(T());
+    case Isa::kAvx2: return sweeps_avx2(T());
+    default: break;
+  }
+#endif
+  return sweeps_plain(T());
 }
 
 // One image's turn: what its thread works with.
@@ -52,11 +61,11 @@ struct Turn {
   }
   const double* record_of(const Tensor& stats, int64_t width) const { return data<double>(stats) + image * width; }
 
-  SegmentedImage<T> segmented(const Options& o, const T* map, const Maps& maps, const Layout& layout) const {
-    return SegmentedImage<T>(sweeps, o, map, maps.mask_of(image), maps.h, maps.w, layout, parallel, work);
+  SegmentedImage<T> segmented(const Options& o, const T* map, const Batch& batch, const Layout& layout) const {
+    return SegmentedImage<T>(sweeps, o, map, batch.mask_of(image), batch.height, batch.width, layout, parallel, work);
   }
-  SegmentedImage<T> segmented(const Options& o, const Tensor& map, const Maps& maps) const {
-    return segmented(o, in(map, maps.n), maps, Layout::of_map(maps.n));
+  SegmentedImage<T> segmented(const Options& o, const Tensor& map, const Batch& batch) const {
+    return segmented(o, in(map, batch.n), batch, Layout::of_map(batch.n));
   }
 };
 template <typename AnyTurn>
@@ -97,13 +106,5 @@ Given<T> given_row(const GivenTensors& t, int64_t i, const Options& o) {
   g.flat = data<uint8_t>(*t.flat)[i] != 0;
   return g;
 }
-
-// Target statistics of which only the borders may be given.
-inline GivenTensors only_edges(const Maybe& edges) {
-  static const Maybe none;
-  return {edges, none, none, none, none, none};
-}
-
-using LossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 }  // namespace dadkit

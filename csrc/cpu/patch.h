@@ -8,8 +8,7 @@
 
 namespace dadkit {
 
-// One axis: which two pixels every grid point reads, with the roundings of the reference, in T:
-//   position = clamp(low + (j + 0.5) (high - low) / grid - 0.5, 0, side - 1); a point on a pixel's centre reads that pixel alone.
+// One axis: which two pixels every place of a patch reads; a place on a pixel's centre reads that pixel alone.
 template <typename T>
 struct Taps {
   std::vector<int32_t> first;
@@ -18,11 +17,8 @@ struct Taps {
   void build(T low, T high, int64_t grid, int64_t side) {
     first.assign(static_cast<size_t>(grid), 0);
     frac.assign(static_cast<size_t>(grid), T(0));
-    const T last = static_cast<T>(side - 1);
     for (int64_t j = 0; j < grid; ++j) {
-      const T across = (static_cast<T>(j) + T(0.5)) * (high - low);
-      T position = low + across / static_cast<T>(grid) - T(0.5);
-      position = position < 0 ? T(0) : (position > last ? last : position);
+      const T position = tap_position(j, low, high, grid, side);
       const T floor = std::floor(position);
       first[static_cast<size_t>(j)] = static_cast<int32_t>(floor);
       frac[static_cast<size_t>(j)] = position - floor;

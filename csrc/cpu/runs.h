@@ -8,8 +8,7 @@
 #include "tasks.h"
 #include "vec.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 // Calls step(leaf, first, last, alone) for runs of whole vectors [first, last) in which every lane has that leaf (alone), or must be left out;
 // step masks the lanes itself. Before the leaves of a mixed vector, and for a vector without pixels, it calls clear(vector).
@@ -104,5 +103,4 @@ DADKIT_INLINE int64_t lane_count(typename V::I v) {
   return sum;
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

@@ -1,10 +1,6 @@
 // The leaf of every pixel.
 #pragma once
 
-#include <cmath>
-#include <cstring>
-#include <limits>
-
 #include "../common/segmentation.h"
 #include "tasks.h"
 

@@ -1,10 +1,12 @@
-// Where the pixels of one image come from: a map in memory, or a patch that is sampled through a box block by block, never as a whole.
+// The pixels of one image and the leaf of each: from a map in memory, or from a patch that is sampled through a box block by block, never as a
+// whole.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -92,15 +94,51 @@ class Source {
     const T down = patch_->row_frac[y], along = patch_->col_frac[x];
     const T* top = patch_->map + patch_->row[y] * patch_->width + patch_->col_lo + patch_->col[x];
     const T* bottom = top + (down > 0 ? patch_->width : 0);
-    const T left = top[0] * (1 - down) + bottom[0] * down;
-    if (along == 0) return left;
-    return left * (1 - along) + (top[1] * (1 - down) + bottom[1] * down) * along;
+    return between(top, bottom, down, along);
   }
 
  private:
   const T* map_ = nullptr;
   const PatchTask<T>* patch_ = nullptr;
   const Sweeps<T>* sweeps_ = nullptr;
+};
+
+// One image, cut into leaves.
+template <typename T>
+struct Pixels {
+  const Sweeps<T>* sweeps;
+  Layout layout;
+  const uint8_t* leaf;
+  const int64_t* counts;  // strips x kMaxLeaves
+  bool parallel;
+
+  // member[leaf]: whether the leaf belongs to a context
+  void members(const Segmentation& seg, int context, uint8_t* member) const {
+    std::memset(member, 0, 256);
+    for (int l = 0; l < seg.levels; ++l)
+      for (int c = 0; c < seg.leaves; ++c)
+        if (seg.context[l][c] == context) member[c] = 1;
+  }
+
+  // Adds the pixels of strips [first, last) to their contexts.
+  void count_contexts(const Segmentation& seg, int64_t first, int64_t last, int64_t* count) const {
+    for (int64_t s = first; s < last; ++s)
+      for (int l = 0; l < seg.levels; ++l)
+        for (int c = 0; c < seg.leaves; ++c)
+          if (seg.context[l][c] != kNoContext) count[seg.context[l][c]] += counts[s * kMaxLeaves + c];
+  }
+
+  int64_t count_of_leaf(int c) const {
+    int64_t count = 0;
+    for (int64_t s = 0; s < layout.strips(); ++s) count += counts[s * kMaxLeaves + c];
+    return count;
+  }
+
+  // Calls f(pixels, first, n) for all blocks of all strips, in order.
+  template <typename F>
+  void all_blocks(const Source<T>& x, const F& f) const {
+    for (int64_t s = 0; s < layout.strips(); ++s) x.blocks(layout, s, f);
+  }
 };
 
 }  // namespace dadkit

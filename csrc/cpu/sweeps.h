@@ -3,13 +3,11 @@
 
 #include "sweeps_loss.h"
 #include "sweeps_matching.h"
-#include "sweeps_normalize.h"
 #include "sweeps_order.h"
 #include "sweeps_patch.h"
 #include "sweeps_range.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 template <typename V>
 const Sweeps<typename V::Scalar>* table() {
@@ -38,5 +36,4 @@ const Sweeps<typename V::Scalar>* table() {
   return &sweeps;
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

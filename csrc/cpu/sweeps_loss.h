@@ -1,10 +1,23 @@
-// The sweeps once the order statistics are known: the loss with its sums, and its gradient.
+// The sweeps once the order statistics are known: the loss with its sums, its gradient, and normalised maps.
 #pragma once
+
+#include <type_traits>
 
 #include "runs.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
+
+// Sweeps over levels are compiled for one to four levels and, for all else, for as many as there can be.
+template <typename F>
+DADKIT_INLINE void by_levels(int levels, F f) {
+  switch (levels) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, 4>());
+    default: return f(std::integral_constant<int, kMaxLevels>());
+  }
+}
 
 template <typename V, int L>
 struct PairConstants {
@@ -98,25 +111,13 @@ void loss_levels(const typename V::Scalar* p, const typename V::Scalar* d, const
 template <typename V>
 void loss_sweep(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, int64_t n, LossTask<typename V::Scalar>* task,
                 typename V::Scalar* map) {
-  switch (task->levels) {
-    case 1: return loss_levels<V, 1, false>(p, d, leaf, nullptr, n, task, map);
-    case 2: return loss_levels<V, 2, false>(p, d, leaf, nullptr, n, task, map);
-    case 3: return loss_levels<V, 3, false>(p, d, leaf, nullptr, n, task, map);
-    case 4: return loss_levels<V, 4, false>(p, d, leaf, nullptr, n, task, map);
-    default: return loss_levels<V, kMaxLevels, false>(p, d, leaf, nullptr, n, task, map);
-  }
+  by_levels(task->levels, [&](auto levels) { loss_levels<V, decltype(levels)::value, false>(p, d, leaf, nullptr, n, task, map); });
 }
 
 template <typename V>
 void weighted_sums_sweep(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, const typename V::Scalar* weight, int64_t n,
                          LossTask<typename V::Scalar>* task) {
-  switch (task->levels) {
-    case 1: return loss_levels<V, 1, true>(p, d, leaf, weight, n, task, nullptr);
-    case 2: return loss_levels<V, 2, true>(p, d, leaf, weight, n, task, nullptr);
-    case 3: return loss_levels<V, 3, true>(p, d, leaf, weight, n, task, nullptr);
-    case 4: return loss_levels<V, 4, true>(p, d, leaf, weight, n, task, nullptr);
-    default: return loss_levels<V, kMaxLevels, true>(p, d, leaf, weight, n, task, nullptr);
-  }
+  by_levels(task->levels, [&](auto levels) { loss_levels<V, decltype(levels)::value, true>(p, d, leaf, weight, n, task, nullptr); });
 }
 
 // ------------------------------------------------------------------------------------------------ gradient of the loss
@@ -177,27 +178,85 @@ void gradient_levels(const typename V::Scalar* p, const typename V::Scalar* d, c
       });
 }
 
-template <typename V, int L>
-void gradient_either(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, const typename V::Scalar* weight, int64_t n,
-                     const GradientTask<typename V::Scalar>& task, typename V::Scalar* out) {
-  if (weight) {
-    gradient_levels<V, L, true>(p, d, leaf, weight, n, task, out);
-  } else {
-    gradient_levels<V, L, false>(p, d, leaf, nullptr, n, task, out);
+template <typename V>
+void gradient_sweep(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, const typename V::Scalar* weight, int64_t n,
+                    const GradientTask<typename V::Scalar>* task, typename V::Scalar* out) {
+  by_levels(task->levels, [&](auto levels) {
+    if (weight) {
+      gradient_levels<V, decltype(levels)::value, true>(p, d, leaf, weight, n, *task, out);
+    } else {
+      gradient_levels<V, decltype(levels)::value, false>(p, d, leaf, nullptr, n, *task, out);
+    }
+  });
+}
+
+// ------------------------------------------------------------------------------------------------ normalised maps
+// One level at a time: `normalize` is no hot path, and its outputs are what costs.
+template <typename V, typename Body>
+DADKIT_INLINE void level_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
+                               typename V::Scalar* out, Body body) {
+  using T = typename V::Scalar;
+  using F = typename V::F;
+  auto block = [&](const T* xs, const uint8_t* leaves, const T* us, int64_t vectors, T* to) {
+    for_runs<V>(leaves, vectors, [&](uint8_t c, int64_t first, int64_t last) {
+      for (int64_t v = first; v < last; ++v) {
+        const int64_t i = v * V::W;
+        const F u = us ? V::load(us + i) : V::zero();
+        const F before = to ? V::load(to + i) : V::zero();
+        const F after = body(c, V::leaf_is(leaves + i, c), V::load(xs + i), u, before);
+        if (to) V::store(to + i, after);
+      }
+    });
+  };
+  in_blocks<V>(
+      n,
+      [&](int64_t at, int64_t vectors) { block(x + at, leaf + at, upstream ? upstream + at : nullptr, vectors, out ? out + at : nullptr); },
+      [&](int64_t at, int rest) {
+        Rest<V> last(out ? out + at : x + at, rest);
+        const Rest<V> us(upstream ? upstream + at : x + at, rest);
+        block(Rest<V>(x + at, rest).x, RestLeaf<V>(leaf + at, rest).x, upstream ? us.x : nullptr, 1, out ? last.x : nullptr);
+        if (out) std::memcpy(out + at, last.x, sizeof(T) * static_cast<size_t>(rest));
+      });
+}
+
+template <typename V>
+void normalize_sweep(const typename V::Scalar* x, const uint8_t* leaf, int64_t n, const NormalizeTask<typename V::Scalar>* task,
+                     typename V::Scalar* out) {
+  using F = typename V::F;
+  for (int l = 0; l < task->levels; ++l) {
+    level_sweep<V>(x, leaf, nullptr, n, out + l * task->pitch, [&](uint8_t c, typename V::M m, F value, F, F before) {
+      return V::select(m, (value - V::set1(task->m.at[l][c])) * V::set1(task->inv.at[l][c]), before);
+    });
   }
 }
 
 template <typename V>
-void gradient_sweep(const typename V::Scalar* p, const typename V::Scalar* d, const uint8_t* leaf, const typename V::Scalar* weight, int64_t n,
-                    const GradientTask<typename V::Scalar>* task, typename V::Scalar* out) {
-  switch (task->levels) {
-    case 1: return gradient_either<V, 1>(p, d, leaf, weight, n, *task, out);
-    case 2: return gradient_either<V, 2>(p, d, leaf, weight, n, *task, out);
-    case 3: return gradient_either<V, 3>(p, d, leaf, weight, n, *task, out);
-    case 4: return gradient_either<V, 4>(p, d, leaf, weight, n, *task, out);
-    default: return gradient_either<V, kMaxLevels>(p, d, leaf, weight, n, *task, out);
+void normalize_sums_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
+                          NormalizeTask<typename V::Scalar>* task) {
+  using F = typename V::F;
+  for (int l = 0; l < task->levels; ++l) {
+    level_sweep<V>(x, leaf, upstream + l * task->pitch, n, nullptr, [&](uint8_t c, typename V::M m, F value, F u, F before) {
+      const F z = (value - V::set1(task->m.at[l][c])) * V::set1(task->inv.at[l][c]);
+      task->u_sum.at[l][c] += lane_sum<V>(V::select(m, u, V::zero()));
+      task->z_sum.at[l][c] += lane_sum<V>(V::select(m, u * z, V::zero()));
+      return before;
+    });
   }
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+template <typename V>
+void normalize_gradient_sweep(const typename V::Scalar* x, const uint8_t* leaf, const typename V::Scalar* upstream, int64_t n,
+                              const NormalizeTask<typename V::Scalar>* task, typename V::Scalar* out) {
+  using F = typename V::F;
+  for (int l = 0; l < task->levels; ++l) {
+    level_sweep<V>(x, leaf, upstream + l * task->pitch, n, out, [&](uint8_t c, typename V::M m, F value, F u, F before) {
+      const F off = value - V::set1(task->m.at[l][c]), nothing = V::zero();
+      const F mad = V::set1(task->mad.at[l][c]), tie = V::set1(task->tie.at[l][c]);
+      F g = before + u * V::set1(task->side.at[l][c]);
+      g = V::sub_if(V::add_if(g, V::lt(nothing, off), mad), V::lt(off, nothing), mad);
+      return V::select(m, V::add_if(g, V::eq(off, nothing), tie), before);
+    });
+  }
+}
+
+}  // namespace dadkit::DADKIT_UNIT

@@ -5,8 +5,7 @@
 
 #include "runs.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 // Calls step(i) for whole vectors and last(i) for the single elements behind them.
 template <typename V, typename Step, typename Last>
@@ -133,5 +132,4 @@ void residual_gradient_sweep(const typename V::Scalar* p, const typename V::Scal
       });
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

@@ -3,8 +3,7 @@
 
 #include "runs.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 template <typename V, int L>
 void select_block(const typename V::Scalar* x, const uint8_t* leaf, int64_t vectors, SelectTask<typename V::Scalar>* task) {
@@ -166,5 +165,4 @@ void deviation_sweep(const typename V::Scalar* x, int64_t n, typename V::Scalar 
   *equal = same_n;
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

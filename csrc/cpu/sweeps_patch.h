@@ -3,8 +3,7 @@
 
 #include "runs.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 template <typename V>
 void sample_rows(const PatchTask<typename V::Scalar>* patch, int64_t row, int64_t rows, typename V::Scalar* scratch, typename V::Scalar* out) {
@@ -69,5 +68,4 @@ void add_scaled_sweep(const typename V::Scalar* x, typename V::Scalar scale, int
   for (; i < n; ++i) out[i] += x[i] * scale;
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

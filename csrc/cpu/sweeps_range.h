@@ -3,8 +3,7 @@
 
 #include "runs.h"
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 template <typename V>
 void range_sweep(const typename V::Scalar* x, const uint8_t* mask, int64_t n, RangeTask<typename V::Scalar>* out) {
@@ -126,5 +125,4 @@ void leaves_sweep(const typename V::Scalar* d, const uint8_t* mask, int64_t n, c
   }
 }
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

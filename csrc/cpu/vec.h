@@ -19,8 +19,7 @@
 
 #define DADKIT_INLINE inline __attribute__((always_inline))
 
-namespace dadkit {
-namespace DADKIT_UNIT {
+namespace dadkit::DADKIT_UNIT {
 
 // ---------------------------------------------------------------- the compiler's vector types
 template <typename T, int kBytes>
@@ -56,7 +55,6 @@ struct PortableVec {
   static DADKIT_INLINE M differ_in(M m, F a, F b) { return m & ((a < b) | (b < a)); }
   static DADKIT_INLINE M both(M a, M b) { return a & b; }
   static DADKIT_INLINE M without(M a, M b) { return a & ~b; }
-  static DADKIT_INLINE M either(M a, M b) { return a | b; }
   static DADKIT_INLINE F select(M m, F a, F b) {
     return reinterpret_cast<F>((m & reinterpret_cast<I>(a)) | (~m & reinterpret_cast<I>(b)));
   }
@@ -69,7 +67,6 @@ struct PortableVec {
   static DADKIT_INLINE F add_if(F acc, M m, F a) { return acc + keep(m, a); }
   static DADKIT_INLINE F sub_if(F acc, M m, F a) { return acc - keep(m, a); }
   static DADKIT_INLINE I inc_if(I n, M m) { return n - m; }
-  static DADKIT_INLINE I dec_if(I n, M m) { return n + m; }
   static DADKIT_INLINE bool any(M m) {
     Lane all = 0;
     for (int k = 0; k < W; ++k) all |= m[k];
@@ -160,12 +157,10 @@ struct FloatVec {
   }
   static DADKIT_INLINE M both(M a, M b) { return _kand_mask16(a, b); }
   static DADKIT_INLINE M without(M a, M b) { return _kandn_mask16(b, a); }
-  static DADKIT_INLINE M either(M a, M b) { return _kor_mask16(a, b); }
   static DADKIT_INLINE F select(M m, F a, F b) { return _mm512_mask_blend_ps(m, b, a); }
   static DADKIT_INLINE F add_if(F acc, M m, F a) { return _mm512_mask_add_ps(acc, m, acc, a); }
   static DADKIT_INLINE F sub_if(F acc, M m, F a) { return _mm512_mask_sub_ps(acc, m, acc, a); }
   static DADKIT_INLINE I inc_if(I n, M m) { return _mm512_mask_sub_epi32(n, m, n, _mm512_set1_epi32(-1)); }
-  static DADKIT_INLINE I dec_if(I n, M m) { return _mm512_mask_add_epi32(n, m, n, _mm512_set1_epi32(-1)); }
   static DADKIT_INLINE bool any(M m) { return m != 0; }
   static DADKIT_INLINE M leaf_is(const uint8_t* leaf, uint8_t c) {
     return _mm_cmpeq_epi8_mask(_mm_loadu_si128(reinterpret_cast<const __m128i*>(leaf)), _mm_set1_epi8(static_cast<char>(c)));
@@ -240,12 +235,10 @@ struct FloatVec {
   static DADKIT_INLINE F turned(F a, F e) { return _mm256_xor_ps(a, _mm256_and_ps(e, _mm256_set1_ps(-0.0f))); }
   static DADKIT_INLINE M both(M a, M b) { return _mm256_and_si256(a, b); }
   static DADKIT_INLINE M without(M a, M b) { return _mm256_andnot_si256(b, a); }
-  static DADKIT_INLINE M either(M a, M b) { return _mm256_or_si256(a, b); }
   static DADKIT_INLINE F select(M m, F a, F b) { return _mm256_blendv_ps(b, a, as_f(m)); }
   static DADKIT_INLINE F add_if(F acc, M m, F a) { return _mm256_add_ps(acc, _mm256_and_ps(as_f(m), a)); }
   static DADKIT_INLINE F sub_if(F acc, M m, F a) { return _mm256_sub_ps(acc, _mm256_and_ps(as_f(m), a)); }
   static DADKIT_INLINE I inc_if(I n, M m) { return _mm256_sub_epi32(n, m); }
-  static DADKIT_INLINE I dec_if(I n, M m) { return _mm256_add_epi32(n, m); }
   static DADKIT_INLINE bool any(M m) { return _mm256_testz_si256(m, m) == 0; }
   static DADKIT_INLINE I widen(const uint8_t* p) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
@@ -290,5 +283,4 @@ using DoubleVec = PortableVec<double, 32>;
 using DoubleVec = PortableVec<double, 16>;
 #endif
 
-}  // namespace DADKIT_UNIT
-}  // namespace dadkit
+}  // namespace dadkit::DADKIT_UNIT

@@ -4,7 +4,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/library.h>
 
-#include "../device/ops.h"
+#include "../device/operators.h"
 
 namespace dadkit {
 namespace {
@@ -72,4 +72,4 @@ class Cuda : public device::Geometry {
 }  // namespace
 }  // namespace dadkit
 
-STABLE_TORCH_LIBRARY_IMPL(dadkit, CUDA, m) { dadkit::device::implement<dadkit::Cuda>(m); }
+STABLE_TORCH_LIBRARY_IMPL(dadkit, CUDA, m) { dadkit::implement<dadkit::device::Device<dadkit::Cuda>>(m); }

@@ -5,14 +5,14 @@
 // lives from one step to the next. csrc/cuda/ops.cu runs the steps in parallel, csrc/device/emulated.cpp one thread after the other: the
 // same code, so that tests of the emulation cover it.
 //
-// A kernel's head comment says its grid, as images x blocks of an image (in `block.image` and `block.slice`), its shared memory in float32, how
-// often it passes over memory, and the millions of warp instructions that scripts/ptx counts for one map of 560 x 560 with levels 1, 2, 4.
+// A kernel's members are its arguments. Its head comment says its grid, as images x blocks of an image (in `block.image` and `block.slice`),
+// its shared memory in float32, how often it passes over memory, and the millions of warp instructions that scripts/ptx counts for one map
+// of 560 x 560 with levels 1, 2, 4 by range; of the general kernels, which serve all other calls, by a grid.
 //
 // Nothing depends on the order of threads or blocks. Counts are integer atomics; sums are kept per thread, added in a fixed order per block
 // and then over the blocks by the last one to finish. So results repeat to the bit without float atomics.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -26,8 +26,7 @@
 #define DADKIT_UNROLL
 #endif
 
-namespace dadkit {
-namespace device {
+namespace dadkit::device {
 
 constexpr int kThreads = 128;  // of a block, at most; a power of two
 constexpr int kGroup = 4;      // neighbouring pixels of one thread
@@ -149,5 +148,52 @@ DADKIT_DEVICE T magnitude(T x) {
   return x < 0 ? -x : x;
 }
 
-}  // namespace device
-}  // namespace dadkit
+// ------------------------------------------------------------------------------------------------ sums within a block
+// Private slots of every thread, [slot][thread]: no two threads share one, and a warp's lanes lie in different banks.
+template <typename T, int kSlots = 256 / static_cast<int>(sizeof(T))>  // 32 KiB
+struct Slots {
+  static constexpr int kCount = kSlots;
+  T at[kCount][kThreads];
+  double part[kThreads];
+};
+
+template <typename T, int kSlots, typename Block>
+DADKIT_DEVICE void clear_slots(const Block& block, Slots<T, kSlots>* slots, int count) {
+  block.threads([&](int t) {
+    for (int v = 0; v < count; ++v) slots->at[v][t] = T(0);
+  });
+}
+
+// put(v, sum of get(v, k, parts) over k < items) for v < count. A value is shared among `parts` threads, so that few values keep all busy.
+template <typename Block, typename Get, typename Put>
+DADKIT_DEVICE void sum_items(const Block& block, double* part, int count, int items, const Get& get, const Put& put) {
+  int parts = 1;
+  while (2 * parts * count <= block.size()) parts *= 2;
+  block.threads([&](int t) {
+    for (int v = t / parts; v < count; v += block.size() / parts) {
+      double sum = 0;
+      for (int k = t & (parts - 1); k < items; k += parts) sum += get(v, k, parts);
+      if (parts == 1) {
+        put(v, sum);
+      } else {
+        part[t] = sum;
+      }
+    }
+  });
+  if (parts == 1) return;
+  for_each(block, count, [&](int v) {
+    double sum = 0;
+    for (int k = 0; k < parts; ++k) sum += part[v * parts + k];
+    put(v, sum);
+  });
+}
+
+// out[v] = sum over the threads of slot v
+template <typename T, int kSlots, typename Block>
+DADKIT_DEVICE void sum_slots(const Block& block, Slots<T, kSlots>* slots, int count, double* out) {
+  const int last = block.size() - 1;  // each value begins at another bank
+  auto of_slot = [&](int v, int k, int parts) { return static_cast<double>(slots->at[v][(k + v * parts) & last]); };
+  sum_items(block, slots->part, count, block.size(), of_slot, [&](int v, double sum) { out[v] = sum; });
+}
+
+}  // namespace dadkit::device

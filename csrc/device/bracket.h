@@ -2,23 +2,22 @@
 // sums |x - low| and lists what is inside, and the median is found among that. A bracket that misses is noticed by the counts, and its
 // segment is searched in the map itself: the sample decides speed, never the result.
 //
-//   Sample    images x contexts · 36 KiB · draws 4,096 pixels; a bracket is 3.5 standard deviations of the median's rank · 0.17 M
+//   Sample    images x contexts · 36 KiB · draws 4,096 pixels; a bracket is 3.5 standard deviations of the median's rank · 0.18 M
 //   Collect   images x slices · 40 KiB · reads both maps once; lists go through shared memory, so that a block asks once for room · 2.5 M
 //   Select    images x contexts · 4 KiB · radix search among the listed, an image's last block makes denominators · 0.5 M
 //
 // The order of a list is that of the blocks' arrival. Whatever is taken from it does not depend on order: ranks, counts, and sums of integers.
 #pragma once
 
-#include "deviation.h"
+#include "statistics.h"
 
-namespace dadkit {
-namespace device {
+namespace dadkit::device {
 
 // ------------------------------------------------------------------------------------------------ a search within a block
 // The values of given ranks among Q sets of values, by their keys, eight bits a pass.
 template <typename T, int Q>
 struct RadixShared {
-  uint32_t bins[Q][kBins], parts[Q][kBins / 16];
+  uint32_t bins[Q][kBins], parts[Q][kParts];
   Key<T> key[Q];    // first the bits above `bits` that all values of the set share, at last the answer
   int64_t rank[Q];  // wanted; used up
 };
@@ -26,7 +25,6 @@ struct RadixShared {
 // The values' keys differ in their last `bits`, a multiple of eight, at most. each(t, visit): thread t's values, visit(q, key)
 template <typename T, int Q, typename Block, typename Each>
 DADKIT_DEVICE void radix_select(const Block& block, RadixShared<T, Q>* r, int bits, const Each& each) {
-  constexpr int kPart = 16, kParts = kBins / kPart;
   for_each(block, Q, [&](int q) { r->key[q] = bits < kKeyBits<T> ? r->key[q] >> bits << bits : 0; });
   for (int shift = bits - 8; shift >= 0; shift -= 8) {
     for_each(block, Q * kBins, [&](int k) { r->bins[k / kBins][k % kBins] = 0; });
@@ -36,22 +34,25 @@ DADKIT_DEVICE void radix_select(const Block& block, RadixShared<T, Q>* r, int bi
         warp_aggregated_increment(r->bins[0], static_cast<uint32_t>(q * kBins) + static_cast<uint32_t>(key >> shift & 255));
       });
     });
-    for_each(block, Q * kParts, [&](int k) {
-      uint32_t sum = 0;
-      for (int j = 0; j < kPart; ++j) sum += r->bins[k / kParts][k % kParts * kPart + j];
-      r->parts[k / kParts][k % kParts] = sum;
-    });
+    sum_parts(block, r->bins[0], Q, r->parts[0]);
     for_each(block, Q, [&](int q) {
-      int64_t rank = r->rank[q];
-      int part = 0;
-      while (part < kParts - 1 && rank >= static_cast<int64_t>(r->parts[q][part])) rank -= r->parts[q][part++];
-      int bin = part * kPart;
-      while (bin < kBins - 1 && rank >= static_cast<int64_t>(r->bins[q][bin])) rank -= r->bins[q][bin++];
-      r->rank[q] = rank;
+      const int bin = find_bin(r->bins[q], r->parts[q], &r->rank[q]);
       r->key[q] |= static_cast<Key<T>>(bin) << shift;
     });
   }
 }
+
+// What lies inside the brackets, in no order; what finds no room is lost, and counted all the same.
+template <typename T>
+struct Lists {
+  T* at;  // [images, seg.contexts, kSides, capacity]
+  uint32_t capacity;
+
+  DADKIT_DEVICE const T* of(int64_t list) const { return at + list * capacity; }
+  DADKIT_DEVICE void put(int64_t list, uint32_t place, T x) const {
+    if (place < capacity) at[list * capacity + place] = x;
+  }
+};
 
 // ------------------------------------------------------------------------------------------------ the sample
 template <typename T>
@@ -59,7 +60,8 @@ struct Sample {
   static constexpr int kDrawn = 4096;
   static constexpr int kFew = 64;  // a segment with fewer of them is small: all its values are listed
 
-  Call<T> c;
+  Maps<T> maps;
+  Cut<T> cut;
 
   struct Shared {
     Rule<T> rule;
@@ -72,24 +74,25 @@ struct Sample {
   DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
     const int64_t b = block.image;
     const int u = static_cast<int>(block.slice);
-    const Image& m = c.image[b];
+    const Image& m = cut.image[b];
     if (m.status != record::kFine) return;
-    shared.rule.load(c, b, block);
+    shared.rule.load(cut, b, block);
     single_thread(block, [&] { shared.size = 0; });
     block.threads([&](int t) {
-      const int64_t stratum = c.n > kDrawn ? c.n / kDrawn : 1;
-      const int drawn = static_cast<int>(c.n > kDrawn ? kDrawn : c.n);
+      const int64_t stratum = maps.n > kDrawn ? maps.n / kDrawn : 1;
+      const int drawn = static_cast<int>(maps.n > kDrawn ? kDrawn : maps.n);
       for (int k = t; k < drawn; k += block.size()) {
-        const int64_t i = b * c.n + k * stratum + static_cast<int64_t>(static_cast<uint32_t>(k) * 2654435761u) % stratum;
-        const int leaf = shared.rule.template plain_leaf<3>(c.target[i]);
-        if (!is_in(c, u, leaf)) continue;
+        const int64_t skip = static_cast<int64_t>(static_cast<uint32_t>(k) * 2654435761u) % stratum, i = b * maps.n + k * stratum + skip;
+        const T d = maps.target[i];
+        const int leaf = shared.rule.template plain_leaf<3>(d);
+        if (!maps.valid(b, k * stratum + skip) || !is_in(cut, u, leaf)) continue;
         const uint32_t at = atomic_add(&shared.size, 1u);
-        shared.key[kTarget][at] = key_of(c.target[i]);
-        shared.key[kPred][at] = key_of(c.pred[i]);
+        shared.key[kTarget][at] = key_of(d);
+        shared.key[kPred][at] = key_of(maps.pred[i]);
       }
     });
     const int size = static_cast<int>(shared.size);
-    Context& context = c.at(b, u);
+    Context& context = cut.at(b, u);
     if (size < kFew) {
       for_each(block, static_cast<int>(kSides), [&](int s) {
         context.low[s] = m.low[s];
@@ -112,9 +115,9 @@ struct Sample {
     });
   }
 
-  static DADKIT_DEVICE bool is_in(const Call<T>& c, int u, int leaf) {
-    for (int l = 0; l < c.seg.levels; ++l)
-      if (c.context_of(l, leaf) == u) return true;
+  static DADKIT_DEVICE bool is_in(const Cut<T>& cut, int u, int leaf) {
+    for (int l = 0; l < cut.seg.levels; ++l)
+      if (cut.context_of(l, leaf) == u) return true;
     return false;
   }
 };
@@ -135,54 +138,56 @@ struct Found {
   uint32_t size, at_low[kKeys], at_high[kKeys], inside[kKeys], first[kKeys];
 
   template <typename Block>
-  DADKIT_DEVICE void clear(const Call<T>& c, const Block& block) {
-    for_each(block, c.seg.contexts * kSides, [&](int k) {
-      const Context& context = c.at(block.image, k / kSides);
+  DADKIT_DEVICE void clear(const Cut<T>& cut, const Block& block) {
+    for_each(block, cut.seg.contexts * kSides, [&](int k) {
+      const Context& context = cut.at(block.image, k / kSides);
       low[k] = static_cast<T>(context.low[k % kSides]);
       high[k] = static_cast<T>(context.high[k % kSides]);
       at_low[k] = at_high[k] = inside[k] = 0;
       if (k == 0) size = 0;
     });
-    for_each(block, c.seg.leaves * 3 * kSides, [&](int j) {
+    for_each(block, cut.seg.leaves * 3 * kSides, [&](int j) {
       const int leaf = j / (3 * kSides), l = j / kSides % 3, s = j % kSides;
-      const bool used = l < c.seg.levels;
-      of_leaves[leaf].low[l][s] = used ? low[c.context_of(l, leaf) * kSides + s] : T(0);
-      of_leaves[leaf].high[l][s] = used ? high[c.context_of(l, leaf) * kSides + s] : static_cast<T>(-INFINITY);
+      const bool used = l < cut.seg.levels;
+      of_leaves[leaf].low[l][s] = used ? low[cut.context_of(l, leaf) * kSides + s] : T(0);
+      of_leaves[leaf].high[l][s] = used ? high[cut.context_of(l, leaf) * kSides + s] : static_cast<T>(-INFINITY);
     });
   }
 
-  DADKIT_DEVICE void keep(const Call<T>& c, int64_t b, int leaf, int s, uint32_t levels, T x) {
+  DADKIT_DEVICE void keep(const Cut<T>& cut, const Lists<T>& lists, int64_t b, int leaf, int s, uint32_t levels, T x) {
     const uint32_t at = atomic_add(&size, 1u), place = static_cast<uint32_t>(leaf << 4 | s << 3) | levels;
     if (at < kRoom) {
       value[at] = x;
       where[at] = static_cast<uint16_t>(place);
       return;
     }
-    visit(c, x, place, [&](int k) { list(c, b, k, atomic_add(&c.at(b, k / kSides).inside[k % kSides], 1u), x); });
+    visit(cut, x, place, [&](int k) { lists.put(b * cut.seg.contexts * kSides + k, atomic_add(&cut.at(b, k / kSides).inside[k % kSides], 1u), x); });
   }
 
   template <typename Block>
-  DADKIT_DEVICE void flush(const Call<T>& c, const Block& block) {
+  DADKIT_DEVICE void flush(const Cut<T>& cut, const Lists<T>& lists, const Block& block) {
     const int64_t b = block.image;
     const int kept = static_cast<int>(size < kRoom ? size : kRoom);
-    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { atomic_add(&inside[k], 1u); }); });
-    for_each(block, c.seg.contexts * kSides, [&](int k) {
-      Context& context = c.at(b, k / kSides);
+    for_each(block, kept, [&](int i) { visit(cut, value[i], where[i], [&](int k) { atomic_add(&inside[k], 1u); }); });
+    for_each(block, cut.seg.contexts * kSides, [&](int k) {
+      Context& context = cut.at(b, k / kSides);
       if (at_low[k]) atomic_add(&context.at_low[k % kSides], at_low[k]);
       if (at_high[k]) atomic_add(&context.at_high[k % kSides], at_high[k]);
       first[k] = inside[k] ? atomic_add(&context.inside[k % kSides], inside[k]) : 0;
       at_low[k] = at_high[k] = 0;
     });
-    for_each(block, kept, [&](int i) { visit(c, value[i], where[i], [&](int k) { list(c, b, k, atomic_add(&first[k], 1u), value[i]); }); });
+    for_each(block, kept, [&](int i) {
+      visit(cut, value[i], where[i], [&](int k) { lists.put(b * cut.seg.contexts * kSides + k, atomic_add(&first[k], 1u), value[i]); });
+    });
   }
 
  private:
   // Counts a value at the ends of its brackets; f(key) of those that hold it strictly between.
   template <typename F>
-  DADKIT_DEVICE void visit(const Call<T>& c, T x, uint32_t place, const F& f) {
-    for (int l = 0; l < c.seg.levels; ++l) {
+  DADKIT_DEVICE void visit(const Cut<T>& cut, T x, uint32_t place, const F& f) {
+    for (int l = 0; l < cut.seg.levels; ++l) {
       if (!(place >> l & 1)) continue;
-      const int k = c.context_of(l, static_cast<int>(place >> 4)) * kSides + static_cast<int>(place >> 3 & 1);
+      const int k = cut.context_of(l, static_cast<int>(place >> 4)) * kSides + static_cast<int>(place >> 3 & 1);
       if (x == low[k]) {
         atomic_add(&at_low[k], 1u);
       } else if (x == high[k]) {
@@ -192,10 +197,6 @@ struct Found {
       }
     }
   }
-
-  static DADKIT_DEVICE void list(const Call<T>& c, int64_t b, int k, uint32_t at, T x) {
-    if (at < c.capacity) c.listed[(b * c.seg.contexts * kSides + k) * c.capacity + at] = x;
-  }
 };
 
 // A thread's pixels in one leaf: their number, and per level and side the sum of |x - low| and the number below low.
@@ -204,7 +205,8 @@ struct CollectRun {
   static constexpr int kValues = 1 + 2 * kSides * L;
   static DADKIT_DEVICE constexpr int at(int l, int s) { return 1 + 2 * (kSides * l + s); }
 
-  const Call<T>& c;
+  const Cut<T>& cut;
+  const Lists<T>& lists;
   int64_t b;
   Found<T>& found;
   int leaf;
@@ -234,29 +236,32 @@ struct CollectRun {
         sum[at(l, s) + 1] += below ? T(1) : T(0);
         levels |= (!below & (x[s] <= high[l][s])) ? 1u << l : 0u;
       }
-      if (levels) found.keep(c, b, leaf, s, levels, x[s]);
+      if (levels) found.keep(cut, lists, b, leaf, s, levels, x[s]);
     }
   }
   DADKIT_DEVICE void outside(int64_t, bool) {}
 };
 
-template <typename T, int L>
+template <typename T, int L, Walk kWalk>
 struct Collect {
   using Run = CollectRun<T, L>;
 
-  Call<T> c;
+  Maps<T> maps;
+  Cut<T> cut;
+  Sums sums;
+  Lists<T> lists;
 
-  struct Shared : LeafSharedOf<T, Run, L, true> {
+  struct Shared : LeafSharedOf<T, Run, L, kWalk> {
     Found<T> found;
   };
 
   template <typename Block>
   DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
     const int64_t b = block.image;
-    if (c.image[b].status != record::kFine) return;
-    shared.found.clear(c, block);
-    sum_leaves<L, true>(c, block, shared, true, kCollectTicket, [&] { return Run{c, b, shared.found, 0, {}, {}, {}}; });
-    shared.found.flush(c, block);
+    if (cut.image[b].status != record::kFine) return;
+    shared.found.clear(cut, block);
+    sum_leaves<L, kWalk>(maps, cut, sums, block, shared, true, kCollectTicket, [&] { return Run{cut, lists, b, shared.found, 0, {}, {}, {}}; });
+    shared.found.flush(cut, lists, block);
   }
 };
 
@@ -267,7 +272,10 @@ struct Select {
   using Run = CollectRun<T, L>;
   enum Source { kNothing, kList, kMap };  // where the values are that must still be looked at
 
-  Call<T> c;
+  Maps<T> maps;
+  Cut<T> cut;
+  Sums sums;
+  Lists<T> lists;
   Denominators<T> then;
 
   struct Shared {
@@ -285,9 +293,9 @@ struct Select {
   DADKIT_DEVICE void run(const Block& block, Shared& shared) const {
     const int64_t b = block.image;
     const int u = static_cast<int>(block.slice);
-    Image& m = c.image[b];
+    Image& m = cut.image[b];
     if (m.status == record::kFine) {
-      shared.rule.load(c, b, block);
+      shared.rule.load(cut, b, block);
       for_each(block, static_cast<int>(kSides), [&](int s) { place(shared, b, u, s); });
       if (shared.source[kTarget] != kNothing || shared.source[kPred] != kNothing) {
         const int bits = shared.bits[kTarget] > shared.bits[kPred] ? shared.bits[kTarget] : shared.bits[kPred];
@@ -301,30 +309,30 @@ struct Select {
       block.threads([&](int t) { deviate(block, shared, b, u, t); });
       single_thread(block, [&] { answer(block, shared, b, u); });
     }
-    if (block.last(&m.ticket[kDeviationTicket])) then.finish(block);
+    if (block.last(&m.ticket[kDeviationTicket])) then.finish(cut, block);
   }
 
  private:
   // Where the wanted rank lies, by the counts alone.
   DADKIT_DEVICE void place(Shared& shared, int64_t b, int u, int s) const {
     double total = 0, below = 0, offset = 0;
-    for (int leaf = 0; leaf < c.seg.leaves; ++leaf) {
-      for (int l = 0; l < c.seg.levels; ++l) {
-        if (c.context_of(l, leaf) != u) continue;
-        const double* sums = c.sums + b * c.values + leaf * Run::kValues;
-        total += sums[0];
-        offset += sums[Run::at(l, s)];
-        below += sums[Run::at(l, s) + 1];
+    for (int leaf = 0; leaf < cut.seg.leaves; ++leaf) {
+      for (int l = 0; l < cut.seg.levels; ++l) {
+        if (cut.context_of(l, leaf) != u) continue;
+        const double* found = sums.of(b) + leaf * Run::kValues;
+        total += found[0];
+        offset += found[Run::at(l, s)];
+        below += found[Run::at(l, s) + 1];
       }
     }
-    Context& k = c.at(b, u);
+    Context& k = cut.at(b, u);
     if (s == 0) k.count = static_cast<int64_t>(total);
     shared.below[s] = static_cast<int64_t>(below);
     shared.offset[s] = offset;
     shared.inside[s] = k.inside[s];
     shared.fixed[s] = 0;
     if (s == 0) shared.under = shared.equal = 0;
-    const bool listed = k.inside[s] <= c.capacity;
+    const bool listed = k.inside[s] <= lists.capacity;
     const int64_t wanted = (static_cast<int64_t>(total) - 1) / 2;
     int64_t rank = wanted - shared.below[s];
     shared.source[s] = kNothing;
@@ -355,15 +363,16 @@ struct Select {
   DADKIT_DEVICE void each(const Block& block, const Shared& shared, int64_t b, int u, int t, const F& f) const {
     for (int s = 0; s < kSides; ++s) {
       if (shared.source[s] != kList) continue;
-      const T* list = c.listed + ((b * c.seg.contexts + u) * kSides + s) * c.capacity;
+      const T* list = lists.of((b * cut.seg.contexts + u) * kSides + s);
       for (uint32_t i = static_cast<uint32_t>(t); i < shared.inside[s]; i += static_cast<uint32_t>(block.size())) f(s, list[i]);
     }
     if (shared.source[kTarget] != kMap && shared.source[kPred] != kMap) return;
-    for (int64_t i = b * c.n + t; i < (b + 1) * c.n; i += block.size()) {
-      const T d = c.target[i];
-      if (!Sample<T>::is_in(c, u, shared.rule.template plain_leaf<L>(d))) continue;
+    for (int64_t i = b * maps.n + t; i < (b + 1) * maps.n; i += block.size()) {
+      const T d = maps.target[i];
+      if (maps.mask && !maps.mask[i]) continue;
+      if (!Sample<T>::is_in(cut, u, shared.rule.template plain_leaf<L>(d))) continue;
       if (shared.source[kTarget] == kMap) f(kTarget, d);
-      if (shared.source[kPred] == kMap) f(kPred, c.pred[i]);
+      if (shared.source[kPred] == kMap) f(kPred, maps.pred[i]);
     }
   }
 
@@ -380,7 +389,7 @@ struct Select {
 
   template <typename Block>
   DADKIT_DEVICE void deviate(const Block& block, Shared& shared, int64_t b, int u, int t) const {
-    const Context& k = c.at(b, u);
+    const Context& k = cut.at(b, u);
     double sum[kSides] = {}, unit[kSides] = {}, low[kSides] = {};
     int64_t fixed[kSides] = {}, under = 0, equal = 0;
     for (int s = 0; s < kSides; ++s) {
@@ -408,7 +417,7 @@ struct Select {
 
   template <typename Block>
   DADKIT_DEVICE void answer(const Block& block, Shared& shared, int64_t b, int u) const {
-    Context& k = c.at(b, u);
+    Context& k = cut.at(b, u);
     for (int s = 0; s < kSides; ++s) {
       const double median = static_cast<double>(shared.median[s]), low = k.low[s], high = k.high[s];
       const double at_low = k.at_low[s], at_high = k.at_high[s], above = static_cast<double>(k.count - shared.below[s]) - at_low - shared.inside[s];
@@ -421,7 +430,7 @@ struct Select {
                                        : listed + shared.offset[s] + (static_cast<double>(shared.below[s]) + at_low - above) * (median - low);
       }
       k.median[s] = median;
-      k.mad[s] = k.count > 0 && c.sides[s] ? sum / static_cast<double>(k.count) : 0;
+      k.mad[s] = k.count > 0 && cut.sides[s] ? sum / static_cast<double>(k.count) : 0;
       if (s != kPred) continue;
       k.under = shared.under;
       k.equal = shared.equal;
@@ -432,5 +441,4 @@ struct Select {
   }
 };
 
-}  // namespace device
-}  // namespace dadkit
+}  // namespace dadkit::device

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <memory>
 
-#include "../common/schema.h"
-#include "ops.h"
+#include "../common/operators.h"
+#include "operators.h"
 
 namespace dadkit {
 namespace {
@@ -60,4 +60,4 @@ class Emulator {
 }  // namespace dadkit
 
 STABLE_TORCH_LIBRARY(dadkit_emulated, m) { dadkit::define_operators(m); }
-STABLE_TORCH_LIBRARY_IMPL(dadkit_emulated, CPU, m) { dadkit::device::implement<dadkit::Emulator>(m); }
+STABLE_TORCH_LIBRARY_IMPL(dadkit_emulated, CPU, m) { dadkit::implement<dadkit::device::Device<dadkit::Emulator>>(m); }

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dadkit.losses.base import Configured
 from dadkit.losses.inputs import check_reduction, whole_maps
-from dadkit.ops import Backend, choose, fused, reference
+from dadkit.ops import Backend, choose, fused, reads_half, reference
 from dadkit.ops.reference import Reduction
 
 __all__ = ["GradientMatchingLoss", "gradient_matching_loss"]
@@ -64,7 +64,7 @@ def gradient_matching_loss(
         >>> gradient_matching_loss(target + torch.eye(8), target).item() > 0
         True
     """
-    p, d, m = whole_maps(pred, target, mask)
+    p, d, m = whole_maps(pred, target, mask, half=reads_half(backend, pred, target))
     check_reduction(reduction)
     check_scales(scales)
     function = choose(backend, fused.gradient_matching_loss, reference.gradient_matching_loss, p, d)

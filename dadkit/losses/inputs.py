@@ -35,16 +35,18 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def whole_maps(pred: Tensor, target: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Returns the pair as (B, H, W) in the dtype of the computation; ValueError if it is not one."""
+def whole_maps(
+    pred: Tensor, target: Tensor, mask: Tensor | None, *, half: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Returns the pair as (B, H, W) in the dtype of the computation, or as it is if ``half``; ValueError if it is not one."""
     _check_map("pred", pred)
     _check_map("target", target)
     if pred.shape != target.shape:
         raise ValueError(f"pred and target must have one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
     _check_mask("mask", mask, target)
     _check_device(pred=pred, target=target, mask=mask)
-    dtype = compute_dtype(pred, target)
-    return _flat3(pred).to(dtype), _flat3(target).to(dtype), None if mask is None else _flat3(mask)
+    p, d = (_flat3(x) if half else _flat3(x).to(compute_dtype(pred, target)) for x in (pred, target))
+    return p, d, None if mask is None else _flat3(mask)
 
 
 def single_map(name: str, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -56,9 +58,12 @@ def single_map(name: str, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def patch_pair(
-    pred: Tensor, target: Tensor, boxes: Tensor, mask: Tensor | None, pred_mask: Tensor | None
+    pred: Tensor, target: Tensor, boxes: Tensor, mask: Tensor | None, pred_mask: Tensor | None, *, half: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
-    """pred (B, H, W), target (B, N, h, w), boxes (B, N, 4), masks; ValueError if they do not fit together."""
+    """pred (B, H, W), target (B, N, h, w), boxes (B, N, 4), masks; ValueError if they do not fit together.
+
+    The maps are in the dtype of the computation, or as they are if ``half``.
+    """
     _check_map("pred", pred)
     _check_floating("target", target)
     if target.ndim != 4 or 0 in target.shape[2:]:
@@ -73,9 +78,9 @@ def patch_pair(
     _check_mask("mask", mask, target)
     _check_mask("pred_mask", pred_mask, pred)
     _check_device(pred=pred, target=target, boxes=boxes, mask=mask, pred_mask=pred_mask)
-    dtype = compute_dtype(pred, target)
     flat_mask = None if pred_mask is None else _flat3(pred_mask)
-    return _flat3(pred).to(dtype), target.to(dtype), boxes.detach(), mask, flat_mask
+    p, d = (x if half else x.to(compute_dtype(pred, target)) for x in (_flat3(pred), target))
+    return p, d, boxes.detach(), mask, flat_mask
 
 
 def check_options(options: NormOptions, shape: Sequence[int] = (1, 1)) -> None:
@@ -114,14 +119,15 @@ def check_stats(stats: TargetStats | None, maps: int, options: NormOptions, like
         stats: what the caller brought; None is legal.
         maps: number of maps.
         options: how they are normalised.
-        like: a map, in the dtype of the computation.
+        like: a map.
     """
     if stats is None:
         return
     segments = sum(segment_count(level, options.partition) for level in options.segments)
     borders = 0 if options.partition == "grid" else max(options.segments) + 1
     shapes = ((maps, borders), *[(maps, segments)] * 3, (maps,), (maps,))
-    dtypes = (like.dtype, torch.int64, *[like.dtype] * 3, torch.bool)
+    computed = compute_dtype(like)
+    dtypes = (computed, torch.int64, *[computed] * 3, torch.bool)
     for name, x, shape, dtype in zip(TargetStats._fields, stats, shapes, dtypes, strict=True):
         if tuple(x.shape) != shape or x.dtype != dtype or x.device != like.device:
             raise ValueError(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dadkit.losses.inputs import check_options, check_stats, check_trim, patch_pair, refuse_fine_boxes
 from dadkit.losses.normalization import reduction_of
-from dadkit.ops import Backend, choose, fused, reference
+from dadkit.ops import Backend, choose, fused, reads_half, reference
 from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
 
 __all__ = ["local_global_loss", "patches_loss"]
@@ -107,7 +107,7 @@ def patches_loss(
     backend: Backend = "auto",
 ) -> Tensor:
     """:func:`local_global_loss` with its options packed."""
-    p, d, b, m, pm = patch_pair(pred, target, boxes, mask, pred_mask)
+    p, d, b, m, pm = patch_pair(pred, target, boxes, mask, pred_mask, half=reads_half(backend, pred, target))
     check_options(options, d.shape)
     check_stats(target_stats, d.shape[0] * d.shape[1], options, p)
     check_trim(trim)

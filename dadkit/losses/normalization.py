@@ -7,7 +7,7 @@ from typing import TypedDict, Unpack
 from torch import Tensor
 
 from dadkit.losses.inputs import check_options, check_reduction, check_stats, check_trim, single_map, whole_maps
-from dadkit.ops import Backend, choose, fused, reference
+from dadkit.ops import Backend, choose, fused, reads_half, reference
 from dadkit.ops.reference import NormOptions, Partition, Reduction, TargetStats, Variant
 
 __all__ = [
@@ -270,7 +270,7 @@ def maps_loss(
     backend: Backend = "auto",
 ) -> Tensor:
     """:func:`hybrid_norm_loss` with its options packed."""
-    p, d, m = whole_maps(pred, target, mask)
+    p, d, m = whole_maps(pred, target, mask, half=reads_half(backend, pred, target))
     check_options(options, p.shape)
     check_stats(target_stats, len(p), options, p)
     check_trim(trim)

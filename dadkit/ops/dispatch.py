@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar, get_args
 
+import torch
 from torch import Tensor
 
 from dadkit.ops import fused
 
-__all__ = ["Backend", "choose", "preferred", "resolve"]
+__all__ = ["Backend", "choose", "preferred", "reads_half", "resolve"]
 
 Backend = Literal["auto", "fused", "reference"]
 Operation = TypeVar("Operation", bound=Callable[..., Any])
@@ -74,6 +75,15 @@ def choose(backend: str, compiled: Operation | None, reference: Operation, *tens
     if effective(backend) == "fused":
         raise cannot_run(fused.why_not(*tensors) or f"there is no fused {reference.__name__}")
     return reference
+
+
+def reads_half(backend: str, *maps: Tensor) -> bool:
+    """Returns True if what ``backend`` means for these maps of a loss reads float16 and bfloat16 with no copy in float32.
+
+    That is what the fused operators do on CUDA. Everything else is given float32.
+    """
+    halves = any(x.dtype in fused.HALF for x in maps) and all(x.is_cuda and x.dtype != torch.float64 for x in maps)
+    return halves and resolve(backend, *maps) == "fused"
 
 
 def effective(backend: str) -> str:

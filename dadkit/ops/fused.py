@@ -1,6 +1,7 @@
 """The fused operators behind the names and signatures of ``dadkit.ops.reference``, which specifies what they answer.
 
-Maps are (B, H, W), one dtype (float32 or float64), as there. Importing this file never fails: :func:`why_not` says whether the
+Maps are (B, H, W), one dtype (float32 or float64), as there; on CUDA the losses also take maps of half precision, each of its
+own, and compute in float32. Importing this file never fails: :func:`why_not` says whether the
 compiled library is there and takes given tensors.
 """
 
@@ -33,6 +34,9 @@ __all__ = [
 
 _ERROR = load_error()
 
+HALF = frozenset({torch.float16, torch.bfloat16})
+"""The dtypes of half precision."""
+
 DEVICES = devices()
 """The types of device that the operators are compiled for."""
 
@@ -42,7 +46,8 @@ def why_not(*tensors: Tensor) -> str | None:
     if _ERROR is not None:
         return _ERROR
     for x in tensors:
-        if x.is_floating_point() and x.dtype not in {torch.float32, torch.float64}:
+        read = {torch.float32, torch.float64} | (HALF if x.is_cuda else frozenset())
+        if x.is_floating_point() and x.dtype not in read:
             return f"they compute in float32 or float64, not in {x.dtype} (dadkit.losses converts half precision)"
         if x.device.type not in DEVICES:
             return f"they are not built for {x.device.type} in this installation"
@@ -121,7 +126,8 @@ def local_global_loss(
     target_stats: TargetStats | None = None,
 ) -> Tensor:
     """Returns the loss of each patch (B, N, h, w) against its box of ``pred`` (B, H, W); gradient to ``pred`` only."""
-    target, boxes = target.detach().contiguous(), boxes.detach().to(pred.dtype).contiguous()
+    computed = torch.float64 if pred.dtype == torch.float64 else torch.float32
+    target, boxes = target.detach().contiguous(), boxes.detach().to(computed).contiguous()
     present, legal = legal_boxes(boxes)
     if pred_mask is not None:
         touched = all_touched(pred_mask, legal, (target.shape[2], target.shape[3]))
@@ -181,7 +187,7 @@ def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tenso
     """
     if options.partition == "grid" or (options.partition == "range" and options.range_clip == (0.0, 1.0)):
         return None
-    finest = max(options.segments)
+    target, finest = target.float() if target.dtype in HALF else target, max(options.segments)
     count = (
         mask.sum((1, 2))
         if mask is not None

@@ -197,10 +197,11 @@ def _matching(a: Any) -> tuple[Tensor, ...]:
 def _loss_of(a: Any, maps: Tensor, sums: Sequence[int], rows: Sequence[int], width: int) -> tuple[Tensor, ...]:
     """total, number, map, counted, stats."""
     shape = maps.shape if a.want_map else (0,)
+    computed = torch.float64 if maps.dtype == torch.float64 else torch.float32
     return (
-        maps.new_empty(sums),
-        maps.new_empty(sums),
-        maps.new_empty(shape),
+        maps.new_empty(sums, dtype=computed),
+        maps.new_empty(sums, dtype=computed),
+        maps.new_empty(shape, dtype=computed),
         maps.new_empty(shape, dtype=torch.bool),
         maps.new_empty((*rows, width), dtype=torch.float64),
     )

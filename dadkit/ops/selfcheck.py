@@ -50,6 +50,7 @@ def _every(module: object) -> dict[str, Callable[[Inputs], Tensor]]:
     grid, hdn = NormOptions((1, 2, 4, 8), "grid"), NormOptions(partition="quantile", variant="hdn")
     return {
         "hybrid": lambda x: m.hybrid_norm_loss(x.pred, x.target, x.mask),
+        "hybrid without mask": lambda x: m.hybrid_norm_loss(x.pred, x.target),
         "hybrid per pixel": lambda x: m.hybrid_norm_loss(x.pred, x.target, None, reduction="none"),
         "grid": lambda x: m.hybrid_norm_loss(x.pred, x.target, x.mask, grid, reduction="image"),
         "hdn": lambda x: m.hybrid_norm_loss(x.pred, x.target, x.mask, hdn, reduction="pixel"),
@@ -64,7 +65,11 @@ def _every(module: object) -> dict[str, Callable[[Inputs], Tensor]]:
 
 
 def check(
-    device: torch.device, shapes: Sequence[tuple[int, int, int]] = SHAPES, say: Callable[[str], None] = lambda step: None
+    device: torch.device,
+    shapes: Sequence[tuple[int, int, int]] = SHAPES,
+    say: Callable[[str], None] = lambda step: None,
+    *,
+    half: bool | None = None,
 ) -> dict[str, float]:
     """Checks all operators on ``device``.
 
@@ -72,6 +77,7 @@ def check(
         device: where.
         shapes: of the maps; the last one is timed.
         say: called with the name of each step before it begins.
+        half: whether the operators read half precision there; None = where the device is a GPU.
 
     Returns:
         Largest relative errors, and milliseconds of the hybrid loss, fused and reference, forward and backward.
@@ -91,6 +97,9 @@ def check(
                 error = _compare(what, got, _run(_every(reference)[name], exact), dtype)
                 measured[f"error {name} {dtype}"] = max(error, measured.get(f"error {name} {dtype}", 0.0))
                 _repeat(what, function, x, got)
+            if dtype == torch.float32 and (device.type == "cuda" if half is None else half):
+                say(f"half precision of {shape}")
+                _half(shape, x)
             if not intact():
                 raise CheckFailedError(f"an operator wrote beside its inputs of {shape}")
     say("speed")
@@ -153,6 +162,17 @@ def _compare(what: str, got: tuple[Tensor, Tensor], expected: tuple[Tensor, Tens
     if int(flipped.sum()) > 2 + slope.numel() // 2000 or not rest <= (2e-3 if dtype == torch.float32 else 1e-7):
         raise CheckFailedError(f"{what}: the gradient is wrong at {int(flipped.sum())} pixels and by {rest:.2g} elsewhere")
     return error
+
+
+def _half(shape: tuple[int, int, int], x: Inputs) -> None:
+    """Runs the losses on maps of half precision: as on the same values in float32, with the gradient rounded."""
+    stored = x._replace(pred=x.pred.bfloat16(), target=x.target.half(), patches=x.patches.half())
+    full = stored._replace(pred=stored.pred.float(), target=stored.target.float(), patches=stored.patches.float())
+    for name in ("hybrid", "hybrid without mask", "local-global", "gradient matching"):
+        function = _every(fused)[name]
+        (value, slope), (wanted, exact) = _run(function, stored), _run(function, full)
+        if not (torch.equal(value, wanted) and torch.equal(slope, exact.bfloat16())):
+            raise CheckFailedError(f"{name} of {shape}: half precision gives other bits than the same values in float32")
 
 
 def _repeat(what: str, function: Callable[[Inputs], Tensor], x: Inputs, first: tuple[Tensor, Tensor]) -> None:

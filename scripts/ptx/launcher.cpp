@@ -8,8 +8,8 @@
 #include <typeinfo>
 #include <vector>
 
-#include "common/schema.h"
-#include "device/ops.h"
+#include "common/operators.h"
+#include "device/operators.h"
 #include "runtime.h"
 
 namespace dadkit {
@@ -113,4 +113,4 @@ extern "C" __attribute__((visibility("default"))) const char* dadkit_ptx_report(
 }
 
 STABLE_TORCH_LIBRARY(dadkit_ptx, m) { dadkit::define_operators(m); }
-STABLE_TORCH_LIBRARY_IMPL(dadkit_ptx, CPU, m) { dadkit::device::implement<dadkit::Launcher>(m); }
+STABLE_TORCH_LIBRARY_IMPL(dadkit_ptx, CPU, m) { dadkit::implement<dadkit::device::Device<dadkit::Launcher>>(m); }

@@ -129,6 +129,13 @@ inline double as_float(uint64_t x) { return cast_bits<double>(x); }
 inline uint32_t bits_of(float x) { return cast_bits<uint32_t>(x); }
 inline uint64_t bits_of(double x) { return cast_bits<uint64_t>(x); }
 
+inline float f16_to_f32(uint16_t x) { return static_cast<float>(cast_bits<_Float16>(x)); }
+inline uint16_t f32_to_f16(float x) { return cast_bits<uint16_t>(static_cast<_Float16>(x)); }
+inline float bf16_to_f32(uint16_t x) { return as_float(static_cast<uint32_t>(x) << 16); }
+inline uint16_t f32_to_bf16(float x) {  // to the nearest, ties to even
+  const uint32_t bits = bits_of(x);
+  return static_cast<uint16_t>(x != x ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
 template <typename T>
 T divided(T a, T b) {  // nvcc may divide ahead of a test for zero: a GPU then answers anything, and so does this
   return b == 0 ? static_cast<T>(-1) : static_cast<T>(a / b);

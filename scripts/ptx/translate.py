@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 TYPES = {"u8": "uint8_t", "s8": "int8_t", "b8": "uint8_t", "f32": "float", "f64": "double", "pred": "bool"}
+TYPES |= {"f16": "uint16_t", "bf16": "uint16_t"}
 TYPES |= {f"{kind}{bits}": f"{'int' if kind == 's' else 'uint'}{bits}_t" for kind in "usb" for bits in (16, 32, 64)}
 REGISTERS = {"p": "bool", "rs": "uint16_t", "r": "uint32_t", "f": "float", "rd": "uint64_t", "fd": "double"}
 REGISTER = re.compile(r"%(p|rs|r|f|rd|fd)(\d+)")
@@ -343,6 +344,8 @@ class _Function:
     def op_cvt(self, parts: list[str], kind: str, a: list[str]) -> str:
         to, c = parts[-2], TYPES[parts[-2]]
         x = self.value(a[1], kind)
+        if (to, kind) in {("f32", "f16"), ("f32", "bf16"), ("f16", "f32"), ("bf16", "f32")}:
+            return self.assign(a[0], to, f"{kind}_to_{to}({x})")
         if "rzi" in parts:
             return self.assign(a[0], to, f"truncated<{c}>({x})")
         if "rmi" in parts:

@@ -59,6 +59,29 @@ def test_no_order_of_threads_and_blocks_matters(emulated, pair, name, dtype):
     assert torch.equal(backwards[1], forwards[1])
 
 
+@pytest.mark.parametrize("name", ["hybrid", "eight levels", "hdn", "local-global", "gradient matching"])
+@pytest.mark.parametrize("size", [(36, 40), (37, 41)])
+def test_half_precision_is_read_as_it_is(emulated, pair, name, size):
+    """The same bits as of the same values in float32, and their gradient, rounded; each map in a dtype of its own."""
+    maps = pair((2, *size), "smooth", torch.float32)
+    mask = torch.rand(maps[0].shape, generator=torch.Generator().manual_seed(0)) < 0.9
+    for dtypes in ((torch.float16, torch.bfloat16), (torch.bfloat16, torch.float32), (torch.float32, torch.float16)):
+        pred, target = (x.to(dtype) for x, dtype in zip(maps, dtypes, strict=True))
+
+        def loss(p, d, m):
+            if name == "local-global":
+                boxes = torch.tensor([[2.3, 1.0, 30.6, 33.1]]).expand(2, 1, 4)
+                return 1024 * fused.local_global_loss(p, d[:, None], boxes, None if m is None else m[:, None])
+            return 1024 * OPERATORS[name](p, d, m, pair)
+
+        for m in (None, mask):
+            value, gradient = emulated(lambda p: loss(p, target, m), pred, "forwards")  # noqa: B023
+            exact, slope = emulated(lambda p: loss(p, target.float(), m), pred.float(), "forwards")  # noqa: B023
+            assert value.dtype == torch.float32
+            assert torch.equal(value, exact)
+            assert torch.equal(gradient, slope.to(dtypes[0]))
+
+
 @pytest.mark.parametrize("segments", [(1,), (1, 2, 4)])
 def test_a_sample_that_misleads_changes_nothing(emulated, misled, segments):
     pred, target = misled((2, 128, 160))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from dadkit.losses import hybrid_norm_loss, local_global_loss
+from dadkit.losses import gradient_matching_loss, hybrid_norm_loss, local_global_loss
+from dadkit.ops import fused as operators
 
 
 def _inputs(pair, batch=2):
@@ -138,3 +141,35 @@ def test_second_derivatives_are_refused(fused, pair):
         slope = torch.autograd.grad(value, pred, create_graph=True)[0]
         with pytest.raises(RuntimeError, match="second derivatives"):
             slope.sum().backward()
+
+
+class _Seen(TorchDispatchMode):
+    """Notes the dtypes of the maps that the operators get."""
+
+    def __init__(self):
+        super().__init__()
+        self.dtypes = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "dadkit":
+            self.dtypes.append((args[0].dtype, args[1].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+def test_half_precision_is_given_to_the_operators_on_cuda_as_it_is(monkeypatch):
+    monkeypatch.setattr(operators, "why_not", lambda *maps: None)
+    monkeypatch.setattr(operators, "proven", lambda *maps: True)
+    with FakeTensorMode(), _Seen() as seen:
+        pred = torch.empty(2, 1, 8, 8, device="cuda", dtype=torch.bfloat16)
+        for target in (pred.half(), pred.float(), pred.double()):
+            values = (
+                hybrid_norm_loss(pred, target),
+                gradient_matching_loss(pred, target),
+                local_global_loss(pred, target, pred.new_empty(2, 1, 4, dtype=torch.float32)),
+            )
+            computed = torch.float64 if target.dtype == torch.float64 else torch.float32
+            assert {value.dtype for value in values} == {computed}
+            assert seen.dtypes == 3 * [(pred.dtype if computed == torch.float32 else computed, target.dtype)]
+            seen.dtypes.clear()
+        hybrid_norm_loss(pred, pred, backend="reference")
+        assert not seen.dtypes

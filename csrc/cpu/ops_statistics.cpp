@@ -1,4 +1,4 @@
-// order_statistics, median_mad_forward, median_mad_backward
+// Statistics as answers by themselves: a target's segments, order statistics, a map's median and deviation.
 #include "call.h"
 
 namespace dadkit {
@@ -18,14 +18,32 @@ bool four_ranks(const SegmentedImage<T>& image, OrderScratch<T>* scratch, const 
   return OrderStatistics<T>(image.pixels(), seg, scratch).compute(Source<T>(image.map()), within, found);
 }
 
-Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
-  const Maps maps(x, "x", mask);
-  check_ranks(ranks, x, maps.images);
-  const int64_t wanted = ranks.size(1);
-  Tensor result = torch::stable::new_empty(x, Ints{maps.images, wanted});
-  each_image(x, maps.images, [&](const auto& turn) {
+}  // namespace
+
+void Cpu::statistics(const Tensor& target, const Batch& batch, const Maybe& edges, const Options& o, const StatisticsOutputs& y) {
+  each_image(target, batch.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;
-    SegmentedImage<T> image = turn.segmented(one_segment(), x, maps);
+    SegmentedImage<T> image = turn.segmented(o, target, batch);
+    const RangeTask<T> range = image.range_of(Source<T>(image.map()));
+    image.cut(given_row<T>(only_edges(edges), turn.image, o).edges, range);
+    TargetSide<T> side;
+    side.compute(image, &range);
+    std::copy(image.edges(), image.edges() + y.borders, turn.to(y.edges, y.borders));
+    for (int u = 0; u < y.contexts; ++u) {
+      turn.template to<int64_t>(y.count, y.contexts)[u] = side.count[u];
+      turn.to(y.median, y.contexts)[u] = static_cast<T>(side.median[u]);
+      turn.to(y.mad, y.contexts)[u] = static_cast<T>(side.mad[u]);
+    }
+    *turn.to(y.global_mad) = static_cast<T>(side.global_mad);
+    *turn.template to<uint8_t>(y.flat) = side.flat;
+  });
+}
+
+void Cpu::order(const Tensor& x, const Batch& batch, const Tensor& ranks, const Tensor& result) {
+  const int64_t wanted = ranks.size(1);
+  each_image(x, batch.images, [&](const auto& turn) {
+    using T = TypeOf<decltype(turn)>;
+    SegmentedImage<T> image = turn.segmented(whole_map(), x, batch);
     const RangeTask<T> range = image.range_of(Source<T>(image.map()));
     image.cut(nullptr, range);
     const int64_t* rank = data<int64_t>(ranks) + turn.image * wanted;
@@ -40,19 +58,13 @@ Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
       }
     }
   });
-  return result;
 }
 
-// What median_mad's forward leaves for its backward, per image
-enum MedianRecord { kStatus, kMedian, kCount, kSignSum, kTies, kWidth };
-
-std::tuple<Tensor, Tensor, Tensor> median_mad_forward(Tensor x, Maybe mask) {
-  const Maps maps(x, "x", mask);
-  Tensor median = torch::stable::new_empty(x, Ints{maps.images}), mad = torch::stable::new_empty(x, Ints{maps.images}),
-         stats = torch::stable::new_empty(x, Ints{maps.images, kWidth}, ScalarType::Double);
-  each_image(x, maps.images, [&](const auto& turn) {
+void Cpu::median_forward(const Tensor& x, const Batch& batch, const Tensor& median, const Tensor& mad, const Tensor& stats) {
+  using namespace median_record;
+  each_image(x, batch.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;
-    SegmentedImage<T> image = turn.segmented(one_segment(), x, maps);
+    SegmentedImage<T> image = turn.segmented(whole_map(), x, batch);
     const RangeTask<T> range = image.range_of(Source<T>(image.map()));
     Statistic found[kMaxContexts];
     if (range.count > 0 && range.finite) {
@@ -71,26 +83,21 @@ std::tuple<Tensor, Tensor, Tensor> median_mad_forward(Tensor x, Maybe mask) {
     r[kSignSum] = static_cast<double>(count - own.equal - 2 * own.under);
     r[kTies] = static_cast<double>(own.equal);
   });
-  return {median, mad, stats};
 }
 
-Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe mask, Tensor stats) {
-  const Maps maps(x, "x", mask);
-  check_same_type(grad_median, x, "grad_median");
-  check_same_type(grad_mad, x, "grad_mad");
-  STD_TORCH_CHECK(grad_median.numel() == maps.images && grad_mad.numel() == maps.images, "gradients must be (B,)");
-  check_stats(stats, x, maps.images, kWidth);
-  Tensor result = torch::stable::new_empty(x, Ints{maps.images, maps.h, maps.w});
-  each_image(x, maps.images, [&](const auto& turn) {
+void Cpu::median_backward(const Tensor& grad_median, const Tensor& grad_mad, const Tensor& x, const Batch& batch, const Tensor& stats,
+                          const Tensor& result) {
+  using namespace median_record;
+  each_image(x, batch.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;
     const double* r = turn.record_of(stats, kWidth);
-    const T* values = turn.in(x, maps.n);
-    const uint8_t* valid = maps.mask_of(turn.image);
-    T* g = turn.to(result, maps.n);
+    const T* values = turn.in(x, batch.n);
+    const uint8_t* valid = batch.mask_of(turn.image);
+    T* g = turn.to(result, batch.n);
     const double per_pixel = static_cast<double>(*turn.in(grad_mad)) / std::max(1.0, r[kCount]);
     const double at_median = static_cast<double>(*turn.in(grad_median)) - per_pixel * r[kSignSum];
     const T side = static_cast<T>(per_pixel), tie = static_cast<T>(at_median / std::max(1.0, r[kTies])), m = static_cast<T>(r[kMedian]);
-    const Layout layout = Layout::of_map(maps.n);
+    const Layout layout = Layout::of_map(batch.n);
     for_each(turn.parallel, layout.strips(), [&](int64_t s) {
       for (int64_t k = layout.first(s); k < layout.first(s) + layout.size(s); ++k) {
         const bool off = r[kStatus] == record::kEmpty || (valid && !valid[k]);
@@ -99,14 +106,6 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
       }
     });
   });
-  return result;
 }
 
-}  // namespace
 }  // namespace dadkit
-
-STABLE_TORCH_LIBRARY_IMPL(dadkit, CPU, m) {
-  m.impl("order_statistics", TORCH_BOX(&dadkit::order_statistics));
-  m.impl("median_mad_forward", TORCH_BOX(&dadkit::median_mad_forward));
-  m.impl("median_mad_backward", TORCH_BOX(&dadkit::median_mad_backward));
-}

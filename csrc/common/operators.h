@@ -1,0 +1,229 @@
+// The operators, once for all devices: their schema, what each checks of its arguments, and what it answers with. A backend computes:
+// csrc/cpu, or the device kernels under a launcher.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+
+#include "arguments.h"
+
+namespace dadkit {
+
+// Maps are contiguous (B, H, W) float32 or float64, masks bool; a backend with kReadsHalf takes the maps of a loss in float16 and bfloat16
+// too, and answers in float32. `segments`, `partition` (0 range, 1 quantile, 2 grid) and `variant` (0 dadkit, 1 hdn) are those of
+// dadkit.losses. `stats` is private to an operator and its backward. Nothing mutates its inputs.
+template <typename Library>
+void define_operators(Library& m) {
+  // per image: sum of the pixels' losses, number of pixels; with want_map also every pixel's loss and which pixels take part
+  m.def(
+      "hybrid_forward(Tensor pred, Tensor target, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, Tensor? global_mad, "
+      "Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool want_map) "
+      "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
+  // grad: (B,) of the totals or (B, H, W) of the map
+  m.def(
+      "hybrid_backward(Tensor grad, Tensor pred, Tensor target, Tensor? mask, Tensor stats, int[] segments, int partition, int variant, "
+      "float mad_floor, bool detach_median) -> Tensor");
+  m.def(
+      "segment_statistics(Tensor target, Tensor? mask, Tensor? edges, int[] segments, int partition, int variant) "
+      "-> (Tensor edges_out, Tensor count, Tensor median, Tensor mad, Tensor global_mad, Tensor flat)");
+  // ranks (B, R) int64, from 0; a rank outside is the nearest inside; 0 where an image has no valid pixel
+  m.def("order_statistics(Tensor x, Tensor? mask, Tensor ranks) -> Tensor");
+  m.def("median_mad_forward(Tensor x, Tensor? mask) -> (Tensor median, Tensor mad, Tensor stats)");
+  m.def("median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Tensor? mask, Tensor stats) -> Tensor");
+  m.def(
+      "normalize_forward(Tensor x, Tensor? mask, Tensor reference, Tensor? edges, int[] segments, int partition, int variant, float mad_floor) "
+      "-> (Tensor out, Tensor stats)");
+  m.def(
+      "normalize_backward(Tensor grad, Tensor x, Tensor? mask, Tensor reference, Tensor stats, int[] segments, int partition, int variant, "
+      "float mad_floor, bool detach_median) -> Tensor");
+  // pred (B, H, W), target (B, N, h, w), boxes (B, N, 4) in pixels of pred, finite and not empty; results per patch (B, N)
+  m.def(
+      "local_global_forward(Tensor pred, Tensor target, Tensor boxes, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, "
+      "Tensor? global_mad, Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool want_map) "
+      "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
+  m.def(
+      "local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor boxes, Tensor? mask, Tensor stats, int[] segments, int partition, "
+      "int variant, float mad_floor, bool detach_median) -> Tensor");
+  // total and number per image and scale, (B, S); grad: of the totals, or (B, H, W) of the map
+  m.def(
+      "gradient_matching_forward(Tensor pred, Tensor target, Tensor? mask, int scales, bool normalize, bool want_map) "
+      "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
+  m.def("gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Tensor? mask, Tensor stats, int scales, bool normalize) -> Tensor");
+}
+
+// ------------------------------------------------------------------------------------------------ the losses
+template <typename Backend>
+LossOutputs loss_forward(const LossMaps& maps, const GivenTensors& given, const Options& o, bool want_map) {
+  maps.check(Backend::kReadsHalf);
+  const Batch batch = maps.batch();
+  given.check(batch.images, o, maps.pred);
+  const Outputs y(maps.target, maps.losses(), maps.losses(), record::width(o), want_map);
+  if (batch.images > 0) Backend::loss_forward(maps, batch, given, o, y);
+  return y.all();
+}
+
+template <typename Backend>
+Tensor loss_backward(const LossMaps& maps, const Tensor& grad, const Tensor& stats, const Options& o) {
+  maps.check(Backend::kReadsHalf);
+  const Batch batch = maps.batch();
+  const bool per_pixel = grad.dim() == maps.target.dim();
+  check_type(grad, maps.pred, "grad");
+  STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == batch.images * (per_pixel ? batch.n : 1),
+                  maps.boxes ? "grad must be (B, N) or (B, N, h, w)" : "grad must be (B,) or (B, H, W)");
+  check_stats(stats, maps.pred, batch.images, record::width(o));
+  Tensor result = torch::stable::empty_like(maps.pred);
+  if (result.numel() == 0) return result;
+  if (batch.images == 0) return torch::stable::zero_(result);
+  Backend::loss_backward(maps, batch, grad, per_pixel, stats, o, result);
+  return result;
+}
+
+template <typename Backend>
+LossOutputs hybrid_forward(Tensor pred, Tensor target, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad, Maybe global_mad, Maybe flat,
+                           Ints segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor, bool want_map) {
+  return loss_forward<Backend>({pred, target, nullptr, mask}, {edges, count, median, mad, global_mad, flat},
+                               options_of(segments, partition, variant, min_pixels, mad_floor), want_map);
+}
+
+template <typename Backend>
+Tensor hybrid_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tensor stats, Ints segments, int64_t partition, int64_t variant,
+                       double mad_floor, bool detach_median) {
+  return loss_backward<Backend>({pred, target, nullptr, mask}, grad, stats, options_of(segments, partition, variant, 0, mad_floor, detach_median));
+}
+
+template <typename Backend>
+LossOutputs local_global_forward(Tensor pred, Tensor target, Tensor boxes, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad,
+                                 Maybe global_mad, Maybe flat, Ints segments, int64_t partition, int64_t variant, int64_t min_pixels,
+                                 double mad_floor, bool want_map) {
+  return loss_forward<Backend>({pred, target, &boxes, mask}, {edges, count, median, mad, global_mad, flat},
+                               options_of(segments, partition, variant, min_pixels, mad_floor), want_map);
+}
+
+template <typename Backend>
+Tensor local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor boxes, Maybe mask, Tensor stats, Ints segments, int64_t partition,
+                             int64_t variant, double mad_floor, bool detach_median) {
+  return loss_backward<Backend>({pred, target, &boxes, mask}, grad, stats, options_of(segments, partition, variant, 0, mad_floor, detach_median));
+}
+
+template <typename Backend>
+LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_map) {
+  const LossMaps maps{pred, target, nullptr, mask};
+  maps.check(Backend::kReadsHalf);
+  check_scales(scales);
+  const Batch batch = maps.batch();
+  const Outputs y(pred, {batch.images, scales}, {batch.images}, matching_record::width(scales), want_map);
+  if (batch.images > 0) Backend::matching_forward(maps, batch, scales, normalize, y);
+  return y.all();
+}
+
+template <typename Backend>
+Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tensor stats, int64_t scales, bool normalize) {
+  const LossMaps maps{pred, target, nullptr, mask};
+  maps.check(Backend::kReadsHalf);
+  check_type(grad, pred, "grad");
+  check_scales(scales);
+  const Batch batch = maps.batch();
+  const bool per_pixel = grad.dim() == 3;
+  STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == batch.images * (per_pixel ? batch.n : scales), "grad must be (B, S) or (B, H, W)");
+  check_stats(stats, pred, batch.images, matching_record::width(scales));
+  Tensor result = torch::stable::empty_like(pred);
+  if (result.numel() > 0) Backend::matching_backward(maps, batch, grad, per_pixel, stats, scales, normalize, result);
+  return result;
+}
+
+// ------------------------------------------------------------------------------------------------ normalised maps
+template <typename Backend>
+std::tuple<Tensor, Tensor> normalize_forward(Tensor x, Maybe mask, Tensor reference, Maybe edges, Ints segments, int64_t partition, int64_t variant,
+                                             double mad_floor) {
+  check_map(x, "x", 3);
+  check_like(reference, x, "reference");
+  check_type(reference, x, "reference");
+  const Options o = options_of(segments, partition, variant, 0, mad_floor);
+  const Batch batch(x, mask);
+  only_edges(edges).check(batch.images, o, x);
+  const Tensor y = torch::stable::new_empty(x, Ints{batch.images, o.n_segments, batch.height, batch.width}),
+               stats = torch::stable::new_empty(x, Ints{batch.images, record::width(o)}, ScalarType::Double);
+  if (batch.images > 0) Backend::normalize_forward(x, reference, batch, edges, o, y, stats);
+  return {y, stats};
+}
+
+template <typename Backend>
+Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, Tensor stats, Ints segments, int64_t partition, int64_t variant,
+                          double mad_floor, bool detach_median) {
+  check_map(x, "x", 3);
+  check_like(reference, x, "reference");
+  check_type(reference, x, "reference");
+  check_map(grad, "grad", 4);
+  check_type(grad, x, "grad");
+  const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
+  const Batch batch(x, mask);
+  STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments, "grad must fit x");
+  check_stats(stats, x, batch.images, record::width(o));
+  Tensor result = torch::stable::empty_like(x);
+  if (result.numel() > 0) Backend::normalize_backward(grad, x, reference, batch, stats, o, result);
+  return result;
+}
+
+// ------------------------------------------------------------------------------------------------ statistics
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor> median_mad_forward(Tensor x, Maybe mask) {
+  check_map(x, "x", 3);
+  const Batch batch(x, mask);
+  const Tensor median = torch::stable::new_empty(x, Ints{batch.images}), mad = torch::stable::new_empty(x, Ints{batch.images}),
+               stats = torch::stable::new_empty(x, Ints{batch.images, median_record::kWidth}, ScalarType::Double);
+  if (batch.images > 0) Backend::median_forward(x, batch, median, mad, stats);
+  return {median, mad, stats};
+}
+
+template <typename Backend>
+Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe mask, Tensor stats) {
+  check_map(x, "x", 3);
+  check_type(grad_median, x, "grad_median");
+  check_type(grad_mad, x, "grad_mad");
+  const Batch batch(x, mask);
+  STD_TORCH_CHECK(grad_median.numel() == batch.images && grad_mad.numel() == batch.images, "gradients must be (B,)");
+  check_stats(stats, x, batch.images, median_record::kWidth);
+  Tensor result = torch::stable::empty_like(x);
+  if (result.numel() > 0) Backend::median_backward(grad_median, grad_mad, x, batch, stats, result);
+  return result;
+}
+
+template <typename Backend>
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> segment_statistics(Tensor target, Maybe mask, Maybe edges, Ints segments,
+                                                                              int64_t partition, int64_t variant) {
+  check_map(target, "target", 3);
+  const Options o = options_of(segments, partition, variant, 0, 0);
+  const Batch batch(target, mask);
+  only_edges(edges).check(batch.images, o, target);
+  const StatisticsOutputs y(target, batch.images, o);
+  if (batch.images > 0) Backend::statistics(target, batch, edges, o, y);
+  return y.all();
+}
+
+template <typename Backend>
+Tensor order_statistics(Tensor x, Maybe mask, Tensor ranks) {
+  check_map(x, "x", 3);
+  const Batch batch(x, mask);
+  check_ranks(ranks, x, batch.images);
+  Tensor result = torch::stable::new_empty(x, Ints{batch.images, ranks.size(1)});
+  if (result.numel() > 0) Backend::order(x, batch, ranks, result);
+  return result;
+}
+
+// Registers them all.
+template <typename Backend, typename Library>
+void implement(Library& m) {
+  m.impl("hybrid_forward", TORCH_BOX(&hybrid_forward<Backend>));
+  m.impl("hybrid_backward", TORCH_BOX(&hybrid_backward<Backend>));
+  m.impl("local_global_forward", TORCH_BOX(&local_global_forward<Backend>));
+  m.impl("local_global_backward", TORCH_BOX(&local_global_backward<Backend>));
+  m.impl("normalize_forward", TORCH_BOX(&normalize_forward<Backend>));
+  m.impl("normalize_backward", TORCH_BOX(&normalize_backward<Backend>));
+  m.impl("median_mad_forward", TORCH_BOX(&median_mad_forward<Backend>));
+  m.impl("median_mad_backward", TORCH_BOX(&median_mad_backward<Backend>));
+  m.impl("segment_statistics", TORCH_BOX(&segment_statistics<Backend>));
+  m.impl("order_statistics", TORCH_BOX(&order_statistics<Backend>));
+  m.impl("gradient_matching_forward", TORCH_BOX(&gradient_matching_forward<Backend>));
+  m.impl("gradient_matching_backward", TORCH_BOX(&gradient_matching_backward<Backend>));
+}
+
+}  // namespace dadkit
