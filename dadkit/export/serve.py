@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dadkit.data.images import decode
+from dadkit.data.images import decode, exif_camera
 from dadkit.errors import DadkitError, SampleError
 from dadkit.export.demo import render_page
 from dadkit.export.metadata import describe
@@ -64,7 +64,9 @@ class DemoServer(ThreadingHTTPServer):
         image = decode(picture).float() / 255
         with self.turn:
             begun = time.perf_counter()
-            depth = self.models[number].predict(image).depth[0, 0].cpu()
+            model, size = self.models[number], (image.shape[-2], image.shape[-1])
+            camera = exif_camera(picture, size) if model.spec.takes_camera else None
+            depth = model.predict(image, cameras=camera).depth[0, 0].cpu()
             taken = 1e3 * (time.perf_counter() - begun)
         array: np.ndarray = np.ascontiguousarray(depth.numpy(), dtype="<f4")
         return array, taken

@@ -15,12 +15,12 @@ from torch import Tensor
 from dadkit import pictures
 from dadkit.alignment.affine import fit_scale_shift
 from dadkit.data.folders import EXTENSIONS, scan
-from dadkit.data.images import decode
+from dadkit.data.images import decode, exif_camera
 from dadkit.data.sample import Sample
 from dadkit.errors import DataError, SampleError
 from dadkit.evaluation.evaluate import predict_under
 from dadkit.evaluation.protocol import Protocol
-from dadkit.interfaces import DepthModel, Prediction
+from dadkit.interfaces import DepthModel, Prediction, crop_camera
 from dadkit.losses import normalize
 from dadkit.report.page import plot
 from dadkit.spaces import Space
@@ -58,7 +58,8 @@ def alignment_figure(
     metric = protocol.metrics[0]
     lines, values = [], {}
     for name, model in models.items():
-        prediction = _on_cpu(predict_under(protocol, model, [sample.image.float() / 255], batch_size=1))
+        cameras = _cameras(model, sample.intrinsics)
+        prediction = _on_cpu(predict_under(protocol, model, [sample.image.float() / 255], batch_size=1, cameras=cameras))
         whole = protocol.score(prediction, depth[None], valid[None])
         part = Prediction(prediction.depth[box], prediction.space)
         bare = protocol.model_copy(update={"crop": "none", "frame": "none"})
@@ -88,8 +89,10 @@ def crops_figure(sample: Sample, models: Mapping[str, DepthModel]) -> pictures.P
     frame = np.asarray(Image.fromarray(frame).resize((cols.stop - cols.start, rows.stop - rows.start)))
     lines = []
     for model in models.values():
-        alone = _on_cpu(model.predict(image[:, rows, cols]))
-        whole = _on_cpu(model.predict(image)).depth[0, :, rows, cols]
+        camera = _cameras(model, sample.intrinsics)
+        part = None if camera is None else crop_camera(camera, (cols.start, rows.start))
+        alone = _on_cpu(model.predict(image[:, rows, cols], cameras=part))
+        whole = _on_cpu(model.predict(image, cameras=camera)).depth[0, :, rows, cols]
         local = alone.depth[0]
         everywhere = torch.ones_like(local, dtype=torch.bool)
         aligned = fit_scale_shift(whole, local, everywhere)(whole)
@@ -155,7 +158,10 @@ def qualitative_figure(folder: Path, models: Mapping[str, DepthModel], *, limit:
             image = decode(folder / name)
         except SampleError:
             continue
-        predictions = [_on_cpu(model.predict(image.float() / 255)) for model in models.values()]
+        camera = exif_camera(folder / name, (image.shape[-2], image.shape[-1]))
+        predictions = [
+            _on_cpu(model.predict(image.float() / 255, cameras=_cameras(model, camera))) for model in models.values()
+        ]
         row = [pictures.to_uint8(image), *(pictures.colorize(p.depth, space=p.space) for p in predictions)]
         rows.append([_boxed(picture) for picture in row])
     if not rows:
@@ -170,6 +176,13 @@ def _truth(sample: Sample) -> tuple[Tensor, Tensor]:
 
 def _metric(depth: Tensor, limits: tuple[float, float], valid: Tensor | None = None) -> pictures.Picture:
     return pictures.colorize(depth, space=Space.METRIC, valid=valid, limits=limits)
+
+
+def _cameras(model: DepthModel, known: Tensor | None) -> Tensor | None:
+    """(1, 3, 3) for models that take cameras; NaN where it is not known, since a picture's own limits need no metres."""
+    if not model.spec.takes_camera:
+        return None
+    return torch.full((1, 3, 3), torch.nan) if known is None else known[None]
 
 
 def _on_cpu(prediction: Prediction) -> Prediction:

@@ -88,7 +88,8 @@ class CompletionStep(DistillationStep):
             images = to_float(batch.images)
             with torch.no_grad(), self._autocast(images.device):
                 given = _draw([part.probability for part in self.config.inputs])
-                answer = self.inputs[given](images)
+                model = self.inputs[given]
+                answer = model(images, *((batch.cameras(),) if model.spec.takes_camera else ()))
                 relative = replace(answer, depth=self._bent(answer.depth.float()), features={})
             hints = self._hints(batch)
             with self._autocast(images.device):
@@ -142,7 +143,10 @@ class CompletionStep(DistillationStep):
         if batch is None:
             return None
         with torch.no_grad(), self._autocast(batch.images.device):
-            answers = [teacher.model(to_float(batch.images)) for teacher in self.mix]
+            answers = [
+                teacher.model(to_float(batch.images), *((batch.cameras(),) if teacher.model.spec.takes_camera else ()))
+                for teacher in self.mix
+            ]
         depth = mixed_depth([replace(answer, depth=answer.depth.float()) for answer in answers])
         return replace(batch, depth=depth, valid=depth.isfinite(), space=Space.METRIC)
 

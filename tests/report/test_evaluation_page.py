@@ -147,6 +147,23 @@ def test_pictures_of_the_other_figures(tmp_path):
         qualitative_figure(tmp_path, MODELS)
 
 
+def test_pictures_of_a_model_that_needs_cameras_are_drawn_without_one_too(tmp_path):
+    plain, canonical = Ramp(0.2, Space.METRIC), Ramp(0.2, Space.METRIC)
+    canonical.spec = replace(canonical.spec, canonical_focal=50.0)
+    sample = ProceduralScenes(count=3, size=(48, 64), split="test")[1]
+    Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(tmp_path / "a.png")
+    drawn = [
+        (crops_figure(replace(sample, intrinsics=None), {"m": model}), qualitative_figure(tmp_path, {"m": model}))
+        for model in (plain, canonical)
+    ]
+    assert all(np.array_equal(one, other) for one, other in zip(*drawn, strict=True))
+    camera = torch.tensor([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]])  # twice the canonical one: the metres are twice as many
+    known, twice, protocol = replace(sample, intrinsics=camera), plain, load_protocol("metric")
+    twice.estimate = lambda x: (2 * Ramp(0.2).estimate(x)[0], {})
+    values = [alignment_figure(known, {"m": model}, protocol)[1]["m"] for model in (canonical, twice)]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+
+
 def test_failures_are_on_the_page(tmp_path):
     class Sometimes(Ramp):
         def estimate(self, x):
