@@ -70,6 +70,9 @@ class DA3Official:
     """The official network, without its filling of the sky."""
 
     def __init__(self, name: str, official: Path) -> None:
+        for absent in ("evo", "evo.core", "evo.core.trajectory"):  # of poses; giant imports it
+            sys.modules.setdefault(absent, types.ModuleType(absent))
+        sys.modules["evo.core.trajectory"].PosePath3D = object  # type: ignore[attr-defined]
         cfg = importlib.import_module("depth_anything_3.cfg")
         self.stem = f"da3{name}" if name.endswith("-large") else f"da3-{name}"
         # Linear warm-ups of stochastic depth are read from a tensor, so it cannot be built without memory.

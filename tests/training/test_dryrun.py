@@ -123,6 +123,10 @@ def test_a_model_that_looks_at_values_has_an_unknown_need(monkeypatch):
 def test_what_does_not_fit_is_found():
     with pytest.raises(StageError, match=r"'deep'; it offers: stride16, .*tokens"):
         list(plan_run(parse_run(RUN, ["stages.student.losses.feature.student_tap=deep"])))
+    metres = "stages.student.student={name: topformer/tiny, options: {space: metric, canonical_focal: 300}}"
+    teacher = "stages.student.teachers=[{name: dav2/tiny-metric, options: {weights: none, max_depth: 20}}]"
+    with pytest.raises(StageError, match="pastes pixels of one camera into a picture of another"):
+        list(plan_run(parse_run(RUN, [metres, teacher, "stages.student.losses={shared: {weight: 0}, extra: [{name: silog}]}"])))
 
 
 def test_the_command_prints_it_and_trains_nothing(tmp_path, monkeypatch):
