@@ -158,9 +158,11 @@ def _films(
     from dadkit.errors import DadkitError
     from dadkit.evaluation.films import FILM_METRICS, evaluate_films, read_pose
     from dadkit.files import write_text
+    from dadkit.results import claim
 
     if poses is not None and (root is None or "{key}" not in poses):
         raise DadkitError("--poses needs {key} in its name, and root=… below which the files are")
+    claim(output, ["films.json"])
     folder = Path() if root is None else root if root.is_dir() else root.parent
     dataset, rows, results = plan.open(), [], {}
     for name, model in models.items():

@@ -125,6 +125,8 @@ def test_45_and_46_runs_and_evaluations_are_no_images_and_replace_nothing(photos
     answer = dadkit("evaluate", "-m", MODEL, "-o", own, "count=1", "size=32")
     assert answer.code == 1
     assert "evaluation.json exists, and dadkit did not write it" in answer.err
+    (own / "films.json").write_text("mine")
+    assert "films.json exists" in dadkit("evaluate", "-m", MODEL, "--films", "-o", own, "count=1", "size=32").err
     (own / "config.yaml").write_text("mine")
     with pytest.raises(DadkitError, match=r"config\.yaml exists"):
         claim(own, ["config.yaml"])
