@@ -98,7 +98,7 @@ def decode(
     except UnidentifiedImageError as error:
         raise SampleError(_why_no_image(stream)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise SampleError(f"larger than Pillow decodes: {error}") from error
+        raise SampleError(f"larger than Pillow decodes, shrink the picture: {error}") from error
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
     except OSError as error:
@@ -132,7 +132,7 @@ def _check_header(image: Image.Image, min_size: int, max_pixels: int) -> None:
         raise SampleError("a TIFF of signed 8-bit numbers, which have no known scale; store them from 0 to 255")
     width, height = image.size
     if width * height > max_pixels:
-        raise SampleError(f"{width} x {height} pixels are more than max_pixels = {max_pixels}")
+        raise SampleError(f"{width} x {height} pixels are more than max_pixels = {max_pixels}; shrink the picture")
     if min(width, height) < min_size:
         raise SampleError(f"{width} x {height} pixels: a side is shorter than min_size = {min_size}")
 
