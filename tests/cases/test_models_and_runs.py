@@ -57,15 +57,21 @@ def test_07_and_09_a_mixed_batch_is_predicted_as_its_pictures_alone(tmp_path, da
     base.convert("CMYK").save(folder / "CMYK.jpg")
     Image.fromarray((picture(48, 64)[..., 0].astype(np.uint16)) * 257).save(folder / "16.png")
     Image.fromarray(picture(9, 7)).save(folder / "small.png")
+    for kind in ("gif", "tiff"):  # of several pictures the first is taken
+        base.convert("P").save(folder / f"moving.{kind}", save_all=True, append_images=[Image.new("P", base.size)])
     for size in (1, 4):
         torch.manual_seed(0)  # of the weights
         answer = dadkit("predict", folder, "-m", MODEL, "-f", "npy", "-o", tmp_path / str(size), "--batch-size", size)
         assert answer.code == 0, answer.err
     names = sorted(path.name for path in (tmp_path / "1").glob("*.npy"))
-    assert len(names) == 9
+    assert len(names) == 11
     for name in names:
         one, four = (np.load(tmp_path / size / name) for size in ("1", "4"))
         np.testing.assert_allclose(one, four, rtol=1e-4, atol=1e-4 * np.abs(one).max())
+    first = np.load(tmp_path / "1" / "P.npy")
+    for kind in ("gif", "tiff"):
+        found = np.load(tmp_path / "1" / f"moving.{kind}.npy")
+        np.testing.assert_allclose(found, first, rtol=1e-4, atol=1e-4 * np.abs(first).max())
 
 
 def test_12_a_broken_optional_package_is_not_looked_at(monkeypatch):
