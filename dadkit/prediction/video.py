@@ -180,7 +180,7 @@ class _Film:
             self.sound = bool(container.streams.audio)
             self._unit = Fraction(stream.time_base)
             self._shape = Fraction(stream.sample_aspect_ratio or 1)  # of a pixel, its width to its height
-            self.hdr = int(stream.codec_context.color_trc or 0) in _HDR
+            self.hdr = int(getattr(stream.codec_context, "color_trc", 0) or 0) in _HDR
             self.variable = live or self._varies(container, stream)
             if live:
                 self._kept = container
