@@ -5,6 +5,8 @@ And what a file really is whose name says something else.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +14,11 @@ from pathlib import Path
 
 from dadkit.errors import DadkitError
 
-__all__ = ["atomic_path", "really", "really_is", "write_bytes", "write_text"]
+__all__ = ["NameTooLongError", "atomic_path", "really", "really_is", "write_bytes", "write_text"]
+
+
+class NameTooLongError(DadkitError):
+    """A file cannot have the name that it would be written under."""
 
 
 @contextmanager
@@ -20,11 +26,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; if the block succeeds it becomes ``path``, if it fails it vanishes.
 
     Raises:
+        NameTooLongError: the file system has no names of this length.
         DadkitError: the disk is full or the folder cannot be written; ``path`` is then as it was before.
     """
     path = Path(path)
-    # The suffix is kept, since many writers choose their format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # The suffix is kept, since many writers choose their format by it; a long name is not, since the sum may be too long.
+    name = path.stem if len(path.name.encode()) < 200 else hashlib.sha256(path.name.encode()).hexdigest()
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -32,6 +40,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NameTooLongError(f"cannot write {path.name}: the name is too long for this file system") from error
         raise DadkitError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
         ) from error

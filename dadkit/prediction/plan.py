@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,7 @@ def check_targets(inputs: Inputs, output: Path, formats: Sequence[str], *, overw
         return
     results = read_results(output)
     targets = dict.fromkeys(target(job, name) for job in inputs.all for name in formats)
-    strangers = [name for name in targets if name not in results.files and (output / name).exists()]
+    strangers = [name for name in targets if name not in results.files and os.path.lexists(output / name)]
     if not strangers:
         return
     taken = {file.resolve() for file in _files(inputs)}

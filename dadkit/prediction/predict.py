@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dadkit.data.images import decode, exif_focal, few_levels
 from dadkit.errors import DadkitError, SampleError
+from dadkit.files import NameTooLongError
 from dadkit.interfaces import CameraError, DepthModel, Prediction, crop_camera, known_cameras
 from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
@@ -165,6 +166,9 @@ def carry_out(
         except CloudError as error:
             refused.append(error)
             failures.append(Failure(work.job.location, str(error)))
+            return
+        except NameTooLongError as error:
+            failures.append(Failure(work.job.location, f"{error}; give the picture a shorter one"))
             return
         plan.results.finish(work.name, work.fingerprint, work.files)
 
