@@ -147,6 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     bound_spinning()  # before a command imports torch
     # Python hides deprecations from users; the former name of a component is in *their* YAML, so they must see it.
     warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # the line of code that warns tells users nothing
     try:
         typer.main.get_command(app)(arguments, prog_name="dadkit")
     except KeyboardInterrupt:  # before or after the command itself

@@ -77,7 +77,7 @@ def evaluate(
     Example: dadkit evaluate --model runs/quickstart --dataset procedural split=test count=64
     """
     from dadkit.cli.arguments import short_names, split_model
-    from dadkit.cli.output import note, print_table
+    from dadkit.cli.output import note, print_table, warn
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.config.stages import parse_assignments
     from dadkit.errors import DadkitError
@@ -127,6 +127,8 @@ def evaluate(
     workers = None if processes == 1 else (processes, str(target), precision, plugin)
     evaluations = _measure(plan, output, models, (named, by), workers)
     print_table(*_rows(evaluations, chosen))
+    for doubt in filter(None, (evaluation.doubt for evaluation in evaluations if evaluation.model in models)):
+        warn(doubt)
     note(f"{dataset}: {chosen.summary}")
     if chosen.datasets and chosen.dataset is None:
         known = ", ".join(chosen.datasets)

@@ -23,6 +23,7 @@ __all__ = [
     "print_json",
     "print_table",
     "together",
+    "warn",
 ]
 
 
@@ -80,6 +81,11 @@ def print_json(value: Any) -> None:
 def note(text: str) -> None:
     """Print a remark on standard error, where it does not disturb a pipe."""
     typer.secho(text, err=True, dim=True)
+
+
+def warn(text: str) -> None:
+    """Print on standard error what a person should look at."""
+    typer.secho(f"warning: {text}", err=True, fg=typer.colors.YELLOW)
 
 
 def print_error(error: Exception) -> None:

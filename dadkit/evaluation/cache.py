@@ -30,11 +30,12 @@ class Row:
 
     Attributes:
         index: place in the dataset.
-        key: the sample's key; for one that cannot be read the reason.
+        key: the sample's key; for one that was skipped the reason too.
         pixels: how many pixels (or pairs of points) were measured.
         metrics: name -> value, empty unless scored.
         state: ``scored``; ``skipped``: unreadable or too few valid pixels; ``failed``: the model's answer was not finite.
         camera: where the picture's camera came from, see :class:`dadkit.evaluation.evaluate.ImageScore`.
+        reversed: whether the alignment had to turn the map over, see there.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Row:
     metrics: Mapping[str, float]
     state: Literal["scored", "skipped", "failed"]
     camera: str = ""
+    reversed: bool = False
 
 
 class RowCache:

@@ -47,12 +47,14 @@ class ImageScore:
         metrics: name -> value.
         camera: where the camera came from: ``data``, the dataset; ``exif``, the photograph; ``fov``, the model's option;
             ``model``, its own estimate; ``unknown``; empty for a model that has to do with no camera.
+        reversed: whether the alignment's scale is negative: what the model calls near is far in the truth.
     """
 
     key: str
     valid_pixels: int
     metrics: Mapping[str, float]
     camera: str = ""
+    reversed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Evaluation:
         model: how the model is called in the table.
         protocol: the protocol's name.
         images: a score per image that had valid pixels.
-        skipped: keys of images without enough valid pixels, or which could not be read.
+        skipped: images without enough valid pixels, or which could not be read: key and reason.
         failed: keys of images on which the model's answer was not finite; they are in no mean, so look at them.
         crop, floor: the protocol's, in a few characters, to be printed in each row.
     """
@@ -97,6 +99,20 @@ class Evaluation:
     def cameras(self) -> dict[str, int]:
         """Where cameras came from -> images, the most frequent first; empty for a model that has to do with none."""
         return dict(Counter(image.camera for image in self.images if image.camera).most_common())
+
+    @property
+    def doubt(self) -> str | None:
+        """What is probably wrong with the data or the model, as a sentence; None if nothing shows.
+
+        An alignment by scale and shift would hide that maps run the wrong way: its scale becomes negative.
+        """
+        turned = sum(image.reversed for image in self.images)
+        if 5 * turned < 4 * len(self.images):
+            return None
+        return (
+            f"{self.model}: what it calls near is far in the true depth of {turned} of {len(self.images)} images. Is the truth "
+            "disparity that was declared as depth, or the other way round; or does the model's file declare another space?"
+        )
 
 
 def evaluate(
@@ -172,7 +188,7 @@ def collect(name: str, protocol: Protocol, rows: Iterable[Row]) -> Evaluation:
         DataError: no image was scored.
     """
     rows = list(rows)
-    images = [ImageScore(row.key, row.pixels, row.metrics, row.camera) for row in rows if row.state == "scored"]
+    images = [ImageScore(row.key, row.pixels, row.metrics, row.camera, row.reversed) for row in rows if row.state == "scored"]
     skipped = [row.key for row in rows if row.state == "skipped"]
     failed = [row.key for row in rows if row.state == "failed"]
     if not images and failed:
@@ -248,15 +264,28 @@ def _score(model: DepthModel, items: list[tuple[int, Sample]], protocol: Protoco
         scored = _score_depth(prediction, truth, protocol, hints)
     needed = [name for name in protocol.metrics if protocol.task == "ordinal" or not find_metric(name).partial]
     rows = []
-    for (index, sample), (pixels, metrics) in zip(items, scored, strict=True):
+    for (index, sample), (pixels, metrics, turned) in zip(items, scored, strict=True):
         if pixels < protocol.min_pixels:
-            rows.append(Row(index, sample.key, pixels, {}, "skipped"))
+            rows.append(Row(index, f"{sample.key}: {_too_few(sample, pixels, protocol)}", pixels, {}, "skipped"))
         elif all(math.isfinite(metrics[name]) for name in needed):
             kept = {name: metrics[name] for name in protocol.metrics}
-            rows.append(Row(index, sample.key, pixels, kept, "scored", _camera_from(model, sample, prediction)))
+            rows.append(Row(index, sample.key, pixels, kept, "scored", _camera_from(model, sample, prediction), turned))
         else:
             rows.append(Row(index, sample.key, pixels, {}, "failed"))
     return rows
+
+
+def _too_few(sample: Sample, pixels: int, protocol: Protocol) -> str:
+    """Returns why an image is skipped that could be read."""
+    found = str(pixels or "no")
+    if sample.depth is None:
+        return f"{found} pairs of points"
+    known = sample.depth.isfinite() if sample.valid is None else sample.valid & sample.depth.isfinite()
+    if not known.any():
+        return "no pixel of true depth is valid"
+    low, high = float(sample.depth[known].min()), float(sample.depth[known].max())
+    unit = " m" if sample.space is Space.METRIC else ""
+    return f"true depth of {low:.4g} to {high:.4g}{unit} has {found} pixels that count ({protocol.truth_text})"
 
 
 def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> str:
@@ -276,25 +305,27 @@ def _has_camera(sample: Sample) -> bool:
 
 def _score_depth(
     prediction: Prediction, truth: list[tuple[Tensor, Tensor]], protocol: Protocol, hints: Hints | None
-) -> list[tuple[int, dict[str, float]]]:
+) -> list[tuple[int, dict[str, float], bool]]:
     device = prediction.depth.device
     depth, valid = (torch.stack(tensors).to(device) for tensors in zip(*truth, strict=True))
     scores = protocol.score(prediction, depth, valid, hints)
     table = {name: values.tolist() for name, values in scores.metrics.items()}
+    scales = None if scores.affine is None else scores.affine.scale
+    turned = [False] * len(depth) if scales is None or scales.ndim != 1 else (scales < 0).tolist()
     return [
-        (pixels, {name: values[index] for name, values in table.items()})
+        (pixels, {name: values[index] for name, values in table.items()}, turned[index])
         for index, pixels in enumerate(scores.valid_pixels.tolist())
     ]
 
 
-def _score_pairs(prediction: Prediction, samples: list[Sample]) -> list[tuple[int, dict[str, float]]]:
+def _score_pairs(prediction: Prediction, samples: list[Sample]) -> list[tuple[int, dict[str, float], bool]]:
     scored = []
     for index, sample in enumerate(samples):
         assert isinstance(sample, OrdinalSample)
         assert sample.points is not None
         assert sample.nearer is not None
         one = Prediction(prediction.depth[index : index + 1], prediction.space)
-        scored.append((len(sample.points), ordinal_metrics(one, sample.points, sample.nearer)))
+        scored.append((len(sample.points), ordinal_metrics(one, sample.points, sample.nearer), False))
     return scored
 
 

@@ -342,7 +342,7 @@ class Protocol(BaseModel):
         low, high = self.limits
         return {
             "alignment": f"{_ALIGNED[self.alignment]}, in {self.space}" if self.alignment != "none" else _ALIGNED["none"],
-            "truth": self._truth_text,
+            "truth": self.truth_text,
             "crop": CROPS[self.crop].meaning + ("" if self.frame == "none" else f", of the frame {self.frame}"),
             "floor": self.floor_text,
             "clip": f"{low:g} to {high:g} m" if self.labels == "metric" else "-",
@@ -360,7 +360,8 @@ class Protocol(BaseModel):
         return self.space if self.labels == "relative" else Space.METRIC
 
     @property
-    def _truth_text(self) -> str:
+    def truth_text(self) -> str:
+        """Which truth counts, in words."""
         if self.labels == "relative":
             return f"all valid labels, up to scale and shift, in {self.space}"
         return f"{self.mask} range {self.min_depth:g} to {self.max_depth:g} m" if self.mask != "none" else "all valid"

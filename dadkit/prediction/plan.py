@@ -156,7 +156,7 @@ def make_plan(
             else:
                 plan.films.append(Work(job, tuple(left), fingerprint))
             files = [target(job, name) for name in left]
-            plan.replaced += any(file in plan.results.files and (output / file).exists() for file in files)
+            plan.replaced += any(file in plan.results.files and os.path.lexists(output / file) for file in files)
         else:
             plan.done += 1
     return plan

@@ -134,3 +134,13 @@ def test_45_and_46_runs_and_evaluations_are_no_images_and_replace_nothing(photos
     answer = dadkit("train", "configs/quickstart.yaml", f"output={tmp_path}", "name=mine", "--fresh")
     assert "dadkit did not write it" in answer.err
     assert (own / "config.yaml").read_text() == "mine"
+
+
+def test_a_name_that_leaves_no_room_for_an_ending_is_skipped_and_said(photos, tmp_path, dadkit):
+    for length in (243, 251):  # with .color.png: 253 and 261 bytes; file systems end at 255
+        Image.fromarray(picture(8, 8)).save(photos / f"{'n' * (length - 4)}.jpg")
+    for _ in range(2):  # the second time beside earlier results
+        answer = dadkit("predict", photos, "-m", MODEL, "-o", tmp_path / "out", "-f", "color", "--no-resume")
+        assert answer.code == 3
+        assert "the name is too long for this file system" in answer.err + answer.out
+        assert len(list((tmp_path / "out").glob("*.color.png"))) == 4
