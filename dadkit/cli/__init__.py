@@ -11,6 +11,7 @@ our bug and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import warnings
@@ -94,6 +95,11 @@ class _Commands(TyperGroup):
 
             print_error(error)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            typer.echo(f"error: no file can have so long a name: {str(error.filename)[:60]}…", err=True)
+            raise typer.Exit(2) from error
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from error

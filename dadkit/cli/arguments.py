@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,7 @@ def split_model(text: str) -> tuple[str, dict[str, Any]]:
     from dadkit.config.stages import parse_assignments
 
     name, colon, rest = text.partition(":")
-    if not colon or "=" not in rest or Path(text).expanduser().exists():
+    if not colon or "=" not in rest or os.path.exists(os.path.expanduser(text)):
         return text, {}
     return name, parse_assignments(re.split(r",(?=\s*[\w.]+=)", rest))
 
@@ -41,7 +42,8 @@ def short_names(texts: Sequence[str]) -> list[str]:
         >>> short_names(["dav2/small", "topformer/tiny"])
         ['dav2/small', 'topformer/tiny']
     """
-    parts = [Path(text).expanduser().absolute().parts if Path(text).expanduser().exists() else (text,) for text in texts]
+    files = [os.path.exists(os.path.expanduser(text)) for text in texts]
+    parts = [Path(text).expanduser().absolute().parts if file else (text,) for text, file in zip(texts, files, strict=True)]
 
     def end(index: int) -> str:
         own = parts[index]

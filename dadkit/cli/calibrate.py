@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def calibrate(
 
     if form not in ("auto", "scale", "affine"):
         raise CalibrationError(f"--form is auto, scale or affine; got '{form}'")
-    pictures = [Path(word) for word in rest or [] if "=" not in word or Path(word).exists()]
+    pictures = [Path(word) for word in rest or [] if "=" not in word or os.path.exists(word)]
     if len(pictures) > 1 or (at and not pictures):
         raise CalibrationError("--at belongs to one PICTURE; several pictures take --points FILE with image,x,y,metres")
     if dataset is not None and (at or points or pictures):

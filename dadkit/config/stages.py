@@ -65,7 +65,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     files: list[str] = []
     overrides: list[str] = []
     for argument in arguments:
-        is_override = re.match(_KEY + "=", argument) and not Path(argument).is_file()
+        # os.path, since pathlib raises where text is longer than any file's name
+        is_override = re.match(_KEY + "=", argument) and not os.path.isfile(argument)
         (overrides if is_override else files).append(argument)
     return files, overrides
 

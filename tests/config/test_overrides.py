@@ -140,6 +140,8 @@ def test_arguments_are_split_by_their_form(tmp_path: Path, monkeypatch: pytest.M
         ["a.yaml", "runs/lr=1/config.yaml"],
         ["optim.lr=3e-4", "stages.one-two.data.root=x=y"],
     )
+    long = f"losses.extra=[{', '.join(['{name: silog}'] * 40)}]"  # longer than any file's name
+    assert split_arguments([long]) == ([], [long])
 
 
 def test_assignments_become_plain_options() -> None:
