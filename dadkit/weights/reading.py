@@ -88,7 +88,8 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
         warnings.warn(problem, stacklevel=2)
     tensors, notes = open_containers(saved, containers)
     if not tensors:
-        raise WeightsError(f"{file} holds no tensors; its top level has the keys {some(map(str, saved))}")
+        keys = f"its top level has the keys {some(map(str, saved))}" if saved else "it is an empty mapping"
+        raise WeightsError(f"{file} holds no tensors; {keys}")
     tensors, more = strip_wrappers(tensors)
     broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(value.isnan().any())]
     if broken:
@@ -152,10 +153,12 @@ def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
         words = really(file)
         if words is not None and (file.suffix == ".safetensors" or words not in ("a zip archive", "a pickle")):
             raise WeightsError(f"cannot read {file}: the file is {words}") from error
-        if "PytorchStreamReader" in str(error):
+        if "PytorchStreamReader" in str(error) or "incomplete metadata" in str(error):
             raise WeightsError(f"cannot read {file}: it is cut short or damaged; fetch it again") from error
         if "hasRecord" in str(error):
             raise WeightsError(f"cannot read {file}: it is a zip archive, but not one of torch.save; unpack it") from error
+        if file.suffix == ".safetensors":
+            raise WeightsError(f"cannot read {file}: no safetensors file, or a damaged one: {first_line(error)}") from error
         if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             kind = re.search(r"GLOBAL ([\w.]+)", str(error))
             what = f"it asks for {kind[1]}" if kind else "TorchScript" if "TorchScript" in str(error) else "no torch.save file?"
