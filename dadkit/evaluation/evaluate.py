@@ -285,7 +285,7 @@ def _too_few(sample: Sample, pixels: int, protocol: Protocol) -> str:
         return "no pixel of true depth is valid"
     low, high = float(sample.depth[known].min()), float(sample.depth[known].max())
     unit = " m" if sample.space is Space.METRIC else ""
-    return f"true depth of {low:.4g} to {high:.4g}{unit} has {found} pixels that count ({protocol.truth_text})"
+    return f"true depth of {low:.5g} to {high:.5g}{unit} has {found} pixels that count ({protocol.truth_text})"
 
 
 def _camera_from(model: DepthModel, sample: Sample, prediction: Prediction) -> str:

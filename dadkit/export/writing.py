@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -169,6 +170,8 @@ def _write(exporter: Exporter, network: nn.Module, draft: Path, request: ExportR
     try:
         exporter.write(network, draft, request)
     except Exception as error:  # tracers and translators raise whatever they like
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ExportError(f"cannot write {to}: {error.strerror}; free some space or choose another folder") from error
         sizes = "" if request.size else "; a file of one size may work: --size HEIGHTxWIDTH"
         raise ExportError(f"the model cannot be written as {to}{sizes}: {_short(error)}") from error
 
