@@ -126,15 +126,17 @@ class Registry:
         Raises:
             PluginError: no kind has it; the message is that of the kind that knows a near miss, or what each says.
         """
-        prefix, slash, _ = name.partition("/")
-        if slash and prefix not in self._records:
-            raise PluginError(f"{' or '.join(kinds)} '{name}': {messages.unknown_plugin(prefix, self._records)}")
         failures: list[str] = []
         for kind in kinds:
             try:
                 return self.resolve(kind, name)
             except PluginError as error:
                 failures.append(str(error))
+        alike = {text.removeprefix(f"{kind} '{name}': ") for kind, text in zip(kinds, failures, strict=True)}
+        if (
+            len(kinds) > 1 and len(alike) == 1 and failures[0] not in alike
+        ):  # the plugin is not there: one message for all kinds
+            raise PluginError(f"{' or '.join(kinds)} '{name}': {alike.pop()}")
         raise PluginError(next((message for message in failures if "did you mean" in message), "; ".join(failures)))
 
     def load(self, component: Component) -> Callable[..., Any]:
