@@ -133,9 +133,8 @@ class Registry:
             except PluginError as error:
                 failures.append(str(error))
         alike = {text.removeprefix(f"{kind} '{name}': ") for kind, text in zip(kinds, failures, strict=True)}
-        if (
-            len(kinds) > 1 and len(alike) == 1 and failures[0] not in alike
-        ):  # the plugin is not there: one message for all kinds
+        if len(kinds) > 1 and len(alike) == 1 and failures[0] not in alike:
+            # the plugin is not there: one message for all kinds
             raise PluginError(f"{' or '.join(kinds)} '{name}': {alike.pop()}")
         raise PluginError(next((message for message in failures if "did you mean" in message), "; ".join(failures)))
 
