@@ -235,8 +235,7 @@ class DataConfig(Section):
     root: str | list[str] | None = None
     """Unlabelled images: a folder (recursive), a list file (.txt), tar shards (.tar), or several of these."""
     unlabelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
-    """Further unlabelled datasets by name. Their labels are ignored, but for `labels` alone in a stage without teachers: these
-    are then what teachers would answer."""
+    """Further unlabelled datasets by name; labels are ignored, but stored maps of `labels` in a stage without teachers."""
     labelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
     """Datasets with true depth."""
     labelled_fraction: Probability = 0.5
