@@ -338,7 +338,7 @@ _FIELDS = ("fx", "fy", "cx", "cy")
 
 
 class Cameras:
-    """Pinhole cameras of the samples ``keys``, read from the file ``path``.
+    """Pinhole cameras of the samples ``keys``, read from the file ``path``. Without keys, of those that it names.
 
     ``.txt``: four numbers ``fx fy cx cy`` for all images (``#`` begins a comment line), or the 9 or 16 of a matrix, row by row.
     ``.json``: an object with these four
@@ -349,7 +349,7 @@ class Cameras:
         DataError: the file cannot be read or does not hold what is described above for every key.
     """
 
-    def __init__(self, path: Path, keys: Iterable[str]) -> None:
+    def __init__(self, path: Path, keys: Iterable[str] | None) -> None:
         self._path = path
         self._shared: Tensor | None = None
         self._by_key: dict[str, Tensor] = {}
@@ -365,7 +365,7 @@ class Cameras:
         if set(_FIELDS) & set(content):
             self._shared = self._matrix(content)
         else:
-            wanted = list(keys)
+            wanted = list(content if keys is None else keys)
             missing = [key for key in wanted if key not in content]
             if missing:
                 raise DataError(
@@ -376,6 +376,10 @@ class Cameras:
     def __call__(self, key: str) -> Tensor:
         """(3, 3) float32, the camera of the sample ``key``."""
         return self._by_key[key] if self._shared is None else self._shared
+
+    def get(self, key: str) -> Tensor | None:
+        """(3, 3) float32, or None if the file does not name that sample."""
+        return self._by_key.get(key) if self._shared is None else self._shared
 
     def _matrix(self, fields: Any) -> Tensor:
         try:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dadkit.data.folders import normalise_extensions, stem
 from dadkit.data.images import MAX_PIXELS, decode, exif_camera
 from dadkit.data.packed import ComputedStrings
+from dadkit.data.pairs import Cameras
 from dadkit.data.sample import Sample
 from dadkit.data.sources import Source, keys_with_suffix, open_root
 from dadkit.errors import DataError, SampleError
@@ -22,8 +23,8 @@ class Images:
 
     Keys are relative paths without extension: below a folder, in a list as written there, in a tar shard after the shard's own
     path (``shards/0001/photo``). Where two would be equal, both keep their extension. With several roots each key begins with
-    its root's name. The order is that of the sorted paths, of the list's lines, of the shard's members. A photograph whose EXIF
-    data state a focal length has a camera (:func:`dadkit.data.images.exif_camera`).
+    its root's name. The order is that of the sorted paths, of the list's lines, of the shard's members. A photograph that
+    ``intrinsics`` does not name has the camera that its EXIF data state, if they do (:func:`dadkit.data.images.exif_camera`).
 
     Args:
         root: a folder (recursive, symlinked folders followed, tar shards in it read too), a list file (``.txt``: one path a
@@ -36,9 +37,10 @@ class Images:
         min_side: JPEGs may be decoded at 1/2, 1/4 or 1/8 of their size down to this shorter side. Faster; only for contexts
             that need no native detail (``whole``).
         bits: what 16-bit greyscale holds: 16, 12, …, or ``"percentile"``; see :func:`dadkit.data.images.decode`.
+        intrinsics: file with the cameras, by key or one for all; see :class:`dadkit.data.pairs.Cameras`.
 
     Raises:
-        DataError: a root is missing or holds no image; the message says what was looked for.
+        DataError: a root is missing or holds no image; the message says what was looked for. Or the cameras cannot be read.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Images:
         max_pixels: int = MAX_PIXELS,
         min_side: int | None = None,
         bits: int | Literal["percentile"] = 16,
+        intrinsics: str | Path | None = None,
     ) -> None:
         roots = [root] if isinstance(root, str | Path) else list(root)
         if not roots:
@@ -57,6 +60,9 @@ class Images:
         if min_size < 1 or max_pixels < 1 or (min_side is not None and min_side < 1):
             raise ValueError(f"min_size, max_pixels and min_side must be positive, got {min_size}, {max_pixels}, {min_side}")
         self._decoding: dict[str, Any] = {"min_size": min_size, "max_pixels": max_pixels, "min_side": min_side, "bits": bits}
+        if intrinsics is not None and min_side is not None:
+            raise ValueError("intrinsics are in pixels of the whole picture, and min_side decodes fewer: leave one out")
+        self._cameras = None if intrinsics is None else Cameras(Path(intrinsics).expanduser(), None)
         prefixes = _prefixes(roots)
         self._sources: list[tuple[str, Source]] = [
             (prefix, source)
@@ -91,8 +97,12 @@ class Images:
             image = decode(file, **self._decoding)
         except SampleError as error:
             raise SampleError(f"{source.location(inside)}: {error}") from error
+        key = self.key(index)
+        given = None if self._cameras is None else self._cameras.get(key)
+        if given is not None:
+            return Sample(image=image, key=key, intrinsics=given)
         camera = exif_camera(file, (image.shape[-2], image.shape[-1]))
-        return Sample(image=image, key=self.key(index), intrinsics=camera, camera_from="exif")
+        return Sample(image=image, key=key, intrinsics=camera, camera_from="exif")
 
     def _find(self, index: int) -> tuple[str, Source, int]:
         if not 0 <= index < len(self):

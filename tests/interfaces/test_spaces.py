@@ -183,6 +183,15 @@ def test_a_photographs_camera_comes_from_the_lens_or_its_exif_data(tmp_path):
     assert torch.allclose(phone.intrinsics, known)
     assert plain.intrinsics is None
 
+    # A file of cameras comes first, and what it does not name keeps its own.
+    (tmp_path / "cameras.json").write_text('{"plain": {"fx": 33, "fy": 34, "cx": 20.5, "cy": 15}}')
+    phone, plain = Images(tmp_path, min_size=1, intrinsics=tmp_path / "cameras.json")
+    assert torch.allclose(phone.intrinsics, known)
+    assert plain.intrinsics.tolist() == [[33, 0, 20.5], [0, 34, 15], [0, 0, 1]]
+    assert (phone.camera_from, plain.camera_from) == ("exif", "data")
+    with pytest.raises(ValueError, match="leave one out"):
+        Images(tmp_path, min_side=10, intrinsics=tmp_path / "cameras.json")
+
 
 def test_every_tile_gets_the_camera_of_its_part():
     from dadkit.prediction.predict import predict_tiled
