@@ -214,6 +214,33 @@ class Bright(DepthModel):
         return 3 - 2 * x[:, :1], {}
 
 
+class Brightness(DepthModel):
+    """Answers that bright is far."""
+
+    def __init__(self):
+        super().__init__()
+        self.spec = ModelSpec(name="brightness", space=Space.DEPTH, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def estimate(self, x):
+        return x.mean(1, keepdim=True), {}
+
+
+def test_62_depth_that_runs_the_wrong_way_or_leaves_the_protocol_is_said():
+    far = torch.linspace(1, 3, 24 * 32).view(1, 24, 32)
+    image = (far * 80).to(torch.uint8).expand(3, 24, 32)
+    protocol = load_protocol("affine-depth")
+
+    def measured(depth):
+        return evaluate(Brightness(), [Sample(image, "a", depth=depth, space=Space.METRIC)], protocol, name="m")
+
+    assert measured(far).doubt is None
+    assert "what it calls near is far in the true depth of 1 of 1 images" in measured(1 / far).doubt
+    with pytest.raises(
+        DataError, match=r"a: true depth of 1000 to 3000 m has no pixels that count \(open range 0.001 to 100 m"
+    ):
+        measured(1000 * far)
+
+
 @pytest.mark.parametrize("space", ["disparity", "depth"])
 def test_23_relative_labels_are_evaluated_up_to_scale_and_shift(pair, tmp_path, space):
     ramp = np.tile(np.linspace(0, 255, 60).astype(np.uint8), (40, 1))

@@ -136,7 +136,7 @@ def test_45_and_46_runs_and_evaluations_are_no_images_and_replace_nothing(photos
     assert (own / "config.yaml").read_text() == "mine"
 
 
-def test_a_name_that_leaves_no_room_for_an_ending_is_skipped_and_said(photos, tmp_path, dadkit):
+def test_61_a_name_that_leaves_no_room_for_an_ending_is_skipped_and_said(photos, tmp_path, dadkit):
     for length in (243, 251):  # with .color.png: 253 and 261 bytes; file systems end at 255
         Image.fromarray(picture(8, 8)).save(photos / f"{'n' * (length - 4)}.jpg")
     for _ in range(2):  # the second time beside earlier results

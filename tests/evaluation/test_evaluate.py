@@ -62,27 +62,6 @@ def test_means_are_over_images_and_do_not_depend_on_the_batch_size():
     assert one.mean["abs_rel"] < 0.05
 
 
-def test_maps_that_run_the_wrong_way_are_said_and_so_is_depth_out_of_range():
-    class Inverse(Scenes):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
-            return replace(sample, depth=1 / sample.depth)
-
-    class Millimetres(Scenes):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
-            return replace(sample, depth=1000 * sample.depth)
-
-    protocol = load_protocol("affine-depth")
-    assert evaluate(Darker(), Scenes(), protocol, name="a").doubt is None
-    assert (
-        "what it calls near is far in the true depth of 10 of 10 images"
-        in evaluate(Darker(), Inverse(), protocol, name="a").doubt
-    )
-    with pytest.raises(DataError, match=r"scene-0: true depth of 1\d+ to \d+ m has no pixels that count \(open range"):
-        evaluate(Darker(), Millimetres(), protocol, name="a")
-
-
 def test_labels_that_are_not_metric_are_refused():
     with pytest.raises(DataError, match="space 'depth'"):
         evaluate(Darker(), Scenes(Space.DEPTH), load_protocol("affine-depth"), name="a")
