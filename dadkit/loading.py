@@ -273,6 +273,10 @@ def set_precision(model: DepthModel, name: str) -> DepthModel:
 
     if name not in PRECISIONS:
         raise LoadError(f"unknown precision '{name}'; choose from {', '.join(PRECISIONS)}")
+    if name != "fp32" and isinstance(model, DeployedModel):
+        raise LoadError(
+            f"{model.spec.name} is a file and computes in its own precision, {model.facts['precision']}; leave it out"
+        )
     return model if name == "fp32" else model.to(getattr(torch, PRECISIONS[name]))
 
 

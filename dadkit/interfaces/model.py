@@ -116,7 +116,8 @@ class DepthModel(ImageNetwork):
             measure and align in, on the CPU. The model's training flag is left as it was.
 
         Raises:
-            DadkitError: the model's parameters are float16, bfloat16 or float64, and its network cannot run so.
+            DadkitError: the model's parameters are float16, bfloat16 or float64, and its network cannot run so; or the memory
+                is not enough.
         """
         from dadkit.data.images import to_tensor
 
@@ -145,7 +146,13 @@ class DepthModel(ImageNetwork):
                 more = {"cameras": cameras[start : start + batch_size]} if cameras is not None and given else {}
                 parts.append(self.predict_batch(batch, **more))
         except RuntimeError as error:
-            if self.dtype in (None, torch.float32) or isinstance(error, torch.OutOfMemoryError):
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                (height, width), count = sizes[0], min(batch_size, len(tensors))
+                raise DadkitError(
+                    f"{self.spec.name}: {device.type} has not enough memory for {count} images of {width} x {height} at once; "
+                    "a smaller batch size or native_size needs less, and so do tiles (dadkit predict --tile)"
+                ) from error
+            if self.dtype in (None, torch.float32):
                 raise
             kind, reason = str(self.dtype).removeprefix("torch."), str(error).partition("\n")[0]
             raise DadkitError(f"{self.spec.name} does not run in {kind} on {device.type}: {reason}. Use float32") from error

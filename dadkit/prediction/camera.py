@@ -50,6 +50,8 @@ class Lens:
             raise CloudError(f"the field of view must be between 0 and 180 degrees, got {self.fov}")
         if self.beyond is not None and not self.beyond > 0:
             raise CloudError(f"points can be left out from a distance above 0 m on, got {self.beyond}")
+        if self.align is not None and not all(map(math.isfinite, self.align)):
+            raise CloudError(f"align takes two finite numbers, got {self.align[0]},{self.align[1]}")
         if self.align is not None and self.align[0] == 0:
             raise CloudError("align 0,b makes every pixel equally far; a must not be 0")
 

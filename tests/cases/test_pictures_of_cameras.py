@@ -131,6 +131,8 @@ def test_15_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):
     )
     assert answer.code == 0
     assert "a.ply: all pixels have no metres and are left out" in answer.err.replace("\n", " ")
+    for align in ("nan,1", "0,1", "1"):
+        assert dadkit("predict", tmp_path / "a.png", "-m", MODEL, "--align", align, "--ply", "--fov", "60").code in (1, 2)
 
 
 @pytest.mark.parametrize("size", [(200, 6000), (6000, 200), (90, 4000), (3, 900), (518, 4144)])
@@ -213,6 +215,13 @@ def test_49_apples_gpu_has_no_float64(monkeypatch):
     answer = model.predict(torch.rand(3, 32, 32))
     assert type(Steady(answer.space)(answer.depth[0])) is torch.Tensor
     assert evaluate(model, [sample], load_protocol("affine-disparity"), name="a").images
+
+
+def test_08_memory_that_is_not_enough_is_one_sentence(monkeypatch):
+    model = Brightness()
+    monkeypatch.setattr(model, "estimate", lambda x: torch.empty(2**50, 2**10))
+    with pytest.raises(DadkitError, match="not enough memory for 1 images of 16 x 32 at once; a smaller batch size"):
+        model.predict(torch.rand(3, 32, 16))
 
 
 def test_11_precision_stands_in_the_rows_name(tmp_path, dadkit):

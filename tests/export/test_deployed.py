@@ -54,6 +54,7 @@ def test_commands_take_it(file, picture, tmp_path, dadkit):
     assert answer.code == 0, answer.err
     wanted = toy().predict(picture).depth[0, 0].numpy()
     assert np.allclose(np.load(tmp_path / "out" / "photo.npy"), wanted, atol=1e-5)
+    assert "computes in its own precision" in dadkit("predict", picture, "--model", file, "--precision", "bf16").err
     answer = dadkit("evaluate", "--model", file, "-o", tmp_path / "evaluation", "split=test", "count=2", "size=64")
     assert answer.code == 0, answer.err
 
