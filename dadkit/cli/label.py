@@ -100,13 +100,15 @@ def _settings(
     images: Any = options.get("data")
     if set(options) != {"data"} or not isinstance(images, dict) or "root" not in images:
         raise DadkitError("say what is to be labelled: data.root=FOLDER (a folder, a list, tar shards)")
-    known = ("root", "extensions", "min_size", "max_pixels", "min_side", "bits")
+    known = ("root", "extensions", "min_size", "max_pixels", "min_side", "bits", "intrinsics")
     unknown = [name for name in images if name not in known]
     if unknown:
         raise DadkitError(f"unknown option data.{unknown[0]}; images have {', '.join(known)}")
     roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
     absolute = [str(root) if is_address(root) else str(Path(str(root)).expanduser().absolute()) for root in roots]
     images["root"] = absolute if isinstance(images["root"], list) else absolute[0]
+    if "intrinsics" in images:
+        images["intrinsics"] = str(Path(str(images["intrinsics"])).expanduser().absolute())
     named = [dict(zip(("name", "options"), split_model(text), strict=True)) for text in teachers]
     wanted = [word for word in scores.split(",") if word]
     return Settings(images, named, codec, _size(size), precision, wanted, unit, terms)

@@ -25,6 +25,7 @@ from dadkit._version import __version__
 from dadkit.data.images import exif_camera
 from dadkit.data.label_codec import encode_map, encode_mask, ending
 from dadkit.data.label_set import Index, Unit, cells, data_name, record_name
+from dadkit.data.pairs import Cameras
 from dadkit.data.shard_index import read_range
 from dadkit.data.store import Store, file_stamp, open_store, read_sample
 from dadkit.data.views import resized
@@ -99,6 +100,8 @@ class Labeller:
         self._teachers = teachers or load_answers(settings, device)
         open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
         self._units, self._source = plan.open_units(self.store), open_store(plan.base)
+        cameras = settings.images.get("intrinsics")
+        self._cameras = None if cameras is None else Cameras(Path(cameras), None)
         self._batch_size = batch_size or (2 if pick_device(device).type == "cpu" else 8)
         self._threads = threads
 
@@ -243,7 +246,7 @@ class Labeller:
             data = read_sample(self._source, unit.names[row])
         settings, patches, of_patches = self.plan.settings, None, None
         image, size = read_image(data, settings.images, self._teachers if settings.views == "whole" else ())
-        camera = self._camera(data, (image.shape[-2], image.shape[-1]))
+        camera = self._camera(unit.keys[row], data, (image.shape[-2], image.shape[-1]), size)
         if settings.views == "patches":
             boxes = cells(*size, settings.patch_size, settings.overlap)
             patches = torch.stack([resized(image, box, (settings.patch_size, settings.patch_size)) for box in boxes])
@@ -254,8 +257,13 @@ class Labeller:
         inputs = [teacher.prepare(unit.keys[row], image) for teacher in self._teachers]
         return _Prepared(row, inputs, about_image(data, image, size), camera, patches, of_patches)
 
-    def _camera(self, data: bytes, size: tuple[int, int]) -> Tensor:
-        """Returns the camera that the EXIF data of an image of ``size`` tell, as if it were 1 wide and 1 high."""
+    def _camera(self, key: str, data: bytes, size: tuple[int, int], whole: tuple[int, int]) -> Tensor:
+        """Returns the camera that the file of cameras or the EXIF data tell of an image, as if it were 1 wide and 1 high.
+
+        The image is decoded at ``size``; the file tells of its ``whole`` size.
+        """
+        if self._cameras is not None and (given := self._cameras.get(key)) is not None:
+            return resize_camera(given, whole, (1, 1))
         camera = exif_camera(data, size) if any(teacher.takes_camera for teacher in self._teachers) else None
         if camera is None:
             if any(teacher.needs_camera for teacher in self._teachers):

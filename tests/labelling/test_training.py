@@ -177,6 +177,17 @@ def test_metres_follow_the_camera_of_each_photograph(views, tmp_path):
         expected = teacher._model(prepared, resize_camera(near.intrinsics, (60, 80), prepared.shape[-2:])[None])
         assert torch.allclose(near.depth, expected.depth[0], rtol=1e-3)
 
+    # A file of cameras comes first: the third picture has one now.
+    cameras = tmp_path / "cameras.json"
+    cameras.write_text('{"c": {"fx": 200, "fy": 200, "cx": 40, "cy": 30}}')
+    settings = replace(settings, images={**settings.images, "intrinsics": str(cameras)})
+    again = FolderStore(tmp_path / "again")
+    plan = make_plan(again, settings, [teacher.about])
+    assert Labeller(again.root, teachers=[teacher], threads=1)(0)["errors"] == []
+    compact(again, plan)
+    ratio = float(Labels(again.root, views=views)[2].depth.mean() / near.depth.mean())
+    assert math.isclose(ratio, 200 / float(exif_camera(photos / "a.jpg", (60, 80))[0, 0]), rel_tol=0.01)
+
 
 def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, tmp_path):
     store, plan = planned(tmp_path / "out", images)
