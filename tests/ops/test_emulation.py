@@ -94,6 +94,19 @@ def test_a_sample_that_misleads_changes_nothing(emulated, misled, segments):
     assert (gradient - slope).norm() < 1e-4 * slope.norm()
 
 
+def test_stale_statistics_and_ranks_outside_are_answered_as_on_the_cpu(pair):
+    (pred, target), (_, other) = (pair((2, 24, 40), "smooth", torch.float32, seed=seed) for seed in (0, 1))
+    kind, answers = ([1, 2, 4], 0, 0), []
+    for ops in (torch.ops.dadkit, torch.ops.dadkit_emulated):
+        stale = ops.segment_statistics(0.5 * other + 1, None, None, *kind)
+        total, number, *_ = ops.hybrid_forward(pred, target, None, *stale, *kind, 16, 0.01, False)
+        ends = ops.order_statistics(target, None, torch.tensor([[-5, 10**9]]).expand(2, 2).contiguous())
+        assert torch.equal(ends, torch.stack([target.amin((1, 2)), target.amax((1, 2))], 1))
+        answers.append((total, number))
+    torch.testing.assert_close(answers[0][0], answers[1][0], rtol=1e-5, atol=0)
+    assert torch.equal(answers[0][1], answers[1][1])
+
+
 @pytest.mark.skipif(torch.version.cuda is None, reason="this torch has no CUDA")
 @pytest.mark.skipif("cuda" not in fused.DEVICES, reason="the library was built without its CUDA part")
 def test_the_library_finds_the_current_stream_without_being_linked_to_it():

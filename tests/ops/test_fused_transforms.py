@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from dadkit.losses import gradient_matching_loss, hybrid_norm_loss, local_global_loss
@@ -144,19 +145,21 @@ def test_second_derivatives_are_refused(fused, pair):
 
 
 class _Seen(TorchDispatchMode):
-    """Notes the dtypes of the maps that the operators get."""
+    """Notes the dtypes of the maps that the operators get; nothing may come from the host, for which a GPU would wait."""
 
     def __init__(self):
         super().__init__()
         self.dtypes = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func in {torch.ops.aten.empty.memory_format, torch.ops.aten.arange.default, torch.ops.aten.arange.start_step}
+        assert made or all(x.is_cuda for x in tree_leaves(args) if isinstance(x, torch.Tensor)), func
         if func.namespace == "dadkit":
             self.dtypes.append((args[0].dtype, args[1].dtype))
         return func(*args, **(kwargs or {}))
 
 
-def test_half_precision_is_given_to_the_operators_on_cuda_as_it_is(monkeypatch):
+def test_on_cuda_the_operators_get_half_precision_as_it_is_and_nothing_from_the_host(monkeypatch):
     monkeypatch.setattr(operators, "why_not", lambda *maps: None)
     monkeypatch.setattr(operators, "proven", lambda *maps: True)
     with FakeTensorMode(), _Seen() as seen:
@@ -165,7 +168,7 @@ def test_half_precision_is_given_to_the_operators_on_cuda_as_it_is(monkeypatch):
             values = (
                 hybrid_norm_loss(pred, target),
                 gradient_matching_loss(pred, target),
-                local_global_loss(pred, target, pred.new_empty(2, 1, 4, dtype=torch.float32)),
+                local_global_loss(pred, target, pred.new_empty(2, 1, 4, dtype=torch.float32), pred_mask=pred > 0),
             )
             computed = torch.float64 if target.dtype == torch.float64 else torch.float32
             assert {value.dtype for value in values} == {computed}

@@ -41,6 +41,23 @@ def test_operators_that_are_right_pass():
     assert "hybrid of (2, 13, 29) in float32" in steps
 
 
+@built
+def test_half_precision_is_held_to_float32(monkeypatch):
+    """On the emulation, which reads it as the GPU does."""
+    loss, steps, times = fused.gradient_matching_loss, [], iter((1.0, 2.0))
+    monkeypatch.setattr(library, "NAMESPACE", "dadkit_emulated")
+    monkeypatch.setattr(selfcheck, "_milliseconds", lambda function, x: next(times))
+    check(CPU, SHAPES[:1], steps.append, half=True)
+    assert "half precision of (2, 13, 29)" in steps
+
+    def other_bits(pred, *rest):
+        return loss(pred, *rest) * (1.001 if pred.dtype == torch.bfloat16 else 1)
+
+    monkeypatch.setattr(fused, "gradient_matching_loss", other_bits)
+    with pytest.raises(CheckFailedError, match="half precision gives other bits"):
+        check(CPU, SHAPES[:1], half=True)
+
+
 def _wrong_value(loss):
     return lambda *args, **keywords: loss(*args, **keywords) * 1.001
 
