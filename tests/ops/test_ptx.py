@@ -25,92 +25,38 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=f"no PTX
 
 PLAIN = r"\(dadkit::device::Walk\)2"
 GLOBAL = rf"Range<float, {PLAIN}>|(Sample|Prepare)<float>|Select<float, 1>|(Collect|Loss|PlainGradient)<float, 1, {PLAIN}>"
+# fmt: off
 CEILINGS: dict[str, dict[str, float]] = {  # millions of warp instructions of one launch
     "hybrid": {
-        "Collect": 9.94,
-        "Loss": 4.08,
-        "PlainGradient": 3.31,
-        "Prepare": 0.01,
-        "Range": 0.721,
-        "Sample": 0.731,
-        "Select": 1.97,
+        "Collect": 9.94, "Loss": 4.08, "PlainGradient": 3.31, "Prepare": 0.01, "Range": 0.721, "Sample": 0.731, "Select": 1.97,
     },
     "hybrid, mask": {
-        "Collect": 9.85,
-        "Loss": 4.26,
-        "PlainGradient": 3.51,
-        "Prepare": 0.01,
-        "Range": 0.925,
-        "Sample": 0.706,
-        "Select": 1.86,
+        "Collect": 9.85, "Loss": 4.26, "PlainGradient": 3.51, "Prepare": 0.01, "Range": 0.925, "Sample": 0.706, "Select": 1.86,
     },
     "hybrid, bfloat16": {
-        "Collect": 11.6,
-        "Loss": 4.2,
-        "PlainGradient": 3.49,
-        "Prepare": 0.01,
-        "Range": 0.84,
-        "Sample": 0.743,
-        "Select": 1.55,
+        "Collect": 11.6, "Loss": 4.2, "PlainGradient": 3.49, "Prepare": 0.01, "Range": 0.84, "Sample": 0.743, "Select": 1.55,
     },
     "hybrid, float16": {
-        "Collect": 10.4,
-        "Loss": 4.2,
-        "PlainGradient": 3.49,
-        "Prepare": 0.01,
-        "Range": 0.84,
-        "Sample": 0.739,
-        "Select": 1.91,
+        "Collect": 10.4, "Loss": 4.2, "PlainGradient": 3.49, "Prepare": 0.01, "Range": 0.84, "Sample": 0.739, "Select": 1.91,
     },
     "global": {
-        "Collect": 2.36,
-        "Loss": 1.25,
-        "PlainGradient": 1.64,
-        "Prepare": 0.01,
-        "Range": 0.721,
-        "Sample": 0.166,
-        "Select": 0.426,
+        "Collect": 2.36, "Loss": 1.25, "PlainGradient": 1.64, "Prepare": 0.01, "Range": 0.721, "Sample": 0.166, "Select": 0.426,
     },
     "grid, every pixel": {
-        "Deviation": 8.91,
-        "Gradient": 2.22,
-        "Loss": 5.35,
-        "Prepare": 0.01,
-        "Range": 0.626,
-        "Search": 4.79,
-        "UpstreamSums": 5.02,
+        "Deviation": 8.91, "Gradient": 2.22, "Loss": 5.35,
+        "Prepare": 0.01, "Range": 0.626, "Search": 4.79, "UpstreamSums": 5.02,
     },
     "local-global": {
-        "Collect": 9.96,
-        "Loss": 4.08,
-        "PatchGradient": 27.5,
-        "Prepare": 0.01,
-        "Range": 4.77,
-        "Sample": 0.729,
-        "Select": 2.03,
-        "Taps": 0.0266,
+        "Collect": 9.96, "Loss": 4.08, "PatchGradient": 27.5, "Prepare": 0.01,
+        "Range": 4.77, "Sample": 0.729, "Select": 2.03, "Taps": 0.0266,
     },
     "gradient matching": {
-        "Collect": 2.36,
-        "MatchingGradient": 14.6,
-        "MatchingHead": 0.01,
-        "MatchingPrepare": 0.01,
-        "MatchingSums": 13.2,
-        "Range": 0.721,
-        "Sample": 0.166,
-        "Select": 0.426,
+        "Collect": 2.36, "MatchingGradient": 14.6, "MatchingHead": 0.01, "MatchingPrepare": 0.01,
+        "MatchingSums": 13.2, "Range": 0.721, "Sample": 0.166, "Select": 0.426,
     },
 }
-LAUNCHES = {
-    "hybrid": 7,
-    "hybrid, mask": 7,
-    "hybrid, bfloat16": 7,
-    "hybrid, float16": 7,
-    "global": 7,
-    "grid, every pixel": 10,
-    "local-global": 9,
-    "gradient matching": 8,
-}
+LAUNCHES = {"grid, every pixel": 10, "local-global": 9, "gradient matching": 8}  # of the others 7
+# fmt: on
 
 LOSSES = """
 import sys, torch
@@ -222,10 +168,11 @@ def test_no_kernel_has_more_instructions_and_launches_than_before(counted, pair,
     assert (gradient - wanted.grad).norm() < (1e-4 if half == torch.float32 else 4e-3) * wanted.grad.norm()
     names = {kernel: re.search(r"(\w+)<", kernel)[1] for kernel in kernels}
     millions = {names[kernel]: did["warp_instructions"] / did["launches"] / 1e6 for kernel, did in kernels.items()}
+    assert len(millions) == len(kernels)
     assert set(millions) == set(CEILINGS[name]), millions
     over = {kernel: count for kernel, count in millions.items() if count > CEILINGS[name][kernel]}
     assert not over
-    assert sum(did["launches"] for did in kernels.values()) == LAUNCHES[name]
+    assert sum(did["launches"] for did in kernels.values()) == LAUNCHES.get(name, 7)
 
 
 def test_more_found_than_a_block_has_room_for(counted, misled):
