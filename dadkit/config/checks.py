@@ -121,17 +121,18 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
     """What the rules on losses, models and data say (:mod:`dadkit.config.rules`), as far as it is known here."""
     fields = stage.fields
     data, reference = fields.data, fields.losses.feature.reference
+    stored = data.answered and not fields.teachers and fields.completion is None
     facts = StageFacts(
         terms=declared(fields.losses, lookup),
         space=_result_space(stage, earlier, lookup),
-        teachers=len(fields.teachers) or int(data.answered),
+        teachers=len(fields.teachers) or int(stored),
         unlabelled="root" if data.root else "unlabelled" if data.unlabelled else "",
         labelled=bool(data.labelled),
         patches=_has_patches(fields, lookup),
         reference=isinstance(reference, ReferenceConfig),
         ranges="" if _share_a_range(stage, earlier, lookup) else "which are not known before they are built",
         selection=fields.selection,
-        stored=data.answered and not fields.teachers,
+        stored=stored,
     )
     for finding in findings(facts, with_data="data" not in stage.broken):
         permitted = fields.allow_unsound or "allow_unsound" in stage.broken

@@ -86,7 +86,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
     completion = _completion(run, config, student, results)
-    stored = config.data.answered and not config.teachers
+    stored = config.data.answered and not config.teachers and config.completion is None
     if rounds is not None and (teachers or reference):
         rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)

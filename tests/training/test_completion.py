@@ -82,6 +82,8 @@ def test_perturb_changes_what_the_completer_sees_and_not_what_its_input_model_do
 def test_the_trap_and_stages_that_make_no_sense_are_refused(run):
     with pytest.raises(ConfigError, match="ignore the points"):
         run("data.unlabelled=[{name: procedural}]", "teachers=[{name: starter/tiny}]")
+    with pytest.raises(ConfigError, match="need teachers"):  # stored maps are no points' truth
+        run("data.unlabelled=[{name: labels, options: {root: labels}}]")
     with pytest.raises(Exception, match="section completion"):
         train(run("completion=null"))
     with pytest.raises(Exception, match="nothing to learn"):
