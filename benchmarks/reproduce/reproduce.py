@@ -50,8 +50,8 @@ def main() -> int:
         (options.work / GIVEN / name).symlink_to(path.resolve())
     try:
         setting = load_setting(options.setting)
-        tables = [load_table(name, setting) for name in NAMES if any(name == one.partition("/")[0] for one in options.tables)]
-        rows = sources(tables, lambda row: not options.tables.isdisjoint((row.table, f"{row.table}/{row.name}")))
+        tables = [load_table(name, setting) for name in dict.fromkeys(one.partition("/")[0] for one in options.tables)]
+        rows = sources(tables, lambda row: row.table in options.tables or f"{row.table}/{row.name}" in options.tables)
 
         def needed(row: Row) -> bool:
             return options.until_decided is None or row.same_as in undecided(tables)
@@ -96,9 +96,9 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.seeds < 1 or (options.until_decided is not None and options.until_decided < FIRST_LOOK):
         parser.error(f"--seeds must be at least 1, --until-decided at least {FIRST_LOOK}")
-    options.tables, setting = set(options.tables), load_setting(options.setting)
+    setting = load_setting(options.setting)
     known = {name for table in NAMES for name in (table, *(f"{table}/{row}" for row in load_table(table, setting).rows))}
-    if unknown := options.tables - known:
+    if unknown := set(options.tables) - known:
         parser.error(f"no table or row {', '.join(sorted(unknown))}; tables are {', '.join(NAMES)}, rows TABLE/ROW")
     if unknown := [one for one in options.given if "=" not in one]:
         parser.error(f"--given takes NAME=PATH, not {' '.join(unknown)}")
