@@ -99,7 +99,7 @@ def test_a_rows_runs_are_told_from_those_of_a_row_with_a_longer_name(modules, mo
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / rows.NOTE).touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rows, "_read", lambda folder: folder.name)
+    monkeypatch.setattr(rows, "read", lambda folder: folder.name)
     loaded = table.load_table("lightweight", table.load_setting("rendered"))
     assert rows.finished(loaded.rows["mse"]) == {3: "lightweight-mse-s3"}
     assert rows.finished(loaded.rows["mse+sn-kl"]) == {0: "lightweight-mse-sn-kl-s0"}
@@ -235,7 +235,7 @@ def test_what_is_finished_is_not_done_again_unless_it_was_built_on_something_els
     assert trained == {"4-select-s0"} == {name for name in weights if name + ":" in again.stdout}
 
 
-@pytest.mark.parametrize(("name", "end"), [("rendered", "")])
+@pytest.mark.parametrize(("name", "end"), [("rendered", ""), ("real", "_real")])
 def test_the_published_page_says_what_the_results_say(name, end, modules):
     results = FOLDER.parent / "results" / f"reproduce{end}.json"
     page = FOLDER.parents[1] / "docs" / f"reproduction{end}.md"

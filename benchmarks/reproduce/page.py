@@ -41,6 +41,8 @@ def _about(about: dict[str, Any]) -> str:
         errors = teacher["abs_rel"]
         others = ", ".join(f"{model} {value:.3f}" for model, value in errors.items() if model != "student")
         lines.append(f"Teacher `{name}`: AbsRel {errors['student']:.3f}" + (f" ({others})." if others else "."))
+    for kind, errors in about.get("beside", {}).items():
+        lines.append(f"AbsRel on {kind}: " + ", ".join(f"{line} {value:.3f}" for line, value in errors.items()) + ".")
     return "\n".join(lines) + "\n"
 
 
@@ -79,8 +81,11 @@ def _missing(found: dict[str, Any], names: list[str], setting: Setting) -> str:
 def _images(table: dict[str, Any]) -> str:
     if "kinds" not in table:
         return f"{table['images']} scenes"
-    kinds = [f"{kind}: {found['images']} images of {found['sets']} sets" for kind, found in table["kinds"].items()]
-    return ", beside them ".join([kinds[0], ", ".join(kinds[1:])] if kinds[1:] else kinds)
+    kinds = []
+    for kind, found in table["kinds"].items():
+        mean = f", mean over {found['sets']} sets" if found["sets"] > 1 else ""
+        kinds.append(f"{found['images']} images ({kind}{mean})")
+    return " and ".join(kinds)
 
 
 def _rows(table: dict[str, Any]) -> Iterator[str]:

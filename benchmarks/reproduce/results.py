@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import Finished, finished, judged
+from rows import Finished, finished, judged, read
 from table import Row, Setting, Table, load_table
 from verdict import LEVEL, estimate, judge
 
@@ -112,8 +112,25 @@ def _about() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "dadkit": __version__,
-        "teachers": {name: _teacher(name) for name in names if not re.search(r"-s\d+$", name)},
+        "teachers": {name: _teacher(name) for name in names if not _is_row(name)},
+        "beside": _beside([name for name in names if _is_row(name)]),
     }
+
+
+def _is_row(name: str) -> bool:
+    return re.search(r"-s\d+$", name) is not None
+
+
+def _beside(names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Kind of sets -> line -> AbsRel of all but the student, from the first row's run that measured trivial answers."""
+    for name in names:
+        found = read(Path("runs", name)).metrics
+        if any("vertical ramp" in lines for lines in found.values()):
+            return {
+                kind: {line: values["abs_rel"] for line, values in lines.items() if line != "student"}
+                for kind, lines in found.items()
+            }
+    return {}
 
 
 def _teacher(name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from dadkit.files import write_text
 from dadkit.loading import read_card, result_path
 from dadkit.training import train
 
-__all__ = ["FIRST_LOOK", "Finished", "finished", "judged", "prepare", "sources", "train_rows", "undecided"]
+__all__ = ["FIRST_LOOK", "Finished", "finished", "judged", "prepare", "read", "sources", "train_rows", "undecided"]
 
 NOTE = "reproduce.json"
 """What this program adds to a run's folder: what the run was built on, and how long it took."""
@@ -139,7 +139,7 @@ def finished(row: Row) -> dict[int, Finished]:
     for note in Path("runs").glob(f"*/{NOTE}"):
         seed = note.parent.name.rpartition("-s")[2]
         if note.parent.name == run_name(row.source, seed) and seed.isdecimal():  # not mse-sn-kl-s0 for mse
-            found[int(seed)] = _read(note.parent)
+            found[int(seed)] = read(note.parent)
     return dict(sorted(found.items()))
 
 
@@ -148,7 +148,8 @@ def judged(row: Row, runs: dict[int, Finished], metric: str = "abs_rel", kind: s
     return {seed: run.metrics[kind or next(iter(run.metrics))][row.model][metric] for seed, run in runs.items()}
 
 
-def _read(folder: Path) -> Finished:
+def read(folder: Path) -> Finished:
+    """What a finished run's folder says."""
     note = json.loads((folder / NOTE).read_text())
     kinds: dict[str, list[dict[str, Any]]] = {}
     for path in [folder / "evaluation.json", *sorted(folder.glob("evaluations/*/evaluation.json"))]:
@@ -216,6 +217,6 @@ def _train(run: RunConfig, built_on: dict[str, str], say: Callable[[str], None])
     train(run, fresh=note.is_file(), console=Console(quiet=True))
     seconds = time.monotonic() - begun
     write_text(note, json.dumps({"built_on": built_on, "seconds": round(seconds, 1)}, indent=2) + "\n")
-    lines = _read(note.parent).metrics.items()
+    lines = read(note.parent).metrics.items()
     errors = (f"{kind} {line} {values['abs_rel']:.4f}" for kind, found in lines for line, values in found.items())
     say(f"{run.name}: {seconds:.0f} s, AbsRel " + ", ".join(errors))
