@@ -95,7 +95,7 @@ def test_an_ordering_that_the_paper_does_not_print_is_refused(modules):
 
 def test_a_rows_runs_are_told_from_those_of_a_row_with_a_longer_name(modules, monkeypatch, tmp_path):
     rows, table = modules("rows"), modules("table")
-    for name in ("lightweight-mse-s3", "lightweight-mse-sn-kl-s0", "lightweight-mse-s-1"):
+    for name in ("lightweight-mse-s3", "lightweight-mse-sn-kl-s0", "lightweight-mse-s-1", "lightweight-cn-kl-pwd-s2"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / rows.NOTE).touch()
     monkeypatch.chdir(tmp_path)
@@ -103,7 +103,7 @@ def test_a_rows_runs_are_told_from_those_of_a_row_with_a_longer_name(modules, mo
     loaded = table.load_table("lightweight", table.load_setting("rendered"))
     assert rows.finished(loaded.rows["mse"]) == {3: "lightweight-mse-s3"}
     assert rows.finished(loaded.rows["mse+sn-kl"]) == {0: "lightweight-mse-sn-kl-s0"}
-    assert rows.finished(loaded.rows["teacher"]) == {3: "lightweight-mse-s3"}  # whose runs it takes
+    assert rows.finished(loaded.rows["teacher"]) == {2: "lightweight-cn-kl-pwd-s2"}  # whose runs it takes
 
 
 def test_more_seeds_are_for_rows_of_undecided_orderings(modules, monkeypatch):
