@@ -128,6 +128,7 @@ def test_54_a_relative_model_has_no_metres_to_evaluate(run, tmp_path, dadkit):
     assert not (tmp_path / "e" / "evaluation.json").exists()
 
 
+@pytest.mark.slow  # two tracers
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_38_a_student_is_traced_by_torch_itself():
     """Its official network fails there, in the bicubic interpolation of its positions."""
