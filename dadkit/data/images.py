@@ -289,6 +289,8 @@ def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
     """
     try:
         with Image.open(file if isinstance(file, Path) else io.BytesIO(file)) as picture:
+            if picture.format == "PNG" and not picture.info.keys() & {"exif", "Raw profile type exif"}:
+                return None  # Pillow would decode all pixels to look for metadata behind them
             told = picture.getexif().get_ifd(_EXIF)
         equivalent = float(told.get(_FOCAL_35) or 0)
         if 0 < equivalent < math.inf:
