@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from dadkit.errors import DadkitError, DataError
+from dadkit.threads import keep_memory
 
 __all__ = ["Event", "InlinePool", "Pool", "ProcessPool", "RayPool", "Work"]
 
@@ -115,6 +116,7 @@ def _serve(connection: Any, worker: int, make: Callable[[], Work], environment: 
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides
     os.environ.update(environment)
+    keep_memory()
     try:
         work = make()
     except BaseException as error:
@@ -302,6 +304,7 @@ class _Actor:
     """What runs in the cluster."""
 
     def __init__(self, worker: int, make: Callable[[], Work]) -> None:
+        keep_memory()
         self._worker, self._error, self._work = worker, "", None
         try:
             self._work = make()
