@@ -92,6 +92,6 @@ def shared_cores(threads: int) -> str | None:
     if threads == 1 or free >= threads or cores < (os.cpu_count() or 1):
         return None  # with an affinity or quota of its own, the machine's load says nothing about these cores
     return (
-        f"other processes keep {busy:.1f} of {cores} cores busy, and {threads} threads wait for each other; "
+        f"other processes keep {min(busy, cores):.1f} of {cores} cores busy, and {threads} threads wait for each other; "
         f"OMP_NUM_THREADS={free} may be faster"
     )

@@ -323,7 +323,7 @@ def _listed(path: Path, policy: str) -> list[tuple[str, str]]:
 
 
 def _placed(depth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Puts each valid pixel where the pixel of the other size holds its centre; of several the nearest is kept."""
+    """Puts each valid pixel into the pixel of the other size that holds its centre; of several the nearest is kept."""
     row, column = valid[0].nonzero().unbind(1)
     down = ((row + 0.5) * (size[0] / depth.shape[1])).long().clamp(max=size[0] - 1)
     right = ((column + 0.5) * (size[1] / depth.shape[2])).long().clamp(max=size[1] - 1)
@@ -338,12 +338,12 @@ _FIELDS = ("fx", "fy", "cx", "cy")
 
 
 class Cameras:
-    """Pinhole cameras of the samples ``keys``, read from the file ``path``. Without keys, of those that it names.
+    """Pinhole cameras of the samples ``keys``, read from the file ``path``; ``keys`` = None takes those that the file names.
 
     ``.txt``: four numbers ``fx fy cx cy`` for all images (``#`` begins a comment line), or the 9 or 16 of a matrix, row by row.
-    ``.json``: an object with these four
-    keys for all images, or an object of such objects by sample key. Numbers are pixels of the upright image, with pixel centres
-    at half integers: cx = W/2 is the middle. If your file counts from the centre of the first pixel, add 0.5 to cx and cy.
+    ``.json``: an object with these four keys for all images, or an object of such objects by sample key. Numbers are pixels of
+    the upright image, with pixel centres at half integers: cx = W/2 is the middle. If your file counts from the centre of the
+    first pixel, add 0.5 to cx and cy.
 
     Raises:
         DataError: the file cannot be read or does not hold what is described above for every key.

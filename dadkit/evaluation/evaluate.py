@@ -107,7 +107,7 @@ class Evaluation:
         An alignment by scale and shift would hide that maps run the wrong way: its scale becomes negative.
         """
         turned = sum(image.reversed for image in self.images)
-        if 5 * turned < 4 * len(self.images):
+        if turned == 0 or 5 * turned < 4 * len(self.images):
             return None
         return (
             f"{self.model}: what it calls near is far in the true depth of {turned} of {len(self.images)} images. Is the truth "

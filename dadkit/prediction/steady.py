@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dadkit.alignment import KEEPS_SHIFT
+from dadkit.alignment.affine import factor, line
 from dadkit.spaces import Space
 
 __all__ = ["Steady"]
@@ -18,8 +20,9 @@ class Steady:
     """Brings each map to the one before it.
 
     Scale and shift are those of least squares over at most 20,000 pixels, fitted again without the fifth that fits worst: what
-    moves. Of a metric map only the scale is fitted. A fit whose scale is outside 1/2 to 2, as at a cut, is not used: the film
-    goes on from that frame. What is kept of the past is one map, so drift over long films is possible.
+    moves. Of maps whose shift is known (metric, or depth up to one factor) only the scale is fitted. A fit whose scale is
+    outside 1/2 to 2, as at a cut, is not used: the film goes on from that frame. What is kept of the past is one map, so drift
+    over long films is possible.
 
     Args:
         space: of the maps.
@@ -60,12 +63,7 @@ class Steady:
             a, b = x[keep], y[keep]
             if a.numel() < 16:
                 return 1.0, 0.0
-            if self.space is Space.METRIC:
-                scale, shift = float((a * b).sum() / (a * a).sum().clamp(min=1e-30)), 0.0
-            else:
-                centred = a - a.mean()
-                scale = float((centred * (b - b.mean())).sum() / (centred**2).sum().clamp(min=1e-30))
-                shift = float(b.mean() - scale * a.mean())
+            scale, shift = factor(a, b) if self.space in KEEPS_SHIFT else line(a, b)
             error = (scale * x + shift - y).abs()
             keep = keep & (error <= torch.quantile(error[keep], 0.8))
         return (scale, shift) if 0.5 <= scale <= 2 else (1.0, 0.0)

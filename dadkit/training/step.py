@@ -51,7 +51,7 @@ from dadkit.training.soundness import StageTerm
 __all__ = ["DistillationStep", "StepResult", "by_region", "mixed_rows"]
 
 StudentForward = Callable[..., Prediction]
-# Pictures after which a run whose models need cameras has had its chance to show one.
+# A run whose models need cameras stops after so many pictures without one.
 _WITHOUT_CAMERA = 1000
 
 

@@ -92,6 +92,13 @@ def test_51_steady_says_how_much_it_changed(tmp_path, dadkit):
     assert "0.0000 after" in steady.summary()
     cut = torch.rand(1, 40, 60, dtype=torch.float64)
     torch.testing.assert_close(steady(cut), cut)  # another scene has no scale to the last one
+    for space in (Space.SCALE, Space.METRIC):  # their 0 stays where it is
+        steady = Steady(space)
+        steady(base + 1)
+        given = 1.2 * (base + 1) + 0.1
+        ratio = steady(given) / given
+        torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-9, atol=0)
+        assert 0.7 < float(ratio.mean()) < 0.85
     answer = dadkit("predict", film(tmp_path / "a.mp4"), "-m", MODEL, "-o", tmp_path / "o", "-f", "color", "--steady")
     assert answer.code == 0
     assert "mean change from frame to frame" in answer.err

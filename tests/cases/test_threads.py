@@ -1,6 +1,7 @@
 """How long waiting threads spin, and what is said about shared cores."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -57,3 +58,26 @@ def test_60_shared_cores_are_said(monkeypatch):
     assert "OMP_NUM_THREADS=4" in threads.shared_cores(64)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert threads.shared_cores(4) is None  # a quota: the load of the other 60 cores is not ours
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_60_a_labelling_worker_keeps_its_memory():
+    code = """
+import resource, torch
+from dadkit.threads import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(16_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = min(faults() for _ in range(3))
+assert keep_memory()
+for _ in range(12):  # small objects between two maps may keep the first few from fitting again
+    faults()
+print(given_back, max(faults() for _ in range(3)))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    given_back, kept = map(int, answer.stdout.split())
+    assert 10 * kept < given_back
