@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dadkit._version import __version__
+from dadkit.cli.arguments import plugin_file
 from dadkit.errors import DadkitError
 from dadkit.kinds import KINDS
 from dadkit.threads import bound_spinning
@@ -112,14 +113,20 @@ def _load(name: str) -> Any:
         single = typer.Typer(add_completion=False)
         single.command(name)(found)
         found = single
-    return _reflowed(typer.main.get_command(found))
+    return _completed(typer.main.get_command(found))
 
 
-def _reflowed(command: Any) -> Any:
-    """Returns the command with each paragraph of its help on one line, so that the terminal's width alone breaks it."""
+def _completed(command: Any) -> Any:
+    """Returns the command with what all have in common.
+
+    Each paragraph of the help is on one line, so that the terminal's width alone breaks it, and ``--plugin`` is an option.
+    """
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
-    for part in getattr(command, "commands", {}).values():
-        _reflowed(part)
+    parts = getattr(command, "commands", {})
+    for part in parts.values():
+        _completed(part)
+    if not parts:
+        command.params.append(plugin_file())
     return command
 
 

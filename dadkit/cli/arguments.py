@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["MODEL", "TORCH_MODEL", "PluginFile", "short_names", "split_model"]
+__all__ = ["MODEL", "TORCH_MODEL", "plugin_file", "short_names", "split_model"]
 
 MODEL = "A run's folder, a file (model.safetensors, or an exported .onnx, .xml, …), or PLUGIN/NAME[:key=value,…]"
 TORCH_MODEL = "A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]"
@@ -54,6 +54,15 @@ def short_names(texts: Sequence[str]) -> list[str]:
     return [end(index) for index in range(len(parts))]
 
 
+def plugin_file() -> Any:
+    """Returns the option ``--plugin`` that every command takes; the file is in use before the command runs."""
+    only = typer.Typer(add_completion=False)
+    only.command()(_takes_plugin)
+    option = typer.main.get_command(only).params[0]  # typer makes options of signatures alone
+    option.expose_value = False
+    return option
+
+
 def _use(file: Path | None) -> Path | None:
     if file is not None:
         from dadkit.plugin import get_registry
@@ -62,10 +71,9 @@ def _use(file: Path | None) -> Path | None:
     return file
 
 
-PluginFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--plugin", metavar="FILE", callback=_use, help="A Python file with hooks of your own; its names are local/…."
-    ),
-]
-"""Annotation of a command's parameter; the file is in use before the command runs."""
+def _takes_plugin(
+    plugin: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", callback=_use, help="A Python file with hooks of your own; its names are local/…."),
+    ] = None,
+) -> None: ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import MODEL, PluginFile
+from dadkit.cli.arguments import MODEL
 
 if TYPE_CHECKING:
     from dadkit.calibration import Calibration
@@ -41,7 +41,6 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to store it. Default: beside the model's weights.")
     ] = None,
-    plugin: PluginFile = None,
 ) -> None:
     """Fit the pair of numbers that brings a relative model's maps to metres, and store it beside the weights.
 

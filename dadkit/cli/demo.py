@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
-
 
 def demo(
     models: Annotated[
@@ -36,7 +34,6 @@ def demo(
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page is served; 0 takes a free one.")] = 8642,
     device: Annotated[str, typer.Option(help="Of models that are served: auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    plugin: PluginFile = None,
 ) -> None:
     """Write one HTML page with a model in it, which runs in the visitor's own browser; or serve it with models of this machine.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import MODEL, PluginFile
+from dadkit.cli.arguments import MODEL
 
 WRITTEN = ("cache", "films.json", "evaluation.json", "evaluation.csv", "evaluation.jpg", "evaluation.html")
 """What an evaluation leaves in its folder."""
@@ -68,7 +68,6 @@ def evaluate(
         Path | None, typer.Option(help="A folder of images; the report shows every model's map of each (no truth needed).")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    plugin: PluginFile = None,
 ) -> None:
     """Evaluate models beside each other; every number is printed with its protocol.
 
@@ -124,7 +123,7 @@ def evaluate(
     if films:
         _films(plan, models, output, poses, Path(given["root"]) if "root" in given else None, batch_size, limit)
         return
-    workers = None if processes == 1 else (processes, str(target), precision, plugin)
+    workers = None if processes == 1 else (processes, str(target), precision)
     evaluations = _measure(plan, output, models, (named, by), workers)
     print_table(*_rows(evaluations, chosen))
     for doubt in filter(None, (evaluation.doubt for evaluation in evaluations if evaluation.model in models)):
@@ -189,7 +188,7 @@ def _measure(
     output: Path,
     models: Mapping[str, Any],
     named: tuple[Mapping[str, tuple[str, dict[str, Any]]], Mapping[str, tuple[str, dict[str, Any]]]],
-    workers: tuple[int, str, str, Path | None] | None,
+    workers: tuple[int, str, str] | None,
 ) -> list[Any]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -219,12 +218,13 @@ def _workers(
     plan: EvaluationPlan,
     output: Path,
     named: tuple[Mapping[str, tuple[str, dict[str, Any]]], Mapping[str, tuple[str, dict[str, Any]]]],
-    workers: tuple[int, str, str, Path | None],
+    workers: tuple[int, str, str],
     show: Callable[[str, int], None],
 ) -> Callable[[str, str, str], None]:
     from dadkit.evaluation.run import Job, run_workers
+    from dadkit.plugin import get_registry
 
-    processes, device, precision, plugin = workers
+    processes, device, precision = workers
 
     def work(name: str, fingerprint: str, key: str) -> None:
         row, _, end = name.rpartition(" + ") if named[1] else (name, "", "")
@@ -241,7 +241,7 @@ def _workers(
             fingerprint=fingerprint,
             processes=processes,
             precision=precision,
-            plugin=plugin,
+            plugin=get_registry().file,
             device=device,
         )
         run_workers(job, progress=lambda done: show(name, done))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.arguments import TORCH_MODEL, PluginFile
+from dadkit.cli.arguments import TORCH_MODEL
 
 if TYPE_CHECKING:
     from dadkit.evaluation import EvaluationPlan
@@ -52,7 +52,6 @@ def export(
             help="A file of `dadkit calibrate`: the graph answers metres. Default: the one stored beside the weights.",
         ),
     ] = None,
-    plugin: PluginFile = None,
 ) -> None:
     """Write a model for another runtime, and check the file against the model on photographs at three sizes.
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
 from dadkit.cli.output import note, print_facts, print_json
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ def inspect(
     limit: Annotated[int, typer.Option(min=1, help="How many samples are looked at, evenly spread over the dataset.")] = 1000,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A folder for inspection.html, with pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    plugin: PluginFile = None,
 ) -> None:
     """Look at data before training: counts, sizes, valid pixels, depths, what would be skipped and why, what is there twice.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import MODEL, PluginFile
+from dadkit.cli.arguments import MODEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +57,6 @@ def label(
         bool, typer.Option("--compact", help="Write a manifest of what is labelled now; sweep leftovers.")
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write a page with the best, worst and duplicate labels.")] = None,
-    plugin: PluginFile = None,
 ) -> None:
     """Label images with one or several teachers: resumable, in shards, each label once, with its provenance.
 
@@ -80,7 +79,7 @@ def label(
         patch_size=patch_size,
         overlap=overlap,
     )
-    how = _executor(executor, workers, device, batch_size, threads, plugin, address)
+    how = _executor(executor, workers, device, batch_size, threads, address)
     if dry_run:
         _dry_run(output, settings, how, console)
     else:
@@ -125,15 +124,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(parts[0]), int(parts[-1])
 
 
-def _executor(
-    kind: str, workers: int | None, device: str, batch_size: int | None, threads: int, plugin: Path | None, address: str
-) -> Executor:
+def _executor(kind: str, workers: int | None, device: str, batch_size: int | None, threads: int, address: str) -> Executor:
     from dadkit.errors import DadkitError
     from dadkit.labelling.job import Executor
+    from dadkit.plugin import get_registry
 
     if kind not in ("local", "ray"):
         raise DadkitError(f"--executor is local or ray, got '{kind}'")
-    return Executor(kind, workers, device, batch_size, threads, plugin, address)  # type: ignore[arg-type]
+    return Executor(kind, workers, device, batch_size, threads, get_registry().file, address)  # type: ignore[arg-type]
 
 
 def _label(output: str, settings: Settings, how: Executor, console: Console, *, max_error_rate: float, max_tries: int) -> None:

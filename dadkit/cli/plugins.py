@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
 from dadkit.cli.output import note, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ def check(
     conformance_version: Annotated[
         int | None, typer.Option("--version", help="Leave out checks that were added after this version of the suite.")
     ] = None,
-    plugin: PluginFile = None,
 ) -> None:
     """Check that plugins keep their contract: the package, and each component, built with its default options.
 
@@ -49,11 +47,12 @@ def check(
     """
     from dadkit.config.stages import parse_assignments, split_arguments
     from dadkit.errors import DadkitError
+    from dadkit.plugin import get_registry
     from dadkit.testing import CONFORMANCE_VERSION
 
     subjects, assignments = split_arguments(names or [])
     options = parse_assignments(assignments)
-    if not subjects and plugin is not None:
+    if not subjects and get_registry().file is not None:
         subjects = ["local"]
     if not subjects:
         raise DadkitError("nothing to check; give the name of a plugin, or PLUGIN/NAME; `dadkit plugins` lists them")

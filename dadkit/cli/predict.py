@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dadkit.cli.arguments import MODEL, PluginFile
+from dadkit.cli.arguments import MODEL
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,7 +109,6 @@ def predict(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    plugin: PluginFile = None,
 ) -> None:
     """Predict depth for images and videos: raw floats, 16-bit PNG with its range, colours, side by side, points.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dadkit.cli.arguments import TORCH_MODEL, PluginFile
+from dadkit.cli.arguments import TORCH_MODEL
 
 
 def card(
@@ -18,7 +18,6 @@ def card(
     repository: Annotated[
         str, typer.Option(metavar="ORG/NAME", help="On the hub, for the code that the card shows.")
     ] = "ORG/NAME",
-    plugin: PluginFile = None,
 ) -> None:
     """Print a model card: what it is, how it was trained, teachers and licences, protocol, numbers with intervals, limits, use.
 
@@ -53,7 +52,6 @@ def push(
         bool, typer.Option("--dry-run", help="Make the folder (-o) and say what is in it, without upload.")
     ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep the folder here; it must not exist.")] = None,
-    plugin: PluginFile = None,
 ) -> None:
     """Upload a model to the Hugging Face hub: weights for transformers and dadkit, ONNX, licences and the card, in one commit.
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.arguments import PluginFile
 from dadkit.cli.output import INTERRUPTED, print_error, together
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Train nothing: build without memory, read two batches, print plan and memory.")
     ] = False,
-    plugin: PluginFile = None,
 ) -> None:
     """Train: distil teachers into a student, as YAML files say.
 

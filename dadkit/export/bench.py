@@ -19,6 +19,7 @@ from dadkit.export.writing import export_model, megabytes
 from dadkit.files import atomic_path
 from dadkit.interfaces import DeployedModel, DepthModel
 from dadkit.loading import load_model
+from dadkit.plugin import get_registry
 
 __all__ = ["BACKENDS", "Timing", "bench", "pareto"]
 
@@ -98,7 +99,8 @@ def bench(
         raise DadkitError(f"--backend must be one of {', '.join(BACKENDS)}; got '{backend}'")
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_row, args=(send, model, dict(options), backend, size, threads, runs, truth))
+    plugin = get_registry().file
+    process = context.Process(target=_row, args=(send, plugin, model, dict(options), backend, size, threads, runs, truth))
     process.start()
     send.close()
     try:
@@ -112,8 +114,10 @@ def bench(
     return answer
 
 
-def _row(send: Any, *arguments: Any) -> None:
+def _row(send: Any, plugin: Path | None, *arguments: Any) -> None:
     try:
+        if plugin is not None:
+            get_registry().use_file(plugin)
         send.send(_measure(*arguments))
     except Exception as error:  # told to the other process, which raises it
         send.send(f"{type(error).__name__}: {error}")

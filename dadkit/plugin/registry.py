@@ -47,6 +47,7 @@ class Registry:
             distributions = metadata.distributions()
         if disabled is None:
             disabled = switched_off()
+        self._file: Path | None = None
         self._strict = is_strict() if strict is None else strict
         self._found: dict[str, Found] = find_plugins(distributions, version=version, disabled=disabled)
         self._records: dict[str, PluginRecord] = {name: found.record for name, found in self._found.items()}
@@ -170,7 +171,13 @@ class Registry:
         record = self._loaded(LOCAL)
         if record.state is not PluginState.OK:
             raise PluginError(f"{messages.failure(record)}\n{record.traceback}".rstrip())
+        self._file = Path(path).expanduser().resolve()
         return record
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is the plugin ``local``, for processes that must use it too; None if there is none."""
+        return self._file
 
     def versions_in_use(self) -> dict[str, str]:
         """Distribution -> version of dadkit and of every plugin that was imported for something so far."""

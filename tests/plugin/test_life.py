@@ -152,6 +152,17 @@ def test_a_local_file_on_the_command_line(my_teacher, dadkit):
     assert {result["outcome"] for result in results} == {"passed", "skipped"}
 
 
+@pytest.mark.parametrize("command", [["teachers"], ["config", "check"], ["bench", "--size", "64", "--runs", "1", "--json"]])
+def test_every_kind_of_command_takes_a_local_file(my_teacher, dadkit, command):
+    config = my_teacher.with_name("mine.yaml")
+    config.write_text("teachers: [{name: local/mine}]\nstudent: {name: topformer/tiny}\ndata: {root: photos}\niterations: 1\n")
+    words = {"teachers": ["local/*"], "config": [config], "bench": ["local/mine"]}[command[0]]
+    with use_registry(Registry(disabled=[])):
+        code, out, err = dadkit(*command, *words, "--plugin", my_teacher)
+    assert code == 0, err
+    assert "local/mine" in out or out.startswith(f"{config}: ok")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
