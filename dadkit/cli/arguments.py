@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["MODEL", "TORCH_MODEL", "plugin_file", "short_names", "split_model"]
+__all__ = ["MODEL", "SIZE", "TORCH_MODEL", "plugin_file", "read_size", "short_names", "split_model"]
 
 MODEL = "A run's folder, a file (model.safetensors, or an exported .onnx, .xml, …), or PLUGIN/NAME[:key=value,…]"
 TORCH_MODEL = "A run's folder, a model.safetensors, or PLUGIN/NAME[:key=value,…]"
 """How help texts say what names a model: any one, or one whose network is at hand."""
+
+SIZE = "S | HxW"
+"""How help texts say what :func:`read_size` takes."""
 
 
 def split_model(text: str) -> tuple[str, dict[str, Any]]:
@@ -33,6 +36,26 @@ def split_model(text: str) -> tuple[str, dict[str, Any]]:
     if not colon or "=" not in rest or os.path.exists(os.path.expanduser(text)):
         return text, {}
     return name, parse_assignments(re.split(r",(?=\s*[\w.]+=)", rest))
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """Returns (height, width) of ``256`` or ``256x320``; None of None.
+
+    Raises:
+        DadkitError: it is neither.
+
+    Example:
+        >>> read_size("256x320")
+        (256, 320)
+    """
+    from dadkit.errors import DadkitError
+
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise DadkitError(f"--size is one side or HEIGHTxWIDTH, for instance 256x320; got '{text}'")
+    return int(parts[0]), int(parts[-1])
 
 
 def short_names(texts: Sequence[str]) -> list[str]:

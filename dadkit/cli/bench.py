@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dadkit.cli.arguments import MODEL
+from dadkit.cli.arguments import MODEL, SIZE, read_size
 
 
 def bench(
@@ -16,7 +16,7 @@ def bench(
         list[str] | None,
         typer.Option("--backend", "-b", help="eager, compile, onnx, openvino; may be repeated. Default: eager."),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="What the network sees; default: each model's own.")] = None,
+    size: Annotated[str | None, typer.Option(metavar=SIZE, help="What the network sees; default: each model's own.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
     runs: Annotated[int, typer.Option(min=1, help="Measured calls of each row, after a warm-up.")] = 20,
     data: Annotated[
@@ -41,7 +41,7 @@ def bench(
 
     from dadkit.cli.arguments import split_model
     from dadkit.cli.components import short
-    from dadkit.cli.export import _size, truth_of
+    from dadkit.cli.export import truth_of
     from dadkit.cli.output import note, print_json, print_table
     from dadkit.errors import DadkitError
     from dadkit.export.bench import bench as measure
@@ -56,7 +56,7 @@ def bench(
         is_file = Path(name).expanduser().is_file() and not name.endswith(".safetensors")
         for one in ["eager"] if is_file else backend or ["eager"]:
             try:
-                rows.append(measure(name, options, backend=one, size=_size(size), threads=threads, runs=runs, truth=truth))
+                rows.append(measure(name, options, backend=one, size=read_size(size), threads=threads, runs=runs, truth=truth))
             except DadkitError as error:
                 failed.append(str(error))
     if as_json:

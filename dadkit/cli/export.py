@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.arguments import TORCH_MODEL
+from dadkit.cli.arguments import SIZE, TORCH_MODEL, read_size
 
 if TYPE_CHECKING:
     from dadkit.evaluation import EvaluationPlan
@@ -20,7 +20,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="Exporter, perhaps with options: onnx, onnx:opset=18, …")] = "onnx",
     size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="For this one size and one image at a time. Default: any size where the format can."),
+        typer.Option(metavar=SIZE, help="For this one size and one image at a time. Default: any size where the format can."),
     ] = None,
     uint8: Annotated[bool, typer.Option("--uint8", help="Takes (B, H, W, 3) bytes instead of (B, 3, H, W) in [0, 1].")] = False,
     precision: Annotated[str, typer.Option(help="fp32; fp16 and int8 must pass a gate, and int8 needs --images.")] = "fp32",
@@ -81,7 +81,7 @@ def export(
         output,
         to=exporter,
         options=exporter_options,
-        size=_size(size),
+        size=read_size(size),
         input="uint8" if uint8 else "float",
         source=origin(name) | ({"metres": asdict(loaded.metres)} if isinstance(loaded, CalibratedModel) else {}),
         precision=precision,
@@ -105,18 +105,6 @@ def truth_of(data: str | None, protocol: str, limit: int | None) -> EvaluationPl
     name, options = split_model(data)
     config = DatasetConfig(name=name, options=options)
     return EvaluationPlan.resolve(EvaluationConfig(data=config, protocol=protocol, limit=limit))
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    from dadkit.export import ExportError
-
-    if text is None:
-        return None
-    try:
-        height, width = (int(side) for side in text.lower().split("x"))
-    except ValueError as error:
-        raise ExportError(f"--size is HEIGHTxWIDTH, for instance 256x320; got {text!r}") from error
-    return height, width
 
 
 def _report(result: Exported) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dadkit.cli.arguments import MODEL
+from dadkit.cli.arguments import MODEL, SIZE, read_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ def label(
     codec: Annotated[str, typer.Option(help="png12, png16 or zstd.")] = "png12",
     size: Annotated[
         str | None,
-        typer.Option(metavar="S or HxW", help="The teacher sees whole pictures at this size. Default: its own policy."),
+        typer.Option(metavar=SIZE, help="The teacher sees whole pictures at this size. Default: its own policy."),
     ] = None,
     scores: Annotated[str, typer.Option(help="flip, agree, or both with a comma; each costs time.")] = "",
     views: Annotated[str, typer.Option(help="whole, or patches: a grid of squares at native detail besides.")] = "whole",
@@ -110,18 +110,7 @@ def _settings(
         images["intrinsics"] = str(Path(str(images["intrinsics"])).expanduser().absolute())
     named = [dict(zip(("name", "options"), split_model(text), strict=True)) for text in teachers]
     wanted = [word for word in scores.split(",") if word]
-    return Settings(images, named, codec, _size(size), precision, wanted, unit, terms)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    from dadkit.errors import DadkitError
-
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise DadkitError(f"--size is one side or HEIGHTxWIDTH, got '{text}'")
-    return int(parts[0]), int(parts[-1])
+    return Settings(images, named, codec, read_size(size), precision, wanted, unit, terms)
 
 
 def _executor(kind: str, workers: int | None, device: str, batch_size: int | None, threads: int, address: str) -> Executor:

@@ -13,9 +13,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 from dadkit.cli import app
-from dadkit.cli.components import Cost, measure, short
+from dadkit.cli.components import Cost, _least_options, measure, short
+from dadkit.config.components import options_model, validate_options
 from dadkit.interfaces import ModelSpec, SizePolicy, Student
-from dadkit.plugin import Component
+from dadkit.plugin import Component, get_registry
 from dadkit.spaces import Space
 
 
@@ -162,3 +163,13 @@ def test_a_real_model_matches_its_memory():
 )
 def test_numbers_are_short(count, text):
     assert short(count) == text
+
+
+def test_every_model_that_takes_weights_takes_the_word_none():
+    """Else neither YAML nor this list can have its random weights."""
+    registry = get_registry()
+    models = [one for kind in ("teacher", "student", "encoder") for one in registry.components(kind)]
+    takes = [one for one in models if "weights" in options_model(one).model_fields and not one.name.endswith("/auto")]
+    assert len(takes) > 40
+    for one in takes:
+        assert validate_options(one, _least_options(one))["weights"] is None, one.name

@@ -120,7 +120,7 @@ def test_the_command_prints_the_check_and_the_licence(tmp_path, dadkit, monkeypa
     assert answer.out.count("16x24") == 3
     assert "wrote" in answer.err
     assert "licence:" in answer.err
-    assert "HEIGHTxWIDTH" in dadkit("export", "toy/student", "-o", tmp_path / "x.onnx", "--size", "16").err
+    assert "HEIGHTxWIDTH" in dadkit("export", "toy/student", "-o", tmp_path / "x.onnx", "--size", "16by20").err
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ class StudentOptions(SpaceOptions, InitOptions):
 
     @field_validator("pretrained", mode="after")
     @classmethod
-    def _none_is_a_word(cls, pretrained: bool | str | Path) -> bool | str | Path:
+    def _no_encoder_is_a_word(cls, pretrained: bool | str | Path) -> bool | str | Path:
         return False if pretrained == "none" else pretrained
 
 
