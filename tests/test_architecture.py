@@ -50,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
     "prediction": GROUND | {"alignment", "interfaces", "data", "pictures", "loading"},
     "labelling": GROUND | {"threads", "alignment", "interfaces", "data", "pictures", "plugin", "loading"},
     "evaluation": GROUND | {"alignment", "interfaces", "data", "pictures", "plugin", "config", "loading"},
-    "export": GROUND | {"interfaces", "data", "config", "loading", "evaluation"},
+    "export": GROUND | {"interfaces", "data", "plugin", "config", "loading", "evaluation"},
     "report": GROUND | {"alignment", "interfaces", "losses", "data", "pictures", "config", "evaluation"},
     "publishing": GROUND | {"interfaces", "plugin", "loading", "conversion", "export"},
     "calibration": GROUND | {"alignment", "interfaces", "data", "loading", "prediction", "evaluation"},
