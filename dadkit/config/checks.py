@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from dadkit.config.rules import StageFacts, TermFacts, findings
+from dadkit.config.rules import StageFacts, TermFacts, answered, findings
 from dadkit.config.schema import ExtraLossConfig, FeatureLossConfig, LossConfig, ReferenceConfig, StageFields
 from dadkit.config.stages import Lookup, StageView
 from dadkit.config.tree import KeyPath, Problem
@@ -121,7 +121,7 @@ def _keeps_the_rules(stage: StageView, earlier: Sequence[StageView], lookup: Loo
     """What the rules on losses, models and data say (:mod:`dadkit.config.rules`), as far as it is known here."""
     fields = stage.fields
     data, reference = fields.data, fields.losses.feature.reference
-    stored = data.answered and not fields.teachers and fields.completion is None
+    stored = answered(data, lookup) and not fields.teachers and fields.completion is None
     facts = StageFacts(
         terms=declared(fields.losses, lookup),
         space=_result_space(stage, earlier, lookup),

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from dadkit.config.sections import DataConfig
 from dadkit.config.tree import KeyPath
 from dadkit.spaces import Space
 
-__all__ = ["Finding", "StageFacts", "TermFacts", "findings"]
+if TYPE_CHECKING:
+    from dadkit.config.stages import Lookup
+
+__all__ = ["Finding", "StageFacts", "TermFacts", "answered", "findings"]
 
 _OF_TEACHERS = frozenset({"regions", "patches", "teachers"})
 
@@ -65,6 +70,13 @@ class StageFacts:
     def needed(self, *needs: str) -> list[TermFacts]:
         """Returns the terms that need one of these, and teach something."""
         return [term for term in self.terms if not term.auxiliary and not term.needs.isdisjoint(needs)]
+
+
+def answered(data: DataConfig, lookup: Lookup) -> bool:
+    """Whether every image without true depth comes with a teacher's map of it: all datasets say ``answered = True``."""
+    found = [lookup.find("dataset", one.name) for one in data.unlabelled]
+    says = [one is not None and getattr(lookup.load(one), "answered", False) is True for one in found]
+    return data.root is None and bool(says) and all(says)
 
 
 @dataclass(frozen=True)

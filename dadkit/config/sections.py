@@ -227,15 +227,10 @@ class DatasetConfig(ComponentConfig):
 class DataConfig(Section):
     """Where images come from."""
 
-    @property
-    def answered(self) -> bool:
-        """Whether every image without true depth comes with the map that a teacher has stored of it."""
-        return self.root is None and bool(self.unlabelled) and all(one.name == "labels" for one in self.unlabelled)
-
     root: str | list[str] | None = None
     """Unlabelled images: a folder (recursive), a list file (.txt), tar shards (.tar), or several of these."""
     unlabelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
-    """Further unlabelled datasets by name; labels are ignored, but stored maps of `labels` in a stage without teachers."""
+    """Further unlabelled datasets by name; labels are ignored, but maps of a teacher (`labels`) in a stage without teachers."""
     labelled: Annotated[list[DatasetConfig], Kind("dataset")] = Field(default_factory=list)
     """Datasets with true depth."""
     labelled_fraction: Probability = 0.5

@@ -46,6 +46,9 @@ class Labels:
         DataError: no labels are there, or none is left.
     """
 
+    answered = True
+    """See :class:`dadkit.data.Dataset`."""
+
     def __init__(
         self,
         root: str | Path,

@@ -55,6 +55,9 @@ class Dataset(Protocol):
 
     ``dataset[i]`` raises :class:`SampleError` for an item that cannot be read; anything else it raises ends the run.
     A dataset survives ``pickle``, since loader workers get a copy.
+
+    A class with the attribute ``answered = True`` says that its depth is what a teacher answered for the image. Its maps serve
+    in the teachers' place under ``data.unlabelled`` of a stage without teachers.
     """
 
     def __len__(self) -> int: ...

@@ -98,7 +98,7 @@ class Labeller:
         self.plan: Plan = plan
         settings = plan.settings
         self._teachers = teachers or load_answers(settings, device)
-        open_plan(self.store, teachers=[teacher.about for teacher in self._teachers])
+        open_plan(self.store, settings, [teacher.about for teacher in self._teachers])
         self._units, self._source = plan.open_units(self.store), open_store(plan.base)
         cameras = settings.images.get("intrinsics")
         self._cameras = None if cameras is None else Cameras(Path(cameras), None)

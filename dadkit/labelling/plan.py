@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Settings:
             (:func:`dadkit.data.label_set.cells`).
         patch_size, overlap: of the grid, in pixels of the image.
         source_license: terms of the images, as the user states them; they are copied into every record.
+        cameras: sha256 of the file of cameras that ``images`` names. :meth:`now` fills it in.
     """
 
     images: Mapping[str, Any]
@@ -64,6 +65,19 @@ class Settings:
     views: str = "whole"
     patch_size: int = 560
     overlap: int = 56
+    cameras: str = ""
+
+    def now(self) -> Settings:
+        """Returns the settings with the hash of the file of cameras as it is now.
+
+        Raises:
+            PlanError: the file cannot be read.
+        """
+        file = self.images.get("intrinsics")
+        try:
+            return self if file is None else replace(self, cameras=hashlib.sha256(Path(file).read_bytes()).hexdigest())
+        except OSError as error:
+            raise PlanError(f"cannot read the file of cameras {file}: {error.strerror or error}") from error
 
     def check(self) -> None:
         """Raises :class:`PlanError` if they contradict each other."""
@@ -157,7 +171,9 @@ def open_plan(
     if found.get("format") != FORMAT:
         raise PlanError(f"{store.root}/{PLAN} has format {found.get('format')}, this dadkit reads {FORMAT}")
     plan = Plan.from_json(found)
-    wished = {} if settings is None else settings.plain()
+    wished = {} if settings is None else settings.now().plain()
+    if "cameras" not in found["settings"]:  # a plan of an earlier version
+        wished.pop("cameras", None)
     there = plan.settings.plain()
     different = [f"{name}: {there[name]} there, {wished[name]} here" for name in wished if wished[name] != there[name]]
     for old, new in zip(plan.teachers, teachers or plan.teachers, strict=False):
@@ -207,6 +223,7 @@ def store_plan(
     store: Store, settings: Settings, teachers: Sequence[Mapping[str, str]], base: str, units: Iterator[Unit]
 ) -> Plan:
     """Store a new plan of these units. If another process was faster its plan is returned."""
+    settings = settings.now()
     file = store.scratch()
     try:
         count, images = write_units(file, units)

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from dadkit.config.components import build
+from dadkit.config.components import Components, build
+from dadkit.config.rules import answered
 from dadkit.config.schema import (
     DatasetConfig,
     PerturbConfig,
@@ -86,7 +87,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         followed = teachers[0].model if reference is None and teachers else reference
         terms = build_terms(config.losses, student, followed, config.backend)
     completion = _completion(run, config, student, results)
-    stored = config.data.answered and not config.teachers and config.completion is None
+    stored = answered(config.data, Components(None)) and not config.teachers and config.completion is None
     if rounds is not None and (teachers or reference):
         rounds.check()
     contexts: ContextSampler = build("context", config.contexts.name, config.contexts.options)

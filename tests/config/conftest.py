@@ -100,6 +100,12 @@ def pairs(root: str, split: Literal["train", "test"] = "train") -> Built:
     return Built("pairs", {"root": root, "split": split})
 
 
+class Answers:
+    """A dataset of what a teacher answered."""
+
+    answered = True
+
+
 def silog(lam: float = 0.85) -> Built:
     return Built("silog", {"lam": lam})
 
@@ -129,6 +135,7 @@ TARGETS: dict[tuple[str, str], tuple[Callable[..., Any], dict[str, Any]]] = {
     ("dataset", "images"): (pairs, {}),
     ("dataset", "pairs"): (pairs, {"space": "metric"}),
     ("dataset", "procedural"): (nothing, {"space": "metric"}),
+    ("dataset", "toy/answers"): (Answers, {}),
 }
 
 

@@ -75,6 +75,9 @@ def test_data_to_learn_from(problems: Problems, small: str) -> None:
     assert problems(student + teacher + "data: {unlabelled: [{name: procedural}]}\n") == []
     feature = "losses: {feature: {weight: 1, reference: {name: toy/tiny}}}\n"
     assert problems(student + "data: {root: photos}\n" + feature) == []
+    alone = "losses: {local_global: {weight: 0}}\ndata: {unlabelled: [{name: toy/answers}"
+    assert problems(student + alone + "]}\n") == []  # any dataset that says so, not labels alone
+    assert "need teachers" in one(problems, student + alone + ", {name: procedural}]}\n")
 
 
 def test_a_reference_is_an_encoder_or_else_a_teacher(load: Load, problems: Problems, small: str) -> None:

@@ -21,7 +21,7 @@ from dadkit.data.sampling import Windows
 from dadkit.data.store import FolderStore
 from dadkit.errors import DataError, SampleError
 from dadkit.interfaces import resize_camera
-from dadkit.labelling import Labeller, compact, make_plan, verify
+from dadkit.labelling import Labeller, PlanError, compact, make_plan, verify
 from dadkit.labelling.answers import ImportedAnswers, TeacherAnswers
 from dadkit.loading import load_teacher, read_card
 from dadkit.losses import ssi_loss
@@ -187,6 +187,18 @@ def test_metres_follow_the_camera_of_each_photograph(views, tmp_path):
     compact(again, plan)
     ratio = float(Labels(again.root, views=views)[2].depth.mean() / near.depth.mean())
     assert math.isclose(ratio, 200 / float(exif_camera(photos / "a.jpg", (60, 80))[0, 0]), rel_tol=0.01)
+    cameras.write_text(cameras.read_text().replace("200", "300"))
+    for refused in (lambda: make_plan(again, settings, [teacher.about]), lambda: Labeller(again.root, teachers=[teacher])):
+        with pytest.raises(PlanError, match=r"another plan \(cameras: \w+ there, \w+ here\)"):
+            refused()
+    # A plan of an earlier version holds no hash, and is no other plan for that.
+    old = json.loads((tmp_path / "again/plan.json").read_text())
+    del old["settings"]["cameras"]
+    (tmp_path / "again/plan.json").write_text(json.dumps(old))
+    Labeller(again.root, teachers=[teacher])
+    cameras.unlink()
+    with pytest.raises(PlanError, match="cannot read the file of cameras"):
+        make_plan(again, settings, [teacher.about])
 
 
 def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, tmp_path):
@@ -203,7 +215,7 @@ def test_stored_labels_are_perturbed_as_images_that_teachers_label_are(images, t
     assert torch.equal(stored.images, truth.images)
 
 
-def test_stored_maps_take_the_teachers_place_where_cutmix_and_features_are_wanted(images, tmp_path, dadkit):
+def test_stored_maps_take_the_teachers_place_where_cutmix_and_features_are_wanted(images, tmp_path, dadkit, monkeypatch):
     (images / "broken.jpg").unlink()
     labels = tmp_path / "labels"
     command = ["label", f"data.root={images}", "data.min_size=1", "-t", "starter/tiny", "-o", labels, "--workers", 0]
@@ -243,6 +255,9 @@ def test_stored_maps_take_the_teachers_place_where_cutmix_and_features_are_wante
     ):
         with pytest.raises(ConfigError, match=reason):
             load_run(config, [stored, change])
+    monkeypatch.setattr(Labels, "answered", False)  # it is not known by its name
+    with pytest.raises(ConfigError, match="images without labels need teachers"):
+        load_run(config, [stored, "losses.feature.weight=0"])
 
 
 def test_two_teachers_label_in_one_pass(images, tmp_path):
