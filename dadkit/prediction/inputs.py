@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from glob import glob, has_magic
 from pathlib import Path
 
 from PIL import Image
@@ -100,7 +102,8 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
     Args:
         paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``, one
             path a line, relative to the list's folder), tar shards (``.tar``), addresses of films (``https://…``) and streams
-            (``rtsp://…``), cameras (``/dev/video0``). The results of a stream or camera are named after it and the time.
+            (``rtsp://…``), cameras (``/dev/video0``), patterns (``photos/*.jpg``; ``**`` stands for any folders). The results
+            of a stream or camera are named after it and the time.
 
     Returns:
         Jobs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in their suffix keep it
@@ -110,7 +113,7 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
         DataError: a path does not exist, two inputs would write the same outputs, or there is no input at all.
     """
     found = Inputs()
-    for given in paths:
+    for given in _expanded(paths):
         path = Path(given)
         if (film := _address(str(given))) is not None:
             found.films.append(film)
@@ -149,6 +152,13 @@ def _address(text: str) -> Film | None:
         return Film(text, Path(re.sub(r"[^\w.-]+", "-", stem(place.rstrip("/").rpartition("/")[2])) or "film"))
     name = re.sub(r"[^\w.-]+", "-", place).strip("-.") or scheme
     return Film(text, Path(f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"), live=True)
+
+
+def _expanded(paths: Sequence[str | Path]) -> Iterator[str | Path]:
+    """Yields the paths, and for a pattern that a shell left alone (quotes, Windows) what it matches."""
+    for given in paths:
+        matches = sorted(glob(os.path.expanduser(given), recursive=True)) if has_magic(str(given)) else []
+        yield from [given] if not matches or os.path.lexists(given) else matches
 
 
 def _search(folder: Path, found: Inputs) -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -121,116 +121,196 @@ def carry_out(
     lens = lens or Lens()
     if any(set(work.formats) & set(CLOUDS) for work in plan.images):
         check_cloud(model.spec.space if sparse is None else Space.METRIC, lens)
-    written: list[Path] = []
-    failures: list[Failure] = []
-    refused: list[CloudError | CameraError] = []
-    notes = [] if notes is None else notes
-    limits = _limits(model, films, lens, bits, batch_size) if films and plan.images else {}
-    aligned: dict[Path, Steady] = {}
+    pictures = _Pictures(
+        model=model,
+        plan=plan,
+        name=name,
+        batch_size=batch_size,
+        lens=lens,
+        sparse=sparse,
+        bits=bits,
+        tile=tile,
+        limits=_limits(model, films, lens, bits, batch_size) if films and plan.images else {},
+        steady={} if steady else None,
+        notes=[] if notes is None else notes,
+        progress=progress,
+    )
+    pictures.run()
+    if pictures.refused and not pictures.written:
+        raise pictures.refused[0]
+    return pictures.written, pictures.failures
 
-    def write(work: Work[Job], image: Tensor, prediction: Prediction, index: int) -> list[Path]:
-        place, own = plan.output / work.name, lens
+
+_Read = tuple[Work[Job], Tensor]
+
+
+@dataclass
+class _Pictures:
+    """One call of :func:`carry_out`: its arguments, and what has come of them so far.
+
+    Attributes:
+        limits: folder of frames -> limits of their colours.
+        steady: folder -> what brings its maps to the ones before; None = they stay as they are.
+        refused: why pictures have no cloud or no metres; an error of the call if it is all of them.
+    """
+
+    model: DepthModel
+    plan: Plan
+    name: str
+    batch_size: int
+    lens: Lens
+    sparse: Sparse | None
+    bits: int | Literal["percentile"]
+    tile: int | None
+    limits: Mapping[Path, tuple[float, float]]
+    steady: dict[Path, Steady] | None
+    notes: list[Note]
+    progress: Callable[[int], None] | None
+    written: list[Path] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    refused: list[CloudError | CameraError] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Read, predict and write every picture."""
+        threads = max(2, os.cpu_count() or 1)
+        pending: deque[tuple[Work[Job], Future[list[Path]]]] = deque()
+        with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
+            try:
+                for batch in _batches(self.read(readers, threads), 1 if self.tile else self.batch_size):
+                    for work, image, prediction, index in self.answer(batch):
+                        while len(pending) >= 2 * threads:
+                            self.settle(*pending.popleft())
+                        self.plan.results.claim(work.files)
+                        pending.append((work, writers.submit(self.write, work, image, prediction, index)))
+                    while pending and pending[0][1].done():
+                        self.settle(*pending.popleft())
+                while pending:
+                    self.settle(*pending.popleft())
+            finally:
+                readers.shutdown(cancel_futures=True)
+                writers.shutdown(cancel_futures=True)
+        self.notes += [Note(str(folder), align.summary()) for folder, align in (self.steady or {}).items()]
+
+    def read(self, readers: ThreadPoolExecutor, ahead: int) -> Iterator[_Read]:
+        """Yields the images in order, ``ahead`` of them being decoded meanwhile."""
+        todo = iter(self.plan.images)
+        running: deque[tuple[Work[Job], Future[Tensor]]] = deque()
+
+        def start() -> None:
+            one = next(todo, None)
+            if one is not None:
+                running.append((one, readers.submit(lambda: decode(one.job.read(), bits=self.bits))))
+
+        for _ in range(ahead):
+            start()
+        while running:
+            one, reading = running.popleft()
+            try:
+                image = reading.result()
+            except SampleError as error:
+                self.fail(one, str(error))
+                start()
+                continue
+            start()
+            yield one, image
+
+    def answer(self, batch: list[_Read]) -> Iterator[tuple[Work[Job], Tensor, Prediction, int]]:
+        """Yields each picture with its map: the prediction that holds it, and its place there."""
+        batch, cameras = self.with_cameras(batch)
+        if not batch:
+            return
+        if self.tile:
+            prediction = predict_tiled(self.model, batch[0][1], self.tile, cameras=cameras, batch_size=self.batch_size)
+        else:
+            prediction = self.model.predict([image for _, image in batch], cameras=cameras, batch_size=self.batch_size)
+        if self.steady is not None:
+            maps = []
+            for (work, _), depth in zip(batch, prediction.depth, strict=True):
+                align = self.steady.setdefault(work.job.stem.parent, Steady(prediction.space))
+                maps.append(align(depth))
+            prediction = replace(prediction, depth=torch.stack(maps))
+        for index, (work, image) in enumerate(batch):
+            if self.sparse is None:
+                yield work, image, prediction, index
+                continue
+            try:
+                complete = self.sparse.complete(work.job.stem, image, prediction, index)
+            except DadkitError as error:
+                self.fail(work, str(error))
+            else:
+                yield work, image, complete, 0
+
+    def with_cameras(self, batch: list[_Read]) -> tuple[list[_Read], Tensor | None]:
+        """Returns the pictures that the model can answer, and their cameras, (B, 3, 3), if it takes any."""
+        cameras = None
+        if self.model.spec.takes_camera:
+            size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
+            cameras = given_cameras(self.lens, size, [work.job.read() for work, _ in batch])
+        if not self.model.needs_camera:
+            return batch, cameras
+        known = [False] * len(batch) if cameras is None else known_cameras(cameras).tolist()
+        for (work, _), has in zip(batch, known, strict=True):
+            if not has:
+                self.refused.append(CameraError(_NO_CAMERA.format(self.model.spec.name)))
+                self.fail(work, str(self.refused[-1]))
+        left = [one for one, has in zip(batch, known, strict=True) if has]
+        return left, None if cameras is None else cameras[torch.tensor(known)]
+
+    def write(self, work: Work[Job], image: Tensor, prediction: Prediction, index: int) -> list[Path]:
+        """Write one picture's results; in a thread of its own. Returns the files."""
 
         def note(text: str) -> None:
-            notes.append(Note(work.job.location, text))
+            self.notes.append(Note(work.job.location, text))
 
+        lens, spec = self.lens, self.model.spec
         levels = few_levels(image)
         if levels is not None:
             note(
                 f"nearly constant: grey levels {levels[0]} to {levels[1]} of 255. If the camera has 10 to 14 bits, give --bits"
             )
-        if (set(work.formats) & set(CLOUDS) or model.spec.takes_camera) and not lens.knows_focal:
+        if (set(work.formats) & set(CLOUDS) or spec.takes_camera) and not lens.knows_focal:
             focal = exif_focal(work.job.read(), (image.shape[-2], image.shape[-1]))
             if focal is not None:
-                own = replace(lens, focal=focal)
+                lens = replace(lens, focal=focal)
                 note(f"focal length {focal:.0f} pixels, from the EXIF data")
-            elif model.spec.takes_camera and model.fov is not None:
-                note(f"camera unknown: a horizontal field of view of {model.fov:g} degrees is assumed, the model's option fov")
+            elif spec.takes_camera and self.model.fov is not None:
+                degrees = f"{self.model.fov:g} degrees"
+                note(f"camera unknown: a horizontal field of view of {degrees} is assumed, the model's option fov")
         return write_one(
-            place,
+            self.plan.output / work.name,
             image,
             prediction,
             index,
             formats=work.formats,
-            model=name,
-            lens=own,
-            limits=limits.get(work.job.stem.parent),
+            model=self.name,
+            lens=lens,
+            limits=self.limits.get(work.job.stem.parent),
             note=note,
         )
 
-    def settle(work: Work[Job], writing: Future[list[Path]]) -> None:
-        if progress is not None:
-            progress(1)
+    def settle(self, work: Work[Job], writing: Future[list[Path]]) -> None:
+        """Note what has come of one picture, once it is written."""
         try:
-            written.extend(writing.result())
+            files = writing.result()
         except CloudError as error:
-            refused.append(error)
-            failures.append(Failure(work.job.location, str(error)))
-            return
+            self.refused.append(error)
+            self.fail(work, str(error))
         except NameTooLongError as error:
-            failures.append(Failure(work.job.location, f"{error}; give the picture a shorter one"))
-            return
-        plan.results.finish(work.name, work.fingerprint, work.files)
+            self.fail(work, f"{error}; give the picture a shorter one")
+        else:
+            self.written += files
+            self.plan.results.finish(work.name, work.fingerprint, work.files)
+            self.advance()
 
-    threads = max(2, os.cpu_count() or 1)
-    pending: deque[tuple[Work[Job], Future[list[Path]]]] = deque()
-    with ThreadPoolExecutor(threads) as readers, ThreadPoolExecutor(threads) as writers:
-        try:
-            read = _read(plan.images, lambda work: decode(work.job.read(), bits=bits), readers, threads, failures, progress)
-            for batch in _batches(read, 1 if tile else batch_size):
-                cameras = None
-                if model.spec.takes_camera:
-                    size = (batch[0][1].shape[-2], batch[0][1].shape[-1])
-                    cameras = given_cameras(lens, size, [work.job.read() for work, _ in batch])
-                if model.needs_camera:
-                    known = [False] * len(batch) if cameras is None else known_cameras(cameras).tolist()
-                    for (work, _), has in zip(batch, known, strict=True):
-                        if not has:
-                            refused.append(CameraError(_NO_CAMERA.format(model.spec.name)))
-                            failures.append(Failure(work.job.location, str(refused[-1])))
-                            if progress is not None:
-                                progress(1)
-                    batch = [one for one, has in zip(batch, known, strict=True) if has]
-                    if not batch or cameras is None:
-                        continue
-                    cameras = cameras[torch.tensor(known)]
-                prediction = (
-                    predict_tiled(model, batch[0][1], tile, cameras=cameras, batch_size=batch_size)
-                    if tile
-                    else model.predict([image for _, image in batch], cameras=cameras, batch_size=batch_size)
-                )
-                if steady:
-                    for work, _ in batch:
-                        aligned.setdefault(work.job.stem.parent, Steady(prediction.space))
-                    maps = [
-                        aligned[work.job.stem.parent](depth) for (work, _), depth in zip(batch, prediction.depth, strict=True)
-                    ]
-                    prediction = replace(prediction, depth=torch.stack(maps))
-                for index, (work, image) in enumerate(batch):
-                    mine, place = prediction, index
-                    if sparse is not None:
-                        try:
-                            mine, place = sparse.complete(work.job.stem, image, prediction, index), 0
-                        except DadkitError as error:
-                            failures.append(Failure(work.job.location, str(error)))
-                            if progress is not None:
-                                progress(1)
-                            continue
-                    while len(pending) >= 2 * threads:
-                        settle(*pending.popleft())
-                    plan.results.claim(work.files)
-                    pending.append((work, writers.submit(write, work, image, mine, place)))
-                while pending and pending[0][1].done():
-                    settle(*pending.popleft())
-            while pending:
-                settle(*pending.popleft())
-        finally:
-            readers.shutdown(cancel_futures=True)
-            writers.shutdown(cancel_futures=True)
-    notes += [Note(str(folder), align.summary()) for folder, align in aligned.items()]
-    if refused and not written:
-        raise refused[0]
-    return written, failures
+    def fail(self, work: Work[Job], reason: str) -> None:
+        """Note that a picture has no result."""
+        self.failures.append(Failure(work.job.location, reason))
+        self.advance()
+
+    def advance(self) -> None:
+        """Say that one more picture is finished."""
+        if self.progress is not None:
+            self.progress(1)
 
 
 def _limits(
@@ -259,41 +339,8 @@ def _limits(
     return found
 
 
-def _read(
-    work: Iterable[Work[Job]],
-    read: Callable[[Work[Job]], Tensor],
-    readers: ThreadPoolExecutor,
-    ahead: int,
-    failures: list[Failure],
-    progress: Callable[[int], None] | None,
-) -> Iterator[tuple[Work[Job], Tensor]]:
-    """The images in order, ``ahead`` of them being decoded meanwhile; what cannot be read is noted."""
-    todo = iter(work)
-    running: deque[tuple[Work[Job], Future[Tensor]]] = deque()
-
-    def start() -> None:
-        one = next(todo, None)
-        if one is not None:
-            running.append((one, readers.submit(read, one)))
-
-    for _ in range(ahead):
-        start()
-    while running:
-        one, reading = running.popleft()
-        try:
-            image = reading.result()
-        except SampleError as error:
-            failures.append(Failure(one.job.location, str(error)))
-            if progress is not None:
-                progress(1)
-            start()
-            continue
-        start()
-        yield one, image
-
-
-def _batches(images: Iterable[tuple[Work[Job], Tensor]], size: int) -> Iterator[list[tuple[Work[Job], Tensor]]]:
-    batch: list[tuple[Work[Job], Tensor]] = []
+def _batches(images: Iterable[_Read], size: int) -> Iterator[list[_Read]]:
+    batch: list[_Read] = []
     for work, image in images:
         if batch and (len(batch) == size or image.shape != batch[0][1].shape):
             yield batch

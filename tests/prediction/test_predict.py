@@ -100,6 +100,16 @@ def test_same_stem_with_two_endings_does_not_collide(tmp_path):
     assert [str(job.stem) for job in find_inputs([tmp_path]).images] == ["a.jpg", "a.png"]
 
 
+def test_a_pattern_that_no_shell_expanded(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jpg", "a.jpg", "c[1].jpg", "deep/d.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    for pattern, stems in {"*.jpg": ["a", "b", "c[1]"], "c[1].jpg": ["c[1]"], "**/d.*": ["d"]}.items():
+        assert [str(job.stem) for job in find_inputs([f"{tmp_path}/{pattern}"]).images] == stems
+    with pytest.raises(DataError, match=r"no_\*.jpg does not exist"):
+        find_inputs([tmp_path / "no_*.jpg"])
+
+
 def test_missing_path_and_empty_folder_say_so(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         find_inputs([tmp_path / "nowhere"])
