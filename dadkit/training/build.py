@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dadkit.config.components import Components, build
 from dadkit.config.rules import answered
@@ -102,11 +103,8 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         selection=config.selection,
         stored=stored,
     )
-    if not completion and student.spec.takes_camera and config.perturb is not None and config.perturb.cutmix.probability:
-        raise StageError(
-            f"stage '{config.name}': perturb.cutmix pastes pixels of one camera into a picture of another, and "
-            f"'{student.spec.name}' is given one camera a picture; set perturb.cutmix.probability to 0"
-        )
+    if not completion:
+        _check_cutmix(config, student.spec)
     if doubts and not config.allow_unsound:
         raise StageError(f"stage '{config.name}': {doubts[0]}. If that is what you want, say so with allow_unsound: true")
     if config.teacher_cache is not None:
@@ -120,11 +118,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         teachers = [Labeller("stored labels", StoredMaps(student.spec.space))]
     data = StageData(streams)
     for model in [student, *completion, *(teacher.model for teacher in teachers), *([reference] if reference else [])]:
-        if isinstance(model, ShardedTeacher | ShardedEncoder):
-            continue  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
-        model.to(device)
-        if config.channels_last:
-            model.to(memory_format=torch.channels_last)
+        _place(model, device, channels_last=config.channels_last)
     autocast = torch.bfloat16 if config.precision == "bf16" else None
     if config.completion is not None:
         step: DistillationStep = CompletionStep(terms, config.completion, completion, teachers, autocast=autocast)
@@ -139,6 +133,9 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
             autocast=autocast,
             sky_depth=_sky_depth(config, student.spec),
         )
+    taught = [student, *(teacher.model for teacher in own), *([reference] if reference else [])]
+    sources = [streams.labelled, *([streams.unlabelled] if stored else [])]
+    licenses = [*_licenses(config, results, taught, sources), *(model.spec.license for model in completion)]
     return Stage(
         config=config,
         seed=run.seed,
@@ -148,19 +145,7 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         data=data,
         iterations=config.iterations or max(1, math.ceil((config.epochs or 0) * data.steps_per_epoch)),
         student_is_trained=config.student.stage is not None or getattr(student, "head_is_trained", False),
-        licenses=list(
-            dict.fromkeys(
-                [
-                    *_licenses(
-                        config,
-                        results,
-                        [student, *(t.model for t in own), *([reference] if reference else [])],
-                        [streams.labelled, *([streams.unlabelled] if stored else [])],
-                    ),
-                    *(model.spec.license for model in completion),
-                ]
-            )
-        ),
+        licenses=list(dict.fromkeys(licenses)),
         conversions=[
             f"teacher {teacher.name}, {text}"
             for teacher in (() if completion else own)
@@ -169,6 +154,22 @@ def build_stage(run: RunConfig, config: StageConfig, results: Results, device: t
         unsound=doubts,
         rounds=rounds,
     )
+
+
+def _check_cutmix(config: StageConfig, student: ModelSpec) -> None:
+    if student.takes_camera and config.perturb is not None and config.perturb.cutmix.probability:
+        raise StageError(
+            f"stage '{config.name}': perturb.cutmix pastes pixels of one camera into a picture of another, and "
+            f"'{student.name}' is given one camera a picture; set perturb.cutmix.probability to 0"
+        )
+
+
+def _place(model: nn.Module, device: torch.device, *, channels_last: bool) -> None:
+    if isinstance(model, ShardedTeacher | ShardedEncoder):
+        return  # its parts are where they belong, and FSDP2 takes weights in the default memory format only
+    model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
 
 
 def _sky_depth(config: StageConfig, student: ModelSpec) -> float | None:
