@@ -90,13 +90,13 @@ class HybridLoss {
 
   void forward(const Source<T>& pred, const Given<T>& given, const LossAnswer<T>& y, double* r) {
     const Options& o = image_.options();
-    const int64_t n = image_.pixels().layout.n;
     std::fill(r, r + record::width(o), 0.0);
-    // one segment and no mask: the range cuts nothing, and what is not finite shows in the sums
-    const bool whole = image_.one_segment() && !given.median && n > 0;
-    const RangeTask<T> range = whole ? RangeTask<T>{0, 0, n, true} : image_.range_of(Source<T>(image_.map()));
+    // one segment: the range cuts nothing, and what is not finite shows in the sums
+    const bool whole = image_.one_segment() && !given.median;
+    RangeTask<T> range = whole ? RangeTask<T>{0, 0, 1, true} : image_.range_of(Source<T>(image_.map()));
+    if (range.count > 0 && range.finite) image_.cut(given.edges, range);
+    if (whole) range.count = image_.count_of(0);
     if (range.count == 0 || !range.finite) return degenerate(range.count, y, r);
-    image_.cut(given.edges, range);
     image_.keep_edges(r);
     TargetSide<T> target;
     if (given.median) {

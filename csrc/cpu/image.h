@@ -16,6 +16,7 @@ struct Workspace {
   Buffer<uint8_t> leaf;
   std::vector<int64_t> counts;
   OrderScratch<T> order;
+  Buffer<T> rows;  // of gradient matching
 };
 
 template <typename T>
@@ -36,7 +37,7 @@ class SegmentedImage {
   int64_t count_of(int u) const { return count_[u]; }
   bool is_valid(int64_t i) const { return !mask_ || mask_[i]; }
   double divisor(double count) const { return options_.variant == kHdn ? count + 1 : count; }
-  bool one_segment() const { return !mask_ && options_.finest() == 1 && options_.variant == kDadkit; }  // that holds every pixel
+  bool one_segment() const { return options_.finest() == 1 && options_.variant == kDadkit; }  // that holds every valid pixel, whatever its range
 
   // Calls f(strip, first, n) for all strips.
   template <typename F>
@@ -90,7 +91,7 @@ class SegmentedImage {
   // counts: nullptr, or the pixels of every leaf are added to it
   void leaves_of_strip(int64_t s, uint8_t* leaf, int64_t* counts) const {
     const int64_t first = pixels_.layout.first(s), size = pixels_.layout.size(s);
-    if (one_segment()) {
+    if (one_segment() && !mask_) {
       std::memset(leaf, 0, static_cast<size_t>(size));
       if (counts) counts[0] += size;
       return;

@@ -1,7 +1,7 @@
 // The gradient matching loss of one image: differences of the residual R = N(p) - N(d) at strides 1, 2, 4, …
 //
-// Bands of rows are worked on one after the other. A band's height is a multiple of the largest stride, so that besides its own rows it
-// needs one row below and, for the adjoint, one above per stride. A scale's rows are compacted, and then all scales are alike.
+// A band's height is a multiple of the largest stride, so that besides its own rows it needs one row below and, for the adjoint, one above
+// per stride. Each scale's rows are made of the next finer one's by halving, and then all scales are alike.
 #pragma once
 
 #include <vector>
@@ -9,6 +9,47 @@
 #include "image.h"
 
 namespace dadkit {
+
+enum RowList { kResidualRows, kNormalisedRows, kWeightRows, kRowLists };
+
+// The rows of a band at every scale k, of which every 2^k-th row and column belongs to it; the sweeps say how much lies around a row.
+template <typename T>
+class BandRows {
+ public:
+  static constexpr int64_t kBefore = 16, kBehind = 48;
+
+  BandRows(int64_t first, int64_t band, int64_t width, int64_t scales) : first_(first) {
+    int64_t size = pitch(width);  // of the absent row
+    for (int64_t k = 0; k < scales; ++k) {
+      stride_[k] = static_cast<int64_t>(1) << k;
+      pitch_[k] = pitch((width + stride_[k] - 1) / stride_[k]);
+      for (int64_t& start : start_[k]) {
+        start = size + kBefore;
+        size += (band / stride_[k] + 2) * pitch_[k];
+      }
+    }
+    size_ = static_cast<size_t>(size);
+    absent_ = pitch(width);
+  }
+  size_t size() const { return size_; }
+  void take(T* memory) {
+    memory_ = memory;
+    std::fill(memory, memory + absent_, std::numeric_limits<T>::quiet_NaN());
+  }
+
+  T* at(RowList list, int64_t k, int64_t y) const { return before(list, k) + (y - first_ + stride_[k]) / stride_[k] * pitch_[k]; }
+  T* before(RowList list, int64_t k) const { return memory_ + start_[k][list]; }  // the row before the band's first
+  const T* absent() const { return memory_ + kBefore; }
+
+ private:
+  static constexpr int64_t kScales = 32;
+  static int64_t pitch(int64_t columns) { return (columns + 15) / 16 * 16 + kBefore + kBehind; }
+
+  int64_t first_, absent_;
+  size_t size_;
+  int64_t stride_[kScales], pitch_[kScales], start_[kScales][kRowLists];
+  T* memory_ = nullptr;
+};
 
 template <typename T>
 class MatchingImage {
@@ -19,7 +60,7 @@ class MatchingImage {
         work_(work) {
     int64_t stride = 1;
     for (int64_t k = 1; k < scales && stride < std::max(height, width); ++k) stride *= 2;
-    band_ = std::max<int64_t>(16, stride);
+    band_ = std::max<int64_t>(32, stride);
   }
 
   // total and number: one per scale
@@ -85,7 +126,7 @@ class MatchingImage {
   static T nan() { return std::numeric_limits<T>::quiet_NaN(); }
 
   int64_t bands() const { return (height_ + band_ - 1) / band_; }
-  int64_t stride(int64_t k) const { return static_cast<int64_t>(1) << std::min<int64_t>(k, 40); }
+  int64_t stride(int64_t k) const { return static_cast<int64_t>(1) << k; }
   static double share(const double* r, int64_t k) {  // the map's mean over the counted pixels is the image's loss
     return r[matching_record::kHead] / std::max(1.0, r[matching_record::kHead + 2 * k]);
   }
@@ -104,19 +145,20 @@ class MatchingImage {
     Options whole{};
     whole.segments[0] = whole.n_segments = 1;
     SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), parallel_, work_);
-    const RangeTask<T> target = image.range_of(Source<T>(target_)), pred = image.range_of(Source<T>(pred_));
-    r[kCount] = static_cast<double>(target.count);
+    image.cut(nullptr, RangeTask<T>{0, 0, 1, true});  // one segment, whatever its range
+    r[kCount] = static_cast<double>(image.count_of(0));
     r[kInverse] = r[kTargetInverse] = 1;
-    r[kStatus] = target.count == 0 ? record::kEmpty : (target.finite && pred.finite ? record::kFine : record::kPoisoned);
-    if (r[kStatus] != record::kFine || !normalize) return;
-    image.cut(nullptr, target);
+    r[kStatus] = r[kCount] == 0 ? record::kEmpty : record::kFine;
     Statistic found[2][kMaxContexts];
-    const RangeTask<T>* ranges[2] = {&pred, &target};
     const T* maps[2] = {pred_, target_};
+    for (int s = 0; s < 2 && r[kStatus] == record::kFine; ++s) {
+      const Source<T> map(maps[s]);
+      if (!(normalize ? image.medians(map, found[s]) : image.range_of(map).finite)) r[kStatus] = record::kPoisoned;
+    }
+    if (r[kStatus] != record::kFine || !normalize) return;
     for (int s = 0; s < 2; ++s) {
-      image.medians(Source<T>(maps[s]), found[s]);
       const double mad = found[s][0].deviation / r[kCount];
-      const bool flat = is_flat(mad, image.largest(*ranges[s]), std::numeric_limits<T>::epsilon());
+      const bool flat = image.flat(Source<T>(maps[s]), mad, found[s][0].value);
       r[s ? kTargetMedian : kMedian] = found[s][0].value;
       r[s ? kTargetInverse : kInverse] = flat ? 0 : 1 / mad;
       r[s ? kFlatTarget : kFlatPred] = flat;
@@ -130,124 +172,89 @@ class MatchingImage {
     return {static_cast<T>(r[kMedian]), static_cast<T>(r[kInverse]), static_cast<T>(r[kTargetMedian]), static_cast<T>(r[kTargetInverse]), 0, 0, 0};
   }
 
-  // Rows with a place before and a vector behind them; `line` -1 … is NaN where there is no row.
-  struct Rows {
-    int64_t pitch;
-    std::vector<T> data;
-    Rows(int64_t rows, int64_t width) : pitch(width + 32), data(static_cast<size_t>(rows * pitch), std::numeric_limits<T>::quiet_NaN()) {}
-    T* at(int64_t row) { return data.data() + row * pitch + 16; }
-  };
+  // Memory for a band: one buffer serves all bands that are worked on one after the other.
+  T* memory(size_t size, Buffer<T>* own) const { return (parallel_ ? own : &work_->rows)->need(size); }
 
-  // Residuals of the rows that a band needs: its own, one below, and above it those at y0 - 2^k.
-  struct Band {
-    int64_t first, last, above;
-    Rows residual, normalised;
-    Band(int64_t first_row, int64_t last_row, int64_t rows_above, int64_t width)
-        : first(first_row), last(last_row), above(rows_above), residual(rows_above + last_row - first_row + 1, width),
-          normalised(rows_above + last_row - first_row + 1, width) {}
-    int64_t slot(int64_t y) const {  // of row y
-      if (y >= first) return above + y - first;
-      int64_t k = 0;
-      while ((static_cast<int64_t>(1) << k) < first - y) ++k;
-      return k;
-    }
-  };
-
-  Band load_band(int64_t b, const double* r, bool with_above) const {
+  // The rows that a band needs at every scale: its own, the next below, and (above) the one before.
+  BandRows<T> load_band(int64_t b, const double* r, const T* weight, bool above, Buffer<T>* own) const {
     const int64_t first = b * band_, last = std::min(height_, first + band_);
-    Band band(first, last, with_above ? scales_ : 0, width_);
+    BandRows<T> rows(first, band_, width_, scales_);
+    rows.take(memory(rows.size(), own));
     const ResidualTask<T> task = residual_task(r);
-    auto load = [&](int64_t y) {
-      const int64_t at = y * width_, slot = band.slot(y);
-      sweeps_->residual(pred_ + at, target_ + at, mask_ ? mask_ + at : nullptr, width_, &task, band.normalised.at(slot), band.residual.at(slot));
-    };
-    for (int64_t k = 0; with_above && k < scales_ && first >= stride(k); ++k) load(first - stride(k));
-    for (int64_t y = first; y < std::min(height_, last + 1); ++y) load(y);
-    return band;
-  }
-
-  // Every stride-th element of a row
-  static void compact(const T* row, int64_t width, int64_t stride, T* out) {
-    for (int64_t x = 0, j = 0; x < width; x += stride, ++j) out[j] = row[x];
-  }
-
-  // The rows of scale k around row y, compacted where the stride is above 1. `lines`: six rows of scratch, all NaN outside.
-  DifferenceRows<T> rows_of(Band& band, int64_t k, int64_t y, const T* weight, Rows& lines) const {
-    const int64_t s = stride(k);
-    int line = 0;
-    auto take = [&](Rows& from, int64_t row) -> const T* {
-      T* to = lines.at(line++);
-      if (row < 0 || row >= height_) {
-        std::fill(to, to + (width_ + s - 1) / s, nan());
-        return to;
+    auto load = [&](int64_t y, int64_t coarsest, bool before) {
+      auto row = [&](RowList list, int64_t k) { return before ? rows.before(list, k) : rows.at(list, k, y); };
+      const int64_t at = y * width_;
+      sweeps_->residual(pred_ + at, target_ + at, mask_ ? mask_ + at : nullptr, width_, &task, above ? nullptr : row(kNormalisedRows, 0),
+                        row(kResidualRows, 0));
+      if (weight) {
+        T* to = std::copy(weight + at, weight + at + width_, row(kWeightRows, 0));
+        to[-width_ - 1] = 0;
+        std::fill(to, to + BandRows<T>::kBehind, T(0));
       }
-      const T* source = from.at(band.slot(row));
-      if (s == 1) return source;
-      compact(source, width_, s, to);
-      return to;
+      for (int64_t k = 1; k <= coarsest; ++k) {
+        const int64_t n = columns(k - 1);
+        sweeps_->halve(row(kResidualRows, k - 1), n, nan(), row(kResidualRows, k));
+        if (!above) sweeps_->halve(row(kNormalisedRows, k - 1), n, nan(), row(kNormalisedRows, k));
+        if (weight) sweeps_->halve(row(kWeightRows, k - 1), n, T(0), row(kWeightRows, k));
+      }
     };
-    auto weights = [&](int64_t row) -> const T* {
-      T* to = lines.at(line++);
-      if (!weight || row < 0) return to;
-      to[-1] = 0;
-      compact(weight + row * width_, width_, s, to);
-      return to;
-    };
-    DifferenceRows<T> rows{};
-    rows.residual = take(band.residual, y);
-    rows.next = take(band.residual, y + s);
-    rows.previous = band.above ? take(band.residual, y - s) : nullptr;
-    rows.normalised = take(band.normalised, y);
-    rows.normalised_next = take(band.normalised, y + s);
-    if (weight) {
-      rows.weight = weights(y);
-      rows.weight_previous = weights(y - s);
-    }
+    for (int64_t k = scales_ - 1; above && k >= 0; --k)  // the coarsest first, which needs the finer scales' places on its way
+      if (first >= stride(k)) load(first - stride(k), k, true);
+    for (int64_t y = first; y < std::min(height_, last + 1); ++y) load(y, coarsest(y), false);
     return rows;
   }
 
+  int64_t columns(int64_t k) const { return (width_ + stride(k) - 1) / stride(k); }
+  int64_t coarsest(int64_t y) const {  // scale that has row y
+    int64_t k = 0;
+    while (k + 1 < scales_ && y % stride(k + 1) == 0) ++k;
+    return k;
+  }
+
+  // The rows of scale k around row y
+  DifferenceRows<T> rows_of(const BandRows<T>& rows, int64_t k, int64_t y, bool weighted) const {
+    const int64_t next = y + stride(k), previous = y - stride(k);
+    DifferenceRows<T> d{};
+    d.residual = rows.at(kResidualRows, k, y);
+    d.next = next < height_ ? rows.at(kResidualRows, k, next) : rows.absent();
+    d.previous = previous >= 0 ? rows.at(kResidualRows, k, previous) : rows.absent();
+    d.normalised = rows.at(kNormalisedRows, k, y);
+    d.normalised_next = rows.at(kNormalisedRows, k, next < height_ ? next : y);
+    if (weighted) {
+      d.weight = rows.at(kWeightRows, k, y);
+      d.weight_previous = rows.at(kWeightRows, k, previous >= 0 ? previous : y);
+    }
+    return d;
+  }
+
   void band_sums(int64_t b, const double* r, const T* weight, T* map, Sums* sums) const {
-    Band band = load_band(b, r, false);
-    Rows lines(8, width_);
-    std::vector<T> steps(static_cast<size_t>(width_));
-    for (int64_t k = 0; k < scales_; ++k) {
-      const int64_t s = stride(k), columns = (width_ + s - 1) / s;
-      reset(&lines, columns);
-      for (int64_t y = band.first; y < band.last; y += s) {
-        const DifferenceRows<T> rows = rows_of(band, k, y, weight, lines);
+    Buffer<T> own;
+    const BandRows<T> rows = load_band(b, r, weight, false, &own);
+    std::vector<T> steps(map ? static_cast<size_t>(width_ + BandRows<T>::kBehind) : 0);
+    for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
+      for (int64_t k = 0; k <= coarsest(y); ++k) {
+        const DifferenceRows<T> at = rows_of(rows, k, y, weight);
         double* sum = sums->data() + 2 * k;
-        sweeps_->differences(&rows, columns, sum, sum + 1, map ? steps.data() : nullptr);
-        for (int64_t j = 0; map && j < columns; ++j) map[y * width_ + j * s] += steps[static_cast<size_t>(j)] * static_cast<T>(share(r, k));
+        sweeps_->differences(&at, columns(k), sum, sum + 1, map ? steps.data() : nullptr);
+        for (int64_t j = 0; map && j < columns(k); ++j) map[y * width_ + j * stride(k)] += steps[static_cast<size_t>(j)] * static_cast<T>(share(r, k));
       }
     }
-  }
-  // what lies behind a compacted row must be NaN
-  static void reset(Rows* lines, int64_t columns) {
-    for (int64_t line = 0; line < 8; ++line) lines->at(line)[columns] = nan();
   }
 
   void band_gradient(int64_t b, const double* r, const T* upstream, const T* weight, const ResidualTask<T>& task, T* out) const {
-    Band band = load_band(b, r, true);
-    Rows lines(8, width_);
-    std::vector<T> slope(static_cast<size_t>(width_) + 32), sum(static_cast<size_t>((band.last - band.first) * width_), T(0));
-    for (int64_t k = 0; k < scales_; ++k) {
-      const int64_t s = stride(k), columns = (width_ + s - 1) / s;
-      const T scale = weight ? static_cast<T>(share(r, k)) : upstream[k];
-      reset(&lines, columns);
-      for (int64_t y = band.first; y < band.last; y += s) {
-        const DifferenceRows<T> rows = rows_of(band, k, y, weight, lines);
-        T* to = &sum[static_cast<size_t>((y - band.first) * width_)];
-        if (s == 1) {
-          sweeps_->difference_adjoint(&rows, columns, scale, to);  // the first scale, into an empty row
-          continue;
-        }
-        sweeps_->difference_adjoint(&rows, columns, scale, slope.data());
-        for (int64_t j = 0; j < columns; ++j) to[j * s] += slope[static_cast<size_t>(j)];
+    Buffer<T> own;
+    const BandRows<T> rows = load_band(b, r, weight, true, &own);
+    std::vector<T> slopes[2];  // of a row's scales in turn, from the coarsest to the finest
+    for (std::vector<T>& slope : slopes) slope.resize(static_cast<size_t>(width_ + BandRows<T>::kBehind));
+    for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
+      const T* coarser = nullptr;
+      for (int64_t k = coarsest(y); k >= 0; --k) {
+        const DifferenceRows<T> at = rows_of(rows, k, y, weight);
+        T* slope = slopes[k % 2].data();
+        sweeps_->difference_adjoint(&at, columns(k), weight ? static_cast<T>(share(r, k)) : upstream[k], coarser, slope);
+        coarser = slope;
       }
-    }
-    for (int64_t y = band.first; y < band.last; ++y) {
-      const int64_t at = y * width_;
-      sweeps_->residual_gradient(pred_ + at, &sum[static_cast<size_t>((y - band.first) * width_)], band.residual.at(band.slot(y)), width_, &task, out + at);
+      sweeps_->residual_gradient(pred_ + y * width_, coarser, rows.at(kResidualRows, 0, y), width_, &task, out + y * width_);
     }
   }
 

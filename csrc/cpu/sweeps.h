@@ -29,6 +29,7 @@ const Sweeps<typename V::Scalar>* table() {
       adjoint_row_sweep<V>,
       add_scaled_sweep<V>,
       residual_sweep<V>,
+      halve_sweep<V>,
       difference_sweep<V>,
       difference_adjoint_sweep<V>,
       residual_gradient_sweep<V>,

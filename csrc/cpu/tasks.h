@@ -86,7 +86,7 @@ struct ResidualTask {
   T side, mad, tie;
 };
 
-// A row of residuals and of N(p), its neighbours and their weights; NaN where there is none
+// A row of residuals and of N(p), its neighbours and their weights
 template <typename T>
 struct DifferenceRows {
   const T *residual, *next, *previous;
@@ -121,8 +121,9 @@ struct Sweeps {
   void (*add_scaled)(const T* x, T scale, int64_t n, T* out);
   // gradient matching, see sweeps_matching.h
   void (*residual)(const T* p, const T* d, const uint8_t* mask, int64_t n, const ResidualTask<T>* task, T* normalised, T* residual);
+  void (*halve)(const T* row, int64_t n, T outside, T* out);
   void (*differences)(const DifferenceRows<T>* rows, int64_t n, double* sum_abs, double* sum_z, T* steps);
-  void (*difference_adjoint)(const DifferenceRows<T>* rows, int64_t n, T scale, T* out);
+  void (*difference_adjoint)(const DifferenceRows<T>* rows, int64_t n, T scale, const T* coarser, T* out);
   void (*residual_gradient)(const T* p, const T* v, const T* residual, int64_t n, const ResidualTask<T>* task, T* out);
 };
 

@@ -118,6 +118,21 @@ struct PortableVec {
     }
     return out;
   }
+  // the first, third, fifth … lane of a and then of b
+  static DADKIT_INLINE F evens(F a, F b) {
+    F v;
+    for (int k = 0; k < W / 2; ++k) {
+      v[k] = a[2 * k];
+      v[k + W / 2] = b[2 * k];
+    }
+    return v;
+  }
+  // x[0], 0, x[1], 0, …
+  static DADKIT_INLINE F spread(const T* x) {
+    F v{};
+    for (int k = 0; k < W / 2; ++k) v[2 * k] = x[k];
+    return v;
+  }
   // a[i] and a[i + 1] for W indices, for the bilinear taps
   static DADKIT_INLINE void gather_pair(const T* a, const int32_t* at, F& left, F& right) {
     for (int k = 0; k < W; ++k) {
@@ -186,6 +201,13 @@ struct FloatVec {
   static DADKIT_INLINE float* compress(float* out, M m, F v) {
     _mm512_storeu_ps(out, _mm512_maskz_compress_ps(m, v));
     return out + __builtin_popcount(m);
+  }
+  static DADKIT_INLINE F evens(F a, F b) {
+    const __m256i low = _mm512_cvtepi64_epi32(_mm512_castps_si512(a)), high = _mm512_cvtepi64_epi32(_mm512_castps_si512(b));
+    return _mm512_castsi512_ps(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+  }
+  static DADKIT_INLINE F spread(const float* x) {
+    return _mm512_castsi512_ps(_mm512_cvtepu32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))));
   }
   static DADKIT_INLINE void gather_pair(const float* a, const int32_t* at, F& left, F& right) {
     const __m512i i = _mm512_loadu_si512(at);
@@ -267,6 +289,10 @@ struct FloatVec {
     _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(v, order));
     return out + __builtin_popcount(bits);
   }
+  static DADKIT_INLINE F evens(F a, F b) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8));
+  }
+  static DADKIT_INLINE F spread(const float* x) { return as_f(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)))); }
   static DADKIT_INLINE void gather_pair(const float* a, const int32_t* at, F& left, F& right) {
     const I i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
     left = _mm256_i32gather_ps(a, i, 4);
