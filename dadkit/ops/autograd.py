@@ -6,7 +6,6 @@ know that there is no context among them.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -20,38 +19,33 @@ from dadkit.ops.reference.options import NormOptions
 __all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize"]
 
 
-class _Signature(inspect.Signature):
-    """A signature that binds positional arguments at once.
-
-    PyTorch asks for the signature of ``forward`` and binds the arguments to it at each call, which takes inspect several times
-    longer than a small map's loss takes.
-    """
-
-    def bind(self, *args: Any, **keywords: Any) -> Any:
-        """Returns the arguments, bound."""
-        whole = not keywords and len(args) == len(self.parameters)
-        return _Positional(args) if whole else super().bind(*args, **keywords)
-
-
-class _Positional:
-    """What PyTorch reads of ``inspect.BoundArguments`` where all arguments are positional and given."""
-
-    __slots__ = ("args",)
-    kwargs: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, args: tuple[Any, ...]) -> None:
-        self.args = args
-
-    def apply_defaults(self) -> None:
-        """There are none to apply."""
+_transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)  # not public
+"""Whether a transform of torch.func is active."""
 
 
 class _PerMap(Function):
     """A function that treats the maps of a batch one by one."""
 
+    plain: ClassVar[type[Function]]
+
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        cls.forward.__signature__ = _Signature.from_callable(cls.forward)  # type: ignore[attr-defined]
+
+        def forward(ctx: Any, *args: Any) -> Any:
+            output = cls.forward(*args)
+            cls.setup_context(ctx, args, output)
+            return output
+
+        cls.plain = type(cls.__name__, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(cls.backward)})
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Returns what the function answers for these arguments, all positional.
+
+        Where ``setup_context`` stands apart, which transforms need, PyTorch asks for the signature of ``forward`` and binds the
+        arguments to it at each call: longer than a small map's loss takes. Everywhere else ``plain`` runs, the same in one piece.
+        """
+        return super().apply(*args) if _transformed() or torch.compiler.is_compiling() else cls.plain.apply(*args)
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
@@ -110,8 +104,8 @@ class _HybridNormBackward(_Backward):
     def forward(grad, pred, target, boxes, mask, stats, options):  # type: ignore[no-untyped-def]
         chosen = (*codes(options), options.mad_floor, options.detach_median)
         if boxes is None:
-            return operators().hybrid_backward(grad, pred, target, mask, stats, *chosen)
-        return operators().local_global_backward(grad, pred, target, boxes, mask, stats, *chosen)
+            return operators().hybrid_backward.default(grad, pred, target, mask, stats, *chosen)
+        return operators().local_global_backward.default(grad, pred, target, boxes, mask, stats, *chosen)
 
 
 class HybridNorm(_Loss):
@@ -124,8 +118,8 @@ class HybridNorm(_Loss):
         known = (edges, count, median, mad, global_mad, flat)
         chosen = (*codes(options), options.min_pixels, options.mad_floor)
         if boxes is None:
-            return operators().hybrid_forward(pred, target, mask, *known, *chosen, want_map)
-        return operators().local_global_forward(pred, target, boxes, mask, *known, *chosen, want_map)
+            return operators().hybrid_forward.default(pred, target, mask, *known, *chosen, want_map)
+        return operators().local_global_forward.default(pred, target, boxes, mask, *known, *chosen, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -147,7 +141,7 @@ class HybridNorm(_Loss):
 class _GradientMatchingBackward(_Backward):
     @staticmethod
     def forward(grad, pred, target, mask, stats, scales, normalize):  # type: ignore[no-untyped-def]
-        return operators().gradient_matching_backward(grad, pred, target, mask, stats, scales, normalize)
+        return operators().gradient_matching_backward.default(grad, pred, target, mask, stats, scales, normalize)
 
 
 class GradientMatching(_Loss):
@@ -155,7 +149,7 @@ class GradientMatching(_Loss):
 
     @staticmethod
     def forward(pred, target, mask, scales, normalize, want_map):  # type: ignore[no-untyped-def]
-        return operators().gradient_matching_forward(pred, target, mask, scales, normalize, want_map)
+        return operators().gradient_matching_forward.default(pred, target, mask, scales, normalize, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -173,7 +167,7 @@ class GradientMatching(_Loss):
 class _MedianMadBackward(_Backward):
     @staticmethod
     def forward(grad_median, grad_mad, x, mask, stats):  # type: ignore[no-untyped-def]
-        return operators().median_mad_backward(grad_median, grad_mad, x, mask, stats)
+        return operators().median_mad_backward.default(grad_median, grad_mad, x, mask, stats)
 
 
 class MedianMad(_PerMap):
@@ -181,7 +175,7 @@ class MedianMad(_PerMap):
 
     @staticmethod
     def forward(x, mask):  # type: ignore[no-untyped-def]
-        return operators().median_mad_forward(x, mask)
+        return operators().median_mad_forward.default(x, mask)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -197,7 +191,7 @@ class _NormalizeBackward(_Backward):
     @staticmethod
     def forward(grad, x, mask, reference, stats, options):  # type: ignore[no-untyped-def]
         chosen = (*codes(options), options.mad_floor, options.detach_median)
-        return operators().normalize_backward(grad, x, mask, reference, stats, *chosen)
+        return operators().normalize_backward.default(grad, x, mask, reference, stats, *chosen)
 
 
 class Normalize(_PerMap):
@@ -205,7 +199,7 @@ class Normalize(_PerMap):
 
     @staticmethod
     def forward(x, mask, reference, edges, options: NormOptions):  # type: ignore[no-untyped-def]
-        return operators().normalize_forward(x, mask, reference, edges, *codes(options), options.mad_floor)
+        return operators().normalize_forward.default(x, mask, reference, edges, *codes(options), options.mad_floor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:

@@ -104,7 +104,7 @@ def hybrid_norm_loss(
     target_stats: TargetStats | None = None,
 ) -> Tensor:
     """Returns the hybrid-normalised L1 loss; gradient to ``pred`` only."""
-    pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
+    pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     given = _given(target, mask, options, target_stats)
     total, number, losses, counted, _ = HybridNorm.apply(pred, target, None, mask, *given, options, per_pixel)
@@ -154,13 +154,17 @@ def gradient_matching_loss(
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Absolute forward differences of the residual at strides 1, 2, 4, …; gradient to ``pred`` only."""
-    pred, target, mask = pred.contiguous(), target.detach().contiguous(), _contiguous(mask)
+    pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
     per_pixel = reduction == "none"
     losses: Tensor
     total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)
     if per_pixel:
         return losses
     return reduce_scales(total.t(), number.t(), reduction)
+
+
+def _constant(x: Tensor) -> Tensor:
+    return (x.detach() if x.requires_grad else x).contiguous()
 
 
 def _contiguous(mask: Tensor | None) -> Tensor | None:

@@ -89,4 +89,6 @@ def reduce_sums(total: Tensor, number: Tensor, reduction: Reduction) -> Tensor:
 
 def over_images(image: Tensor, reduction: Reduction) -> Tensor:
     """Returns images' losses (B,) as they are (``image``), or their mean, which is 0 for no images."""
-    return image if reduction == "image" else image.sum() / max(image.shape[0], 1)
+    if reduction == "image":
+        return image
+    return image.sum() / image.shape[0] if image.shape[0] > 1 else image.sum()
