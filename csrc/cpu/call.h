@@ -49,7 +49,7 @@ struct Turn {
   using Type = T;
   const Sweeps<T>* sweeps;
   int64_t image;
-  bool parallel;  // strips inside the image, for there are fewer images than threads
+  Team* team;  // threads that have no image of their own, or nullptr
   Workspace<T>* work;
 
   // This image's part of a tensor with `size` values per image.
@@ -62,7 +62,7 @@ struct Turn {
   const double* record_of(const Tensor& stats, int64_t width) const { return data<double>(stats) + image * width; }
 
   SegmentedImage<T> segmented(const Options& o, const T* map, const Batch& batch, const Layout& layout) const {
-    return SegmentedImage<T>(sweeps, o, map, batch.mask_of(image), batch.height, batch.width, layout, parallel, work);
+    return SegmentedImage<T>(sweeps, o, map, batch.mask_of(image), batch.height, batch.width, layout, team, work);
   }
   SegmentedImage<T> segmented(const Options& o, const Tensor& map, const Batch& batch) const {
     return segmented(o, in(map, batch.n), batch, Layout::of_map(batch.n));
@@ -71,26 +71,19 @@ struct Turn {
 template <typename AnyTurn>
 using TypeOf = typename std::decay_t<AnyTurn>::Type;
 
-// Below this many pixels waking the other threads costs more than they save.
+// Below this many pixels waking other threads costs more than they save.
 constexpr int64_t kWorthStrips = 1 << 18;
 
-// Calls f(turn) for all images of the maps' type: images in parallel where a third of the threads gets one, else strips inside each. Strips
-// gain a factor of three at most, since brackets and finishes are serial, and end in six barriers, at each of which a busy machine lets
-// all threads wait for one: two or three threads leave a single image to one of them.
+// Calls f(turn) for all images of the maps' type.
 template <typename F>
 void each_image(const Tensor& like, int64_t images, const F& f) {
+  if (images == 0) return;
   by_type(like, [&](auto zero) {
     using T = decltype(zero);
     const Sweeps<T>* with = sweeps<T>();
-    const int64_t threads = torch::stable::get_num_threads(), pixels = images ? like.numel() / images : 0;
-    if (images * 3 < threads && pixels >= kWorthStrips) {
+    share_out(images, like.numel() / images >= kWorthStrips, [&](int64_t image, Team* team, int64_t) {
       Workspace<T> work;
-      for (int64_t i = 0; i < images; ++i) f(Turn<T>{with, i, true, &work});
-      return;
-    }
-    torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-      Workspace<T> work;
-      for (int64_t i = begin; i < end; ++i) f(Turn<T>{with, i, false, &work});
+      f(Turn<T>{with, image, team, &work});
     });
   });
 }

@@ -43,7 +43,7 @@ template <typename T, typename Sweep>
 double pair_sums(const SegmentedImage<T>& image, const Source<T>& pred, const T* share, double* r, const Sweep& sweep) {
   const Segmentation& seg = image.segmentation();
   const Layout& layout = image.pixels().layout;
-  const bool parallel = image.pixels().parallel;
+  Team* team = image.pixels().team;
   LossTask<T> model;
   pair_constants<T>(seg, r, seg.loss_levels, &model);
   std::copy(share, share + seg.leaves, model.share);
@@ -63,11 +63,11 @@ double pair_sums(const SegmentedImage<T>& image, const Source<T>& pred, const T*
     }
   };
   // in sequence one task serves all strips
-  std::vector<LossTask<T>> parts(parallel ? static_cast<size_t>(layout.strips()) : 0, model);
-  for_each(parallel, layout.strips(), [&](int64_t s) {
-    LossTask<T>* task = parallel ? &parts[static_cast<size_t>(s)] : &model;
+  std::vector<LossTask<T>> parts(team ? static_cast<size_t>(layout.strips()) : 0, model);
+  for_each(team, layout.strips(), [&](int64_t s) {
+    LossTask<T>* task = team ? &parts[static_cast<size_t>(s)] : &model;
     pred.blocks(layout, s, [&](const T* px, int64_t first, int64_t n) { sweep(task, px, first, n); });
-    if (!parallel) take(task);
+    if (!team) take(task);
   });
   for (LossTask<T>& part : parts) take(&part);
   return sum;
@@ -98,19 +98,19 @@ class HybridLoss {
     if (whole) range.count = image_.count_of(0);
     if (range.count == 0 || !range.finite) return degenerate(range.count, y, r);
     image_.keep_edges(r);
+    Statistic own[kMaxContexts], of_target[kMaxContexts];
+    bool finite = given.median ? image_.medians(pred, own) : image_.medians(Source<T>(image_.map()), pred, of_target, own);
+    if (finite && o.variant == kHdn) finite = image_.range_of(pred).finite;  // also where no segment reaches
+    if (!finite) return degenerate(range.count, y, r);
     TargetSide<T> target;
     if (given.median) {
       target.take(given, image_);
-    } else if (!target.compute(image_, whole ? nullptr : &range)) {
-      return degenerate(range.count, y, r);
+    } else {
+      target.compute(image_, of_target, whole ? nullptr : &range);
     }
     target.keep(image_, r);
     T share[kMaxLeaves];
     shares_of(image_.segmentation(), r, share);
-    Statistic own[kMaxContexts];
-    bool finite = image_.medians(pred, own);
-    if (finite && o.variant == kHdn) finite = image_.range_of(pred).finite;  // also where no segment reaches
-    if (!finite) return degenerate(range.count, y, r);
     r[record::kNumber] = static_cast<double>(o.variant == kHdn ? range.count : taking_part(share));
     r[record::kFlatPred] = image_.keep_scales(pred, own, r);
     const double sum = pair_sums(image_, pred, share, r, [&](LossTask<T>* task, const T* px, int64_t first, int64_t size) {

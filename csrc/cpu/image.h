@@ -15,7 +15,7 @@ template <typename T>
 struct Workspace {
   Buffer<uint8_t> leaf;
   std::vector<int64_t> counts;
-  OrderScratch<T> order;
+  OrderScratch<T> order[2];  // of the maps that are searched at once
   Buffer<T> rows;  // of gradient matching
 };
 
@@ -24,9 +24,9 @@ class SegmentedImage {
  public:
   // map: the one that is cut
   SegmentedImage(const Sweeps<T>* sweeps, const Options& options, const T* map, const uint8_t* mask, int64_t height, int64_t width,
-                 const Layout& layout, bool parallel, Workspace<T>* work)
+                 const Layout& layout, Team* team, Workspace<T>* work)
       : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), work_(work),
-        pixels_{sweeps, layout, nullptr, nullptr, parallel} {}
+        pixels_{sweeps, layout, nullptr, nullptr, team} {}
 
   const Sweeps<T>& sweeps() const { return *sweeps_; }
   const Options& options() const { return options_; }
@@ -43,7 +43,7 @@ class SegmentedImage {
   template <typename F>
   void strips(const F& f) const {
     const Layout& layout = pixels_.layout;
-    for_each(pixels_.parallel, layout.strips(), [&](int64_t s) { f(s, layout.first(s), layout.size(s)); });
+    for_each(pixels_.team, layout.strips(), [&](int64_t s) { f(s, layout.first(s), layout.size(s)); });
   }
 
   // Smallest and largest valid pixel of x, their number, and whether all are finite.
@@ -101,7 +101,15 @@ class SegmentedImage {
 
   // Medians and deviations of x in every segment; false where a pixel is not finite.
   bool medians(const Source<T>& x, Statistic* out) const {
-    return OrderStatistics<T>(pixels_, seg_, &work_->order).compute(x, nullptr, out);
+    OrderStatistics<T> of(pixels_, seg_, x, work_->order);
+    return of.compute(nullptr, out);
+  }
+
+  // The same of two maps at once.
+  bool medians(const Source<T>& x, const Source<T>& y, Statistic* of_x, Statistic* of_y) const {
+    OrderStatistics<T> both[] = {{pixels_, seg_, x, work_->order}, {pixels_, seg_, y, work_->order + 1}};
+    Statistic* out[] = {of_x, of_y};
+    return OrderStatistics<T>::compute(both, 2, nullptr, out);
   }
 
   // The scales of x, into the record; answers whether x is flat.

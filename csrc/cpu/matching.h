@@ -55,8 +55,8 @@ template <typename T>
 class MatchingImage {
  public:
   MatchingImage(const Sweeps<T>* sweeps, const T* pred, const T* target, const uint8_t* mask, int64_t height, int64_t width, int64_t scales,
-                bool parallel, Workspace<T>* work)
-      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), parallel_(parallel),
+                Team* team, Workspace<T>* work)
+      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), team_(team),
         work_(work) {
     int64_t stride = 1;
     for (int64_t k = 1; k < scales && stride < std::max(height, width); ++k) stride *= 2;
@@ -83,7 +83,7 @@ class MatchingImage {
     }
     if (none) return;
     std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-    for_each(parallel_, bands(), [&](int64_t b) { band_sums(b, r, nullptr, map, &sums[static_cast<size_t>(b)]); });
+    for_each(team_, bands(), [&](int64_t b) { band_sums(b, r, nullptr, map, &sums[static_cast<size_t>(b)]); });
     for (int64_t k = 0; k < scales_; ++k) {
       double sum = 0;
       for (const Sums& band : sums) {
@@ -104,7 +104,7 @@ class MatchingImage {
     double to_scale = 0;  // sum of v N, where v is the upstream gradient of N(p); the sum of v itself is 0
     if (weight) {
       std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-      for_each(parallel_, bands(), [&](int64_t b) { band_sums(b, r, weight, nullptr, &sums[static_cast<size_t>(b)]); });
+      for_each(team_, bands(), [&](int64_t b) { band_sums(b, r, weight, nullptr, &sums[static_cast<size_t>(b)]); });
       for (const Sums& band : sums)
         for (int64_t k = 0; k < scales_; ++k) to_scale += share(r, k) * band[static_cast<size_t>(2 * k + 1)];
     } else {
@@ -118,7 +118,7 @@ class MatchingImage {
       task.mad = static_cast<T>(g.mad);
       task.tie = static_cast<T>(g.tie);
     }
-    for_each(parallel_, bands(), [&](int64_t b) { band_gradient(b, r, upstream, weight, task, out); });
+    for_each(team_, bands(), [&](int64_t b) { band_gradient(b, r, upstream, weight, task, out); });
   }
 
  private:
@@ -144,21 +144,20 @@ class MatchingImage {
     using namespace matching_record;
     Options whole{};
     whole.segments[0] = whole.n_segments = 1;
-    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), parallel_, work_);
+    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), team_, work_);
     image.cut(nullptr, RangeTask<T>{0, 0, 1, true});  // one segment, whatever its range
     r[kCount] = static_cast<double>(image.count_of(0));
     r[kInverse] = r[kTargetInverse] = 1;
     r[kStatus] = r[kCount] == 0 ? record::kEmpty : record::kFine;
     Statistic found[2][kMaxContexts];
-    const T* maps[2] = {pred_, target_};
-    for (int s = 0; s < 2 && r[kStatus] == record::kFine; ++s) {
-      const Source<T> map(maps[s]);
-      if (!(normalize ? image.medians(map, found[s]) : image.range_of(map).finite)) r[kStatus] = record::kPoisoned;
-    }
-    if (r[kStatus] != record::kFine || !normalize) return;
+    const Source<T> maps[2] = {Source<T>(pred_), Source<T>(target_)};
+    if (r[kStatus] == record::kEmpty) return;
+    const bool finite = normalize ? image.medians(maps[0], maps[1], found[0], found[1]) : image.range_of(maps[0]).finite && image.range_of(maps[1]).finite;
+    if (!finite) r[kStatus] = record::kPoisoned;
+    if (!finite || !normalize) return;
     for (int s = 0; s < 2; ++s) {
       const double mad = found[s][0].deviation / r[kCount];
-      const bool flat = image.flat(Source<T>(maps[s]), mad, found[s][0].value);
+      const bool flat = image.flat(maps[s], mad, found[s][0].value);
       r[s ? kTargetMedian : kMedian] = found[s][0].value;
       r[s ? kTargetInverse : kInverse] = flat ? 0 : 1 / mad;
       r[s ? kFlatTarget : kFlatPred] = flat;
@@ -173,7 +172,7 @@ class MatchingImage {
   }
 
   // Memory for a band: one buffer serves all bands that are worked on one after the other.
-  T* memory(size_t size, Buffer<T>* own) const { return (parallel_ ? own : &work_->rows)->need(size); }
+  T* memory(size_t size, Buffer<T>* own) const { return (team_ ? own : &work_->rows)->need(size); }
 
   // The rows that a band needs at every scale: its own, the next below, and (above) the one before.
   BandRows<T> load_band(int64_t b, const double* r, const T* weight, bool above, Buffer<T>* own) const {
@@ -262,7 +261,7 @@ class MatchingImage {
   const T *pred_, *target_;
   const uint8_t* mask_;
   int64_t height_, width_, scales_, band_;
-  bool parallel_;
+  Team* team_;
   Workspace<T>* work_;
 };
 

@@ -42,7 +42,7 @@ void patch_backward(SegmentedImage<T>* image, const Patch<T>& patch, const Upstr
   image->cut_again(r);
   const HybridGradient<T> slopes(image, upstream);
   const GradientTask<T> constants = slopes.coefficients(Source<T>(&task, &sweeps), r);
-  for_each(bands > 1, bands, [&](int64_t band) {
+  for_each(image->pixels().team, bands, [&](int64_t band) {
     const int64_t lo = band * task.height / bands, hi = (band + 1) * task.height / bands;
     Adjoint<T> adjoint(sweeps, task, patch.line_size(), lo, hi, gradient);
     std::vector<T> line(static_cast<size_t>(task.col_hi - task.col_lo + 2)), pixels(static_cast<size_t>(task.w)), slope(pixels);
@@ -92,7 +92,7 @@ void patches_backward(const AnyTurn& turn, const LossMaps& maps, const Batch& ba
     patch.build_adjoint();
     SegmentedImage<T> image = one.segmented(o, one.in(maps.target, batch.n), batch, Layout::of_patch(batch.height, batch.width));
     const Upstream<T> upstream{per_pixel ? T(0) : *one.in(grad), per_pixel ? one.in(grad, batch.n) : nullptr};
-    patch_backward(&image, patch, upstream, r, turn.parallel ? static_cast<int64_t>(torch::stable::get_num_threads()) : 1, gradient);
+    patch_backward(&image, patch, upstream, r, turn.team ? static_cast<int64_t>(torch::stable::get_num_threads()) : 1, gradient);
   }
 }
 

@@ -15,7 +15,7 @@ bool four_ranks(const SegmentedImage<T>& image, OrderScratch<T>* scratch, const 
     seg.context[l][0] = static_cast<int8_t>(l);
     within[l] = std::max<int64_t>(0, std::min(count - 1, rank[l]));
   }
-  return OrderStatistics<T>(image.pixels(), seg, scratch).compute(Source<T>(image.map()), within, found);
+  return OrderStatistics<T>(image.pixels(), seg, Source<T>(image.map()), scratch).compute(within, found);
 }
 
 }  // namespace
@@ -27,7 +27,8 @@ void Cpu::statistics(const Tensor& target, const Batch& batch, const Maybe& edge
     const RangeTask<T> range = image.range_of(Source<T>(image.map()));
     image.cut(given_row<T>(only_edges(edges), turn.image, o).edges, range);
     TargetSide<T> side;
-    side.compute(image, &range);
+    Statistic own[kMaxContexts];
+    if (image.medians(Source<T>(image.map()), own)) side.compute(image, own, &range);
     std::copy(image.edges(), image.edges() + y.borders, turn.to(y.edges, y.borders));
     for (int u = 0; u < y.contexts; ++u) {
       turn.template to<int64_t>(y.count, y.contexts)[u] = side.count[u];
@@ -51,7 +52,7 @@ void Cpu::order(const Tensor& x, const Batch& batch, const Tensor& ranks, const 
     for (int64_t from = 0; from < wanted; from += 4) {
       const int size = static_cast<int>(std::min<int64_t>(4, wanted - from));
       Statistic found[kMaxContexts];
-      const bool finite = four_ranks(image, &turn.work->order, rank + from, size, range.count, found);
+      const bool finite = four_ranks(image, turn.work->order, rank + from, size, range.count, found);
       for (int l = 0; l < size; ++l) {
         const T none = finite || range.count == 0 ? T(0) : std::numeric_limits<T>::quiet_NaN();
         answer[from + l] = finite && range.count > 0 ? static_cast<T>(found[l].value) : none;
@@ -98,7 +99,7 @@ void Cpu::median_backward(const Tensor& grad_median, const Tensor& grad_mad, con
     const double at_median = static_cast<double>(*turn.in(grad_median)) - per_pixel * r[kSignSum];
     const T side = static_cast<T>(per_pixel), tie = static_cast<T>(at_median / std::max(1.0, r[kTies])), m = static_cast<T>(r[kMedian]);
     const Layout layout = Layout::of_map(batch.n);
-    for_each(turn.parallel, layout.strips(), [&](int64_t s) {
+    for_each(turn.team, layout.strips(), [&](int64_t s) {
       for (int64_t k = layout.first(s); k < layout.first(s) + layout.size(s); ++k) {
         const bool off = r[kStatus] == record::kEmpty || (valid && !valid[k]);
         const T here = values[k] > m ? side : (values[k] < m ? -side : tie);

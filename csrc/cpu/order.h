@@ -43,9 +43,10 @@ class Brackets {
       pivot[u] = 0;
     }
     const int64_t n = pixels.layout.n;
-    if (n <= 4 * kSamples) return;
+    const int64_t strata = std::min<int64_t>(kSamples, seg.leaves * kSamplesPerLeaf);
+    if (n <= 4 * strata) return;
     Sample* sample = scratch->drawn.need(kSamples + 1);
-    const int64_t size = draw(pixels, x, n / kSamples, sample);
+    const int64_t size = draw(pixels, x, strata, n / strata, sample);
     sample = sort(sample, size, scratch->sorted.need(kSamples + 1));
     places(seg, sample, size, count, rank);
     for (int l = 0; l < seg.levels; ++l) {
@@ -59,19 +60,19 @@ class Brackets {
   }
 
  private:
-  static constexpr int64_t kSamples = 4096;
+  static constexpr int64_t kSamples = 4096, kSamplesPerLeaf = 1024;
   static constexpr int64_t kAllCandidates = 2048;  // segments this small need no bracket
   static constexpr int64_t kNever = -1;
 
   using Sample = OrderSample<T>;
 
   // One pixel of every stratum, at a place that no pattern of the map can follow; fetched ahead, for no hardware foresees the places.
-  static int64_t draw(const Pixels<T>& pixels, const Source<T>& x, int64_t stride, Sample* sample) {
+  static int64_t draw(const Pixels<T>& pixels, const Source<T>& x, int64_t strata, int64_t stride, Sample* sample) {
     constexpr int64_t kAhead = 32;
     int64_t place[kAhead];
     uint32_t state = 0x9e3779b9u;
     int64_t size = 0;
-    for (int64_t j = 0; j < kSamples + kAhead; ++j) {
+    for (int64_t j = 0; j < strata + kAhead; ++j) {
       int64_t& slot = place[j % kAhead];
       if (j >= kAhead) {
         const T value = x.at(slot);
@@ -79,7 +80,7 @@ class Brackets {
         sample[size] = {value, leaf};
         size += leaf != kNoLeaf && std::isfinite(value);
       }
-      if (j >= kSamples) continue;
+      if (j >= strata) continue;
       state = state * 1664525u + 1013904223u;
       slot = j * stride + static_cast<int64_t>((static_cast<uint64_t>(state) * static_cast<uint64_t>(stride)) >> 32);
       __builtin_prefetch(pixels.leaf + slot);
@@ -202,66 +203,69 @@ template <typename T>
 struct OrderScratch {
   Buffer<T> candidates, gathered, other;
   SampleScratch<T> sample;
-  std::vector<SelectTask<T>> tasks;
+  Buffer<SelectTask<T>> tasks;
 };
 
+// Of one map over the segments of an image.
 template <typename T>
 class OrderStatistics {
  public:
-  OrderStatistics(const Pixels<T>& pixels, const Segmentation& seg, OrderScratch<T>* scratch)
-      : pixels_(pixels), seg_(seg), scratch_(scratch) {
+  OrderStatistics(const Pixels<T>& pixels, const Segmentation& seg, const Source<T>& x, OrderScratch<T>* scratch)
+      : pixels_(pixels), seg_(seg), x_(x), scratch_(scratch) {
     pixels.count_contexts(seg, 0, pixels.layout.strips(), count_);
   }
 
-  const int64_t* counts() const { return count_; }
-
   // Fills out[context] for every context of seg that has pixels; false where a pixel is not finite. rank: nullptr for lower medians.
-  bool compute(const Source<T>& x, const int64_t* rank, Statistic* out) {
-    for (int u = 0; u < seg_.contexts; ++u) rank_[u] = rank ? rank[u] : (count_[u] - 1) / 2;
-    bracket_.find(pixels_, seg_, x, count_, rank_, &scratch_->sample);
-    const bool narrow = sweep(x);
-    if (!narrow && !all_finite(x)) return false;  // a sum is not finite: either a pixel is not, or the sum overflowed
-    for (int u = 0; u < seg_.contexts; ++u) {
-      out[u] = Statistic();
-      if (count_[u] > 0 && (!narrow || !finish(x, u, &out[u]))) search(x, u, &out[u]);
-    }
+  bool compute(const int64_t* rank, Statistic* out) { return compute(this, 1, rank, &out); }
+
+  // The same of several maps over one image: a team takes their brackets, their strips and their contexts as tasks.
+  static bool compute(OrderStatistics* of, int64_t maps, const int64_t* rank, Statistic* const* out) {
+    Team* team = of->pixels_.team;
+    const int64_t strips = of->pixels_.layout.strips(), contexts = of->seg_.contexts;
+    for_each(team, maps, [&](int64_t k) { of[k].prepare(rank); });
+    for_each(team, maps * strips, [&](int64_t i) { of[i / strips].sweep(i % strips); });
+    for (int64_t k = 0; k < maps; ++k)
+      if (!of[k].add_up() && !of[k].all_finite()) return false;  // a sum is not finite: either a pixel is not, or the sum overflowed
+    for_each(team, maps * contexts, [&](int64_t i) {
+      const int u = static_cast<int>(i % contexts);
+      of[i / contexts].finish(u, out[i / contexts] + u);
+    });
     return true;
   }
 
  private:
-  // Strips in parallel have sums and lists of candidates of their own, as long as they can ever become; one after the other they share them.
-  bool sweep(const Source<T>& x) {
-    const int64_t strips = pixels_.layout.strips();
-    prepare();
-    std::fill(sum_, sum_ + kMaxContexts, 0.0);
-    std::fill(below_, below_ + kMaxContexts, int64_t{0});
-    for_each(pixels_.parallel, strips, [&](int64_t s) {
-      SelectTask<T>* task = &scratch_->tasks[static_cast<size_t>(pixels_.parallel ? s : 0)];
-      x.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaf + first, n, task); });
-      if (!pixels_.parallel) take_sums(task);
-    });
-    for (int64_t s = 0; pixels_.parallel && s < strips; ++s) take_sums(&scratch_->tasks[static_cast<size_t>(s)]);
-    bool finite = true;
+  // Strips that a team shares have sums and lists of candidates of their own, as long as they can ever become; in order they share them.
+  void sweep(int64_t s) {
+    SelectTask<T>* task = tasks_ + (pixels_.team ? s : 0);
+    x_.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaf + first, n, task); });
+    if (!pixels_.team) take_sums(task);
+  }
+
+  // Whether all sums are finite
+  bool add_up() {
+    for (int64_t g = 0; pixels_.team && g < groups_; ++g) take_sums(tasks_ + g);
     for (int u = 0; u < seg_.contexts; ++u) {
       inside_[u] = 0;
       for (int64_t g = 0; g < groups_; ++g) inside_[u] += length(g, u);
       below_[u] -= inside_[u];
-      finite &= std::isfinite(sum_[u]);
+      narrow_ &= std::isfinite(sum_[u]);
     }
-    return finite;
+    return narrow_;
   }
 
-  void prepare() {
+  void prepare(const int64_t* rank) {
+    for (int u = 0; u < seg_.contexts; ++u) rank_[u] = rank ? rank[u] : (count_[u] - 1) / 2;
+    bracket_.find(pixels_, seg_, x_, count_, rank_, &scratch_->sample);
     const int64_t strips = pixels_.layout.strips(), slack = 64;
-    groups_ = pixels_.parallel ? strips : std::min<int64_t>(strips, 1);
+    groups_ = pixels_.team ? strips : std::min<int64_t>(strips, 1);
     T* next = scratch_->candidates.need(static_cast<size_t>(seg_.levels * pixels_.layout.n + groups_ * seg_.contexts * slack));
-    if (scratch_->tasks.size() < static_cast<size_t>(groups_)) scratch_->tasks.resize(static_cast<size_t>(groups_));
+    tasks_ = scratch_->tasks.need(static_cast<size_t>(groups_));
     start_.resize(static_cast<size_t>(groups_ * seg_.contexts));
     for (int64_t g = 0; g < groups_; ++g) {
-      SelectTask<T>& task = scratch_->tasks[static_cast<size_t>(g)];
+      SelectTask<T>& task = tasks_[g];
       brackets_of(&task);
       int64_t size[kMaxContexts] = {};
-      pixels_.count_contexts(seg_, g, pixels_.parallel ? g + 1 : strips, size);
+      pixels_.count_contexts(seg_, g, pixels_.team ? g + 1 : strips, size);
       for (int u = 0; u < seg_.contexts; ++u) {
         task.end[u] = start_[static_cast<size_t>(g * seg_.contexts + u)] = next;
         next += size[u] + slack;
@@ -301,11 +305,17 @@ class OrderStatistics {
     }
   }
 
-  // From the candidates; false where the bracket missed.
-  bool finish(const Source<T>& x, int u, Statistic* out) {
+  void finish(int u, Statistic* out) const {
+    *out = Statistic();
+    if (count_[u] > 0 && (!narrow_ || !among_candidates(u, out))) search(u, out);
+  }
+
+  // False where the bracket missed.
+  bool among_candidates(int u, Statistic* out) const {
     const int64_t inside = inside_[u], k = rank_[u], below = below_[u], above = count_[u] - below - inside;
-    T* spare = scratch_->other.need(static_cast<size_t>(2 * (inside + 64)));
-    const T* list = candidates(u);
+    Buffer<T> own[2];  // of a team's thread
+    T* spare = (pixels_.team ? own[0] : scratch_->other).need(static_cast<size_t>(2 * (inside + 64)));
+    const T* list = candidates(u, pixels_.team ? &own[1] : &scratch_->gathered);
     const T pivot = bracket_.pivot[u];
     T m;
     double from_m, from_pivot;
@@ -317,7 +327,7 @@ class OrderStatistics {
     } else {  // a value that many pixels share can be an end of the bracket
       m = k < below ? bracket_.lo[u] : bracket_.hi[u];
       if (!std::isfinite(m)) return false;
-      count(x, u, m, &out->under, &out->equal);
+      count(u, m, &out->under, &out->equal);
       if (k < out->under || k >= out->under + out->equal) return false;
       int64_t unused_under, unused_equal;
       pixels_.sweeps->deviation(list, inside, m, pivot, &from_m, &from_pivot, &unused_under, &unused_equal);
@@ -333,9 +343,9 @@ class OrderStatistics {
   }
 
   // A context's candidates in one list.
-  const T* candidates(int u) {
+  const T* candidates(int u, Buffer<T>* room) const {
     if (groups_ <= 1) return start_[static_cast<size_t>(u)];
-    T* gathered = scratch_->gathered.need(static_cast<size_t>(inside_[u] + 64));
+    T* gathered = room->need(static_cast<size_t>(inside_[u] + 64));
     int64_t at = 0;
     for (int64_t g = 0; g < groups_; ++g) {
       std::memcpy(gathered + at, start_[static_cast<size_t>(g * seg_.contexts + u)], sizeof(T) * static_cast<size_t>(length(g, u)));
@@ -344,22 +354,22 @@ class OrderStatistics {
     return gathered;
   }
 
-  void count(const Source<T>& x, int u, T value, int64_t* under, int64_t* equal) const {
+  void count(int u, T value, int64_t* under, int64_t* equal) const {
     uint8_t member[256];
     pixels_.members(seg_, u, member);
     *under = *equal = 0;
-    pixels_.all_blocks(x, [&](const T* px, int64_t first, int64_t n) {
+    pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
       pixels_.sweeps->count(px, pixels_.leaf + first, n, member, value, under, equal);
     });
   }
 
   // The full search, for a bracket that missed: collect the segment and select in it.
-  void search(const Source<T>& x, int u, Statistic* out) const {
+  void search(int u, Statistic* out) const {
     uint8_t member[256];
     pixels_.members(seg_, u, member);
     std::vector<T> all;
     all.reserve(static_cast<size_t>(count_[u]));
-    pixels_.all_blocks(x, [&](const T* px, int64_t first, int64_t n) {
+    pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
       for (int64_t i = 0; i < n; ++i)
         if (member[pixels_.leaf[first + i]]) all.push_back(px[i]);
     });
@@ -375,9 +385,9 @@ class OrderStatistics {
     }
   }
 
-  bool all_finite(const Source<T>& x) const {
+  bool all_finite() const {
     bool finite = true;
-    pixels_.all_blocks(x, [&](const T* px, int64_t first, int64_t n) {
+    pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
       for (int64_t i = 0; i < n; ++i)
         if (pixels_.leaf[first + i] != kNoLeaf) finite &= std::isfinite(px[i]);
     });
@@ -385,16 +395,19 @@ class OrderStatistics {
   }
 
   int64_t length(int64_t g, int u) const {
-    return scratch_->tasks[static_cast<size_t>(g)].end[u] - start_[static_cast<size_t>(g * seg_.contexts + u)];
+    return tasks_[g].end[u] - start_[static_cast<size_t>(g * seg_.contexts + u)];
   }
 
   const Pixels<T>& pixels_;
   const Segmentation& seg_;
+  const Source<T> x_;
   OrderScratch<T>* scratch_;
+  SelectTask<T>* tasks_ = nullptr;  // one, or one a strip
   Brackets<T> bracket_;
   int64_t count_[kMaxContexts] = {}, rank_[kMaxContexts];
-  double sum_[kMaxContexts];                           // of |x - pivot|
-  int64_t below_[kMaxContexts], inside_[kMaxContexts];  // at or under the bracket's lower end; candidates
+  double sum_[kMaxContexts] = {};                           // of |x - pivot|
+  int64_t below_[kMaxContexts] = {}, inside_[kMaxContexts];  // at or under the bracket's lower end; candidates
+  bool narrow_ = true;                                       // all sums are finite
   int64_t groups_ = 0;
   std::vector<T*> start_;  // groups x contexts
 };

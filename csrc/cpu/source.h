@@ -2,8 +2,6 @@
 // whole.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -11,20 +9,9 @@
 #include <vector>
 
 #include "tasks.h"
+#include "team.h"
 
 namespace dadkit {
-
-// Runs f(0) … f(n - 1): in torch's thread pool, or here where the pool is already busy with whole images.
-template <typename F>
-void for_each(bool parallel, int64_t n, const F& f) {
-  if (!parallel || n < 2) {
-    for (int64_t i = 0; i < n; ++i) f(i);
-    return;
-  }
-  torch::stable::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) f(i);
-  });
-}
 
 // An uninitialised array that grows and is used again from image to image.
 template <typename U>
@@ -110,7 +97,7 @@ struct Pixels {
   Layout layout;
   const uint8_t* leaf;
   const int64_t* counts;  // strips x kMaxLeaves
-  bool parallel;
+  Team* team;             // or nullptr
 
   // member[leaf]: whether the leaf belongs to a context
   void members(const Segmentation& seg, int context, uint8_t* member) const {

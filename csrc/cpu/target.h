@@ -39,22 +39,19 @@ class TargetSide {
     flat = given.flat;
   }
 
-  // range: nullptr where it was not looked for. Answers whether the target is finite, as far as it was looked at.
-  bool compute(const SegmentedImage<T>& image, const RangeTask<T>* range) {
+  // own: of the target, if it is finite; range: nullptr where it was not looked for
+  void compute(const SegmentedImage<T>& image, const Statistic* own, const RangeTask<T>* range) {
     const Segmentation& seg = image.segmentation();
-    Statistic own[kMaxContexts];
-    const bool finite = image.medians(Source<T>(image.map()), own);
     for (int u = 0; u < seg.contexts; ++u) {
       median[u] = own[u].value;
       count[u] = image.count_of(u);
       // rounded as TargetStats holds it, so that cached statistics change nothing
       if (count[u]) mad[u] = static_cast<double>(static_cast<T>(own[u].deviation / image.divisor(static_cast<double>(count[u]))));
     }
-    if (image.options().variant == kHdn || !finite || (range && range->count == 0)) return finite;
+    if (image.options().variant == kHdn || (range && range->count == 0)) return;
     global_mad = mad[seg.whole];
     flat = range ? is_flat(global_mad, image.largest(*range), std::numeric_limits<T>::epsilon())
                  : image.flat(Source<T>(image.map()), global_mad, median[seg.whole]);
-    return finite;
   }
 
   // Which segments are kept, and the target's constants, into the record.

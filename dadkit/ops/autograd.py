@@ -42,8 +42,8 @@ class _PerMap(Function):
     def apply(cls, *args: Any) -> Any:
         """Returns what the function answers for these arguments, all positional.
 
-        Where ``setup_context`` stands apart, which transforms need, PyTorch asks for the signature of ``forward`` and binds the
-        arguments to it at each call: longer than a small map's loss takes. Everywhere else ``plain`` runs, the same in one piece.
+        Where ``setup_context`` is apart, as transforms need it, PyTorch asks for the signature of ``forward`` and binds the
+        arguments to it at each call, which takes longer than a small map's loss. Everywhere else ``plain`` runs instead.
         """
         return super().apply(*args) if _transformed() or torch.compiler.is_compiling() else cls.plain.apply(*args)
 

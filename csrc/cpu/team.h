@@ -1,0 +1,84 @@
+// Threads that work through one image together, and how a batch's images are shared out among all threads.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace dadkit {
+
+// One thread leads; others take what it offers. It never waits for a thread that has not begun: it works through everything by itself if
+// nobody comes, and waits at the end of a step only for tasks that are being worked on.
+class alignas(64) Team {
+ public:
+  // f(0) … f(n - 1), in any order; called by the leader alone.
+  template <typename F>
+  void each(int64_t n, const F& f) {
+    body_ = &f;
+    call_ = [](const void* body, int64_t i) { (*static_cast<const F*>(body))(i); };
+    size_ = n;
+    done_.store(0, std::memory_order_relaxed);
+    left_.store(n, std::memory_order_release);
+    while (work()) {}
+    for (int turn = 0; done_.load(std::memory_order_acquire) < n; ++turn) rest(turn);
+  }
+
+  // Takes one task, if there is one. Only with a task in hand is what the leader wrote read: it cannot change before the task is done.
+  bool work() {
+    int64_t left = left_.load(std::memory_order_acquire);
+    while (left > 0) {
+      if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      call_(body_, size_ - left);
+      done_.fetch_add(1, std::memory_order_release);
+      return true;
+    }
+    return false;
+  }
+
+  // A moment without work: spinning for about a microsecond, then leaving the core to others.
+  static void rest(int turn) {
+    if (turn >= 64) return std::this_thread::yield();
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+ private:
+  std::atomic<int64_t> left_{0}, done_{0};
+  int64_t size_ = 0;
+  const void* body_ = nullptr;
+  void (*call_)(const void*, int64_t) = nullptr;
+};
+
+// f(0) … f(n - 1): by a team, or in order without one.
+template <typename F>
+void for_each(Team* team, int64_t n, const F& f) {
+  if (team && n > 1) return team->each(n, f);
+  for (int64_t i = 0; i < n; ++i) f(i);
+}
+
+// Calls f(image, team, thread) for all images. Every thread takes the next image; those that find none help where images are left to do,
+// if they are large enough for it. team: nullptr where all threads have an image of their own.
+template <typename F>
+void share_out(int64_t images, bool large, const F& f) {
+  const int64_t all = torch::stable::get_num_threads(), threads = large ? all : std::min(all, images);
+  std::atomic<int64_t> next{0}, finished{0};
+  std::vector<Team> teams(static_cast<size_t>(threads));
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) {
+      for (int64_t image; (image = next++) < images; ++finished) {
+        f(image, threads > 1 && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr, thread);
+      }
+      for (int turn = 0; finished < images; ++turn) {
+        for (Team& team : teams)
+          while (team.work()) turn = 0;
+        Team::rest(turn);
+      }
+    }
+  });
+}
+
+}  // namespace dadkit
