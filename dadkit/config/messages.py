@@ -16,7 +16,7 @@ from dadkit.config.sections import models_in
 from dadkit.config.tree import KeyPath, Node, Problem
 from dadkit.errors import did_you_mean
 
-__all__ = ["KeyHint", "known_keys", "translate"]
+__all__ = ["KeyHint", "as_text", "known_keys", "translate"]
 
 KeyHint = Callable[[KeyPath, str], str]
 """(path of the mapping, unknown key) -> what to say beyond near misses among its neighbours, or an empty text."""
@@ -162,12 +162,22 @@ def _is_inside(found: _Found, path: KeyPath) -> bool:
     return len(found.path) > len(path) or found.missing is not None or found.error["type"] in content
 
 
+def as_text(description: str) -> str:
+    """Returns a docstring's words for people: on one line, without the marks of reStructuredText.
+
+    Example:
+        >>> as_text("``png16`` or a pair,\\nsee :func:`~dadkit.data.read`.")
+        '`png16` or a pair, see `dadkit.data.read`.'
+    """
+    return re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(description.split())).replace("``", "`")
+
+
 def _problem(found: _Found, root: Node, model: type[BaseModel], hint: KeyHint | None) -> Problem:
     node = root.nearest(found.path)
     error = found.error
     if found.missing is not None:
         field = _fields_at(model, found.path).get(str(found.missing))
-        meaning = f": {' '.join(field.description.split())}" if field is not None and field.description else ""
+        meaning = f": {as_text(field.description)}" if field is not None and field.description else ""
         key = ".".join(str(part) for part in (*node.path, found.missing))
         return Problem(node.place, key, f"missing, it has no default{meaning}")
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

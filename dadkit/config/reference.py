@@ -20,7 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticUndefined
 
 from dadkit.config.components import options_model
-from dadkit.config.messages import known_keys
+from dadkit.config.messages import as_text, known_keys
 from dadkit.config.reader import to_yaml
 from dadkit.config.schema import EvaluationConfig, RunFields, RunFile, StageConfig, StageFields
 from dadkit.config.sections import kinds_of, models_in
@@ -112,7 +112,7 @@ def default_text() -> str:
 def _commented(model: type[BaseModel], values: BaseModel, indent: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         value = getattr(values, name)
-        yield f"{indent}# {_plain(field.description or '')}\n"
+        yield f"{indent}# {as_text(field.description or '')}\n"
         if isinstance(value, BaseModel):
             yield f"{indent}{name}:\n"
             yield from _commented(type(value), value, indent + "  ")
@@ -128,7 +128,7 @@ def _table(keys: list[Key]) -> str:
     rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key in keys:
         default = key.default if key.default in ("", "required") else f"`{key.default}`"
-        meaning = _plain(key.meaning).replace("|", "\\|")
+        meaning = as_text(key.meaning).replace("|", "\\|")
         rows.append(f"| `{key.path}` | {key.type} | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -136,10 +136,6 @@ def _table(keys: list[Key]) -> str:
 def _default(field: FieldInfo) -> Any:
     default = field.get_default(call_default_factory=True, validated_data={})
     return _REQUIRED if default is PydanticUndefined else default
-
-
-def _plain(description: str) -> str:
-    return description.replace("``", "`")
 
 
 def _yaml(value: Any) -> str:
