@@ -81,7 +81,7 @@ void each_image(const Tensor& like, int64_t images, const F& f) {
   by_type(like, [&](auto zero) {
     using T = decltype(zero);
     const Sweeps<T>* with = sweeps<T>();
-    share_out(images, like.numel() / images >= kWorthStrips, [&](int64_t image, Team* team, int64_t) {
+    share_out(images, like.numel() / images >= kWorthStrips, [&](int64_t image, Team* team) {
       Workspace<T> work;
       f(Turn<T>{with, image, team, &work});
     });

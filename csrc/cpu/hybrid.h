@@ -62,14 +62,14 @@ double pair_sums(const SegmentedImage<T>& image, const Source<T>& pred, const T*
       }
     }
   };
-  // in sequence one task serves all strips
-  std::vector<LossTask<T>> parts(team ? static_cast<size_t>(layout.strips()) : 0, model);
+  Buffer<LossTask<T>> memory;
+  LossTask<T>* parts = memory.need(static_cast<size_t>(team ? layout.strips() : 0));  // in order one task serves all strips
   for_each(team, layout.strips(), [&](int64_t s) {
-    LossTask<T>* task = team ? &parts[static_cast<size_t>(s)] : &model;
+    LossTask<T>* task = team ? &(parts[s] = model) : &model;
     pred.blocks(layout, s, [&](const T* px, int64_t first, int64_t n) { sweep(task, px, first, n); });
     if (!team) take(task);
   });
-  for (LossTask<T>& part : parts) take(&part);
+  for (int64_t s = 0; team && s < layout.strips(); ++s) take(parts + s);
   return sum;
 }
 

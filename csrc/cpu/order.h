@@ -168,10 +168,12 @@ T kth_smallest(const Sweeps<T>& sweeps, T* a, int64_t n, int64_t k, T* b) {
   while (n > 384) {
     T sample[kSample];
     for (int j = 0; j < kSample; ++j) sample[j] = a[(2 * j + 1) * n / (2 * kSample)];
-    std::sort(sample, sample + kSample);
     const int at = static_cast<int>(k * kSample / n);
-    const T lo = at - kHalf < 0 ? -std::numeric_limits<T>::infinity() : sample[at - kHalf];
-    const T hi = at + kHalf >= kSample ? std::numeric_limits<T>::infinity() : sample[at + kHalf];
+    const T* top = at + kHalf < kSample ? &sample[at + kHalf] : nullptr;
+    const T* bottom = at >= kHalf ? &sample[at - kHalf] : nullptr;
+    if (top) std::nth_element(sample, sample + at + kHalf, sample + kSample);
+    if (bottom) std::nth_element(sample, sample + at - kHalf, top ? sample + at + kHalf : sample + kSample);
+    const T lo = bottom ? *bottom : -std::numeric_limits<T>::infinity(), hi = top ? *top : std::numeric_limits<T>::infinity();
     int64_t below = 0;
     const int64_t inside = sweeps.filter(a, n, lo, hi, b, &below);
     if (k >= below && k < below + inside && inside < n) {

@@ -5,6 +5,8 @@
 // 256 vectors and then added to doubles, so their rounding error does not grow with the map.
 #pragma once
 
+#include <type_traits>
+
 #include "tasks.h"
 #include "vec.h"
 
@@ -50,6 +52,18 @@ template <typename V, typename Step>
 DADKIT_INLINE void for_runs(const uint8_t* leaf, int64_t vectors, Step step) {
   for_runs<V>(
       leaf, vectors, [&](uint8_t c, int64_t first, int64_t last, bool) { step(c, first, last); }, [](int64_t) {});
+}
+
+// Sweeps over levels are compiled for one to four levels and, for all else, for as many as there can be.
+template <typename F>
+DADKIT_INLINE void by_levels(int levels, F f) {
+  switch (levels) {
+    case 1: return f(std::integral_constant<int, 1>());
+    case 2: return f(std::integral_constant<int, 2>());
+    case 3: return f(std::integral_constant<int, 3>());
+    case 4: return f(std::integral_constant<int, 4>());
+    default: return f(std::integral_constant<int, kMaxLevels>());
+  }
 }
 
 // Hardware stops fetching ahead at the end of a page: the sweeps over whole maps ask for the next one themselves.

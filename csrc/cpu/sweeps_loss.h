@@ -1,23 +1,9 @@
 // The sweeps once the order statistics are known: the loss with its sums, its gradient, and normalised maps.
 #pragma once
 
-#include <type_traits>
-
 #include "runs.h"
 
 namespace dadkit::DADKIT_UNIT {
-
-// Sweeps over levels are compiled for one to four levels and, for all else, for as many as there can be.
-template <typename F>
-DADKIT_INLINE void by_levels(int levels, F f) {
-  switch (levels) {
-    case 1: return f(std::integral_constant<int, 1>());
-    case 2: return f(std::integral_constant<int, 2>());
-    case 3: return f(std::integral_constant<int, 3>());
-    case 4: return f(std::integral_constant<int, 4>());
-    default: return f(std::integral_constant<int, kMaxLevels>());
-  }
-}
 
 template <typename V, int L>
 struct PairConstants {

@@ -63,13 +63,7 @@ void select_levels(const typename V::Scalar* x, const uint8_t* leaf, int64_t n, 
 
 template <typename V>
 void select_sweep(const typename V::Scalar* x, const uint8_t* leaf, int64_t n, SelectTask<typename V::Scalar>* task) {
-  switch (task->levels) {
-    case 1: return select_levels<V, 1>(x, leaf, n, task);
-    case 2: return select_levels<V, 2>(x, leaf, n, task);
-    case 3: return select_levels<V, 3>(x, leaf, n, task);
-    case 4: return select_levels<V, 4>(x, leaf, n, task);
-    default: return select_levels<V, kMaxLevels>(x, leaf, n, task);
-  }
+  by_levels(task->levels, [&](auto levels) { select_levels<V, decltype(levels)::value>(x, leaf, n, task); });
 }
 
 template <typename V>

@@ -3,12 +3,16 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
 
 namespace dadkit {
+
+using Clock = std::chrono::steady_clock;
 
 // One thread leads; others take what it offers. It never waits for a thread that has not begun: it works through everything by itself if
 // nobody comes, and waits at the end of a step only for tasks that are being worked on.
@@ -23,8 +27,12 @@ class alignas(64) Team {
     done_.store(0, std::memory_order_relaxed);
     left_.store(n, std::memory_order_release);
     while (work()) {}
+    if (done_.load(std::memory_order_acquire) == n) return;
+    const Clock::time_point begin = Clock::now();
     for (int turn = 0; done_.load(std::memory_order_acquire) < n; ++turn) rest(turn);
+    waited_ += Clock::now() - begin;
   }
+  Clock::duration waited() const { return waited_; }
 
   // Takes one task, if there is one. Only with a task in hand is what the leader wrote read: it cannot change before the task is done.
   bool work() {
@@ -48,6 +56,7 @@ class alignas(64) Team {
 
  private:
   std::atomic<int64_t> left_{0}, done_{0};
+  Clock::duration waited_{0};
   int64_t size_ = 0;
   const void* body_ = nullptr;
   void (*call_)(const void*, int64_t) = nullptr;
@@ -60,25 +69,53 @@ void for_each(Team* team, int64_t n, const F& f) {
   for (int64_t i = 0; i < n; ++i) f(i);
 }
 
-// Calls f(image, team, thread) for all images. Every thread takes the next image; those that find none help where images are left to do,
-// if they are large enough for it. team: nullptr where all threads have an image of their own.
+// Whether helpers are asked for. A region of threads ends when all have come, and where other processes want the cores one may come late, or
+// lose its core with a task in hand: calls that mostly waited are followed by one, two, four, at most sixteen without helpers.
+class Patience {
+ public:
+  bool ask() {
+    int left = pause_;
+    while (left > 0)
+      if (pause_.compare_exchange_weak(left, left - 1)) return false;
+    return true;
+  }
+  void learn(bool mostly_waited) {
+    next_ = mostly_waited ? std::min(16, std::max(1, 2 * next_)) : 0;
+    pause_ = next_.load();
+  }
+
+ private:
+  std::atomic<int> pause_{0}, next_{0};
+};
+
+// Calls f(image, team) for all images. Every thread takes the next image; those that find none help where images are left to do, if they are
+// large enough for it. team: nullptr where all threads have an image of their own.
 template <typename F>
 void share_out(int64_t images, bool large, const F& f) {
-  const int64_t all = torch::stable::get_num_threads(), threads = large ? all : std::min(all, images);
+  static Patience patience;
+  const int64_t all = torch::stable::get_num_threads();
+  const bool helped = large && images < all && patience.ask();
+  const int64_t threads = helped ? all : std::min(all, images);
   std::atomic<int64_t> next{0}, finished{0};
   std::vector<Team> teams(static_cast<size_t>(threads));
-  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t thread = begin; thread < end; ++thread) {
-      for (int64_t image; (image = next++) < images; ++finished) {
-        f(image, threads > 1 && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr, thread);
-      }
+  const Clock::time_point begin = Clock::now();
+  Clock::time_point end = begin;  // of the calling thread's part
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
+    for (int64_t thread = first; thread < last; ++thread) {
+      for (int64_t image; (image = next++) < images; ++finished)
+        f(image, large && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr);
       for (int turn = 0; finished < images; ++turn) {
         for (Team& team : teams)
           while (team.work()) turn = 0;
         Team::rest(turn);
       }
+      if (thread == 0) end = Clock::now();
     }
   });
+  if (!helped) return;
+  Clock::duration waited = Clock::now() - end;
+  for (const Team& team : teams) waited += team.waited();
+  patience.learn(2 * waited > Clock::now() - begin);
 }
 
 }  // namespace dadkit
