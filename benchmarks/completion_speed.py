@@ -12,10 +12,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 
 import dadkit
+from dadkit.alignment import Local
 from dadkit.config import load_run
 from dadkit.data.patterns import simulate
 from dadkit.loading import load_completer
@@ -43,7 +45,7 @@ def main() -> None:
     assert student is not None
     assert student.name is not None
     relative = model.predict(image)
-    completers = {f"align:local={local}": load_completer("align", local=local) for local in ("fill", "poisson", "knn", "none")}
+    completers = {f"align:local={local}": load_completer("align", local=local) for local in get_args(Local)}
     completers["refine as in configs/completion.yaml"] = load_completer(student.name, **student.options)
     calls: dict[str, Callable[[], object]] = {f"stage one, {given.model}": lambda: model.predict(image)}
     for name, completer in completers.items():

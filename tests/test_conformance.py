@@ -70,6 +70,7 @@ ROWS = [
     Row("completer", "align"),
     Row("completer", "align", {"local": "poisson"}),
     Row("completer", "align", {"local": "knn", "keep": "exact"}),
+    Row("completer", "align", {"local": "kriging"}),
     Row("completer", "refine"),
     Row("completer", "priorda/tiny"),
     Row("exporter", "onnx"),

@@ -119,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
     methods: dict[str, Completer] = {"nearest": Nearest(), "factor": OneFactor()}
     methods |= {name: load_completer("align", local=local) for name, local in (("global fit", "none"), ("fill", "fill"))}
-    methods |= {local: load_completer("align", local=local) for local in ("poisson", "knn")}
+    methods |= {local: load_completer("align", local=local) for local in ("poisson", "knn", "kriging")}
     learned = None
     if args.completer is not None:
         learned, options = split_model(args.completer)

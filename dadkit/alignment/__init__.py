@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dadkit.alignment.sparse import KEEPS_SHIFT, HintsError, Keep, Local, SparseFit, align_to_points
-from dadkit.alignment.spread import fill, nearest_lines, trend
+from dadkit.alignment.sparse import KEEPS_SHIFT, HintsError, Keep, Local, SparseFit, align_to_points, within
+from dadkit.alignment.spread import fill, kriging
 
-__all__ = ["KEEPS_SHIFT", "HintsError", "Keep", "Local", "SparseFit", "align_to_points", "fill", "nearest_lines", "trend"]
+__all__ = ["KEEPS_SHIFT", "HintsError", "Keep", "Local", "SparseFit", "align_to_points", "fill", "kriging", "within"]

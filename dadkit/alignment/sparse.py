@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from dadkit.alignment.affine import line, ratio_of_medians
-from dadkit.alignment.spread import distance_to_points, fill, membrane, nearest_lines
+from dadkit.alignment.spread import distance_to_points, fill, kriging, membrane, nearest_lines
 from dadkit.errors import DadkitError
 from dadkit.spaces import Space
 
-__all__ = ["FEW", "MANY", "HintsError", "Keep", "Local", "SparseFit", "align_to_points"]
+__all__ = ["FEW", "MANY", "HintsError", "Keep", "Local", "SparseFit", "align_to_points", "within"]
 
 FEW, MANY = 5, 10
 """From ``FEW`` points on a shift is fitted, from ``MANY`` on outliers are rejected."""
@@ -40,11 +40,16 @@ LEAST_JUMP = 0.4
 """A point is no outlier while its depth is within 49 % of its neighbourhood's: true edges are as large."""
 PER_CELL = 2
 """Points a cell of the field that outliers are compared with. Of 1, 2, 4 and 8 on real pairs, 2 kept most sound points."""
+MOST_KRIGED, GRID = 500, 80
+"""Points that kriging takes, spread evenly over all, and cells of the longer side that it works on."""
+FADE = 0.1
+"""Logarithm of the depth beyond that of the points at which kriging is gone: of what is far from all points in depth, points
+on a desk say nothing."""
 
 KEEPS_SHIFT = (Space.METRIC, Space.SCALE)
 """Spaces of maps that have no shift to find."""
 
-Local = Literal["fill", "poisson", "knn", "none"]
+Local = Literal["fill", "poisson", "knn", "kriging", "none"]
 Keep = Literal["soft", "exact"]
 
 
@@ -96,6 +101,7 @@ def align_to_points(
         sigma: (B, 1, H, W) relative standard deviation of the points; None = all alike.
         local: ``fill`` spreads the residuals by a pyramid, ``poisson`` as a membrane, ``knn`` fits scale and shift anew
             to the five nearest points of each pixel (Prior Depth Anything's rule, with a ridge towards the global fit),
+            ``kriging`` weighs points by their distance in place and depth (see :func:`dadkit.alignment.kriging`),
             ``none`` leaves the global fit.
         keep: ``soft`` lets the field smooth the points, ``exact`` writes kept points into the result as they are.
         max_depth: farthest depth in metres; None = 1.5 times the points' 98th percentile, 5 times with fewer than ten points.
@@ -166,7 +172,9 @@ def _align(
         answer = metres(relative, *nearest_lines(x, y, at, weight, size, prior=(scale, shift)))
     else:
         answer = fitted
-        if local != "none" and len(z) >= FEW:
+        if local == "kriging" and len(z) >= FEW:
+            answer = answer * _kriged(residual, at, weight, fitted.log()).exp()
+        elif local != "none" and len(z) >= FEW:
             spread = membrane if local == "poisson" else fill
             answer = answer * spread(residual, at, weight / weight.max(), size).exp()
     used = torch.zeros_like(valid)
@@ -174,6 +182,33 @@ def _align(
     if keep == "exact":
         answer = torch.where(used, depth.double(), answer)
     return answer, fitted, used, distance_to_points(at[weight > 0], size), (scale, shift, near, far)
+
+
+def within(fitted: Tensor, used: Tensor) -> Tensor:
+    """(B, 1, H, W): 1 where the global fit is as near or far as the middle 96 % of the points, falling to 0 over ``FADE``.
+
+    Args:
+        fitted: (B, 1, H, W) logarithm of the global fit. Values that are not numbers give 0.
+        used: (B, 1, H, W) bool, True at the points.
+    """
+    rows = []
+    for log, at in zip(fitted, used, strict=True):
+        known = log[at] if bool(at.any()) else log.flatten()
+        low, high = known.quantile(torch.tensor([0.02, 0.98], dtype=log.dtype, device=log.device))
+        rows.append(1 - torch.maximum(low - log, log - high) / FADE)
+    return torch.stack(rows).nan_to_num().clamp(0, 1)
+
+
+def _kriged(residual: Tensor, at: Tensor, weight: Tensor, fitted: Tensor) -> Tensor:
+    """Kriging from some of the points; what it leaves at all of them is filled. Beyond the points' depth the residuals are."""
+    kept = weight > 0
+    residual, at, weight, size = residual[kept], at[kept], weight[kept] / weight.max(), (fitted.shape[0], fitted.shape[1])
+    some = slice(None, None, math.ceil(len(at) / MOST_KRIGED))
+    field = kriging(residual[some], at[some], weight[some], fitted.nan_to_num(), cell=max(1, round(max(size) / GRID)))
+    used = torch.zeros_like(fitted, dtype=torch.bool)
+    used[at[:, 0], at[:, 1]] = True
+    rest = fill(residual - field[at[:, 0], at[:, 1]], at, weight, size)
+    return torch.lerp(fill(residual, at, weight, size), field + rest, within(fitted[None, None], used[None, None])[0, 0])
 
 
 def _global(x: Tensor, y: Tensor, space: Space) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["distance_to_points", "fill", "membrane", "nearest_lines", "trend"]
+__all__ = ["distance_to_points", "fill", "kriging", "membrane", "nearest_lines"]
 
 TRUST = 0.25
 """Weight of a coarser level against one point of weight 1 in a cell."""
@@ -103,7 +103,6 @@ def nearest_lines(
     prior: tuple[float, float],
     neighbours: int = 5,
     ridge: float = 0.01,
-    far: float = 0.0,
     cell: int = 4,
 ) -> tuple[Tensor, Tensor]:
     """Scale and shift of each pixel by weighted least squares over its nearest points, weighted by inverse distance.
@@ -116,8 +115,6 @@ def nearest_lines(
         prior: scale and shift of the whole map. Neighbours that leave the slope free take it from here.
         neighbours: points of each fit.
         ridge: pull of the prior, relative to the whole map's variance of ``x``.
-        far: the ridge grows by the factor ``1 + far * d**4``, where d is the neighbours' mean distance over the distance that
-            evenly spread points have: what far points say of the slope counts less.
         cell: fits are made in cells of this many pixels and interpolated.
 
     Returns:
@@ -136,8 +133,6 @@ def nearest_lines(
         mean_x, mean_y = (w * px).sum(1), (w * py).sum(1)
         dx = px - mean_x[:, None]
         pull = ridge * x.var(correction=0) + 1e-300
-        if far:
-            pull = pull * (1 + far * ((w * distance).sum(1) / math.sqrt(size[0] * size[1] / len(at))) ** 4)
         slope = (w * dx * py).sum(1) / ((w * dx.square()).sum(1) + pull)
         parts.append(torch.stack((slope, mean_y - slope * mean_x)))
     fields = torch.cat(parts, 1).view(2, 1, len(rows), len(columns))
@@ -145,37 +140,53 @@ def nearest_lines(
     return scale + prior[0], shift + prior[1]
 
 
-def trend(values: Tensor, at: Tensor, weight: Tensor, over: Tensor, *, ridge: float = 0.3) -> Tensor:
-    """Spread values by what they have in common: a least-squares polynomial of row, column, a map and the map's square.
+def kriging(values: Tensor, at: Tensor, weight: Tensor, over: Tensor, *, nugget: float = 0.03, cell: int = 1) -> Tensor:
+    """Spread values by kriging: Gaussian-process regression over place and over a map, the logarithm of a depth.
 
-    Unlike the other functions here, it says something of places that are far from every point: if near parts of a map need a
-    larger correction than far ones, near parts elsewhere get it, too.
+    The covariance of two pixels is ``1 + exp(-a / 1.5) + exp(-b^2 / 2) / 2``. The distance ``a`` is taken over row and column,
+    from -1 to 1, and half the map, ``b`` over row and map; the map is standardised by its values at the points and ends at
+    their 2nd and 98th percentile. So a point counts more for the surface it is on than for one behind it, and what pixels of
+    one depth and height have in common reaches places that are far from every point.
 
     Args:
-        values, at, weight: as for :func:`fill`.
-        over: (H, W) float64 map. It is standardised by its values at the points, and ends at two standard deviations.
-        ridge: pull of all coefficients but the constant towards 0, relative to the sum of the weights.
+        values, at, weight: as for :func:`fill`. The cost follows the square of the number of points and, in the system that
+            is solved, its cube: 500 take some milliseconds.
+        over: (H, W) float64 map.
+        nugget: variance of a point of the largest weight, where values have a variance of about 2.5.
+        cell: the field is computed in cells of this many pixels and interpolated.
 
     Returns:
-        (H, W) float64. 0 everywhere if no point has a positive weight.
+        (H, W) float64, to the precision of float32. 0 everywhere if no point has a positive weight.
     """
-    height, width = over.shape
-    total = weight.sum()
-    if not bool(total > 0):
+    known = weight > 0
+    if not bool(known.any()):
         return torch.zeros_like(over)
-    there = over[at[:, 0], at[:, 1]]
-    mean = (weight * there).sum() / total
-    spread = ((weight * (there - mean).square()).sum() / total).sqrt() + 0.05
-    unit = ((over - mean) / spread).clamp(-2, 2)
-    row, column = (torch.linspace(-1, 1, side, dtype=over.dtype, device=over.device) for side in (height, width))
-    basis = torch.stack(
-        (torch.ones_like(unit), unit, unit.square() - 1, row[:, None].expand_as(unit), column.expand_as(unit)), -1
+    values, at, weight = values[known], at[known] // cell, weight[known]
+    cells = over if cell == 1 else F.avg_pool2d(over[None, None], cell, ceil_mode=True)[0, 0]
+    height, width = cells.shape
+    points = at[:, 0] * width + at[:, 1]
+    there = cells.flatten()[points]
+    low, high = there.quantile(torch.tensor([0.02, 0.98], dtype=over.dtype, device=over.device))
+    level = (cells.clamp(low, high) - there.mean()) / (there.std(correction=0) + 0.05)
+    row, column = (
+        (torch.arange(side, dtype=over.dtype, device=over.device) + 0.5) * (2 / side) - 1 for side in (height, width)
     )
-    at_points = basis[at[:, 0], at[:, 1]]
-    pull = ridge * total * torch.ones_like(basis[0, 0])
-    pull[0] = 1e-6 * total
-    normal = at_points.T @ (weight[:, None] * at_points) + torch.diag(pull)
-    return basis @ torch.linalg.solve(normal, at_points.T @ (weight * values))
+    axes = torch.stack((row[:, None].expand_as(cells), column.expand_as(cells), level), -1).view(-1, 3)
+    place, row_and_level = axes * axes.new_tensor([1, 1, 0.5]), axes[:, [0, 2]]
+
+    def covariance(pixels: Tensor | slice, dtype: torch.dtype) -> Tensor:
+        a, b = (
+            torch.cdist(of[pixels].to(dtype), of[points].to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
+            for of in (place, row_and_level)
+        )
+        return 1 + (a / -1.5).exp() + (b.square() / -2).exp() / 2
+
+    among = covariance(points, over.dtype) + torch.diag(nugget * weight.max() / weight)
+    solved = torch.cholesky_solve(values[:, None], torch.linalg.cholesky(among)).float()
+    # The system needs float64; a sum over points does not, and takes a quarter of the time without.
+    parts = [covariance(slice(first, first + 512), torch.float32) @ solved for first in range(0, height * width, 512)]
+    field = torch.cat(parts).to(over.dtype).view(1, height, width)
+    return _enlarge(field, (over.shape[0], over.shape[1]), cell)
 
 
 def distance_to_points(at: Tensor, size: tuple[int, int], *, cell: int = 4) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 from torch import Tensor
 
@@ -17,7 +18,7 @@ class Align(Completer):
     """One global fit in the model's own space, then the residuals spread between the points. Nothing is learned.
 
     Args:
-        local: how residuals are spread: ``fill``, ``poisson``, ``knn`` or ``none``; see
+        local: how residuals are spread: ``fill``, ``poisson``, ``knn``, ``kriging`` or ``none``; see
             :func:`dadkit.alignment.align_to_points`.
         keep: ``soft`` smooths the points, ``exact`` keeps them as they are.
         max_depth: farthest depth in metres; None = as :func:`dadkit.alignment.align_to_points` says.
@@ -25,10 +26,9 @@ class Align(Completer):
 
     def __init__(self, local: Local = "fill", keep: Keep = "soft", max_depth: float | None = None) -> None:
         super().__init__()
-        if local not in ("fill", "poisson", "knn", "none"):
-            raise ValueError(f"local must be fill, poisson, knn or none, got {local!r}")
-        if keep not in ("soft", "exact"):
-            raise ValueError(f"keep must be soft or exact, got {keep!r}")
+        for key, value, known in (("local", local, get_args(Local)), ("keep", keep, get_args(Keep))):
+            if value not in known:
+                raise ValueError(f"{key} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
         if max_depth is not None and not max_depth > 0:
             raise ValueError(f"max_depth must be above 0 metres, got {max_depth}")
         self.spec = CompleterSpec(name="align")

@@ -1,10 +1,10 @@
 """The learned completer: what a small network adds to the closed form. See `docs/completion.md`.
 
-    answer = align * exp(v * (log knn - log align) + w * (log trend - log align))
+    answer = align * exp(w * (log kriging - log align))
 
-``v`` and ``w`` are two maps of a U-Net on a grid of fixed size. ``knn`` is the fit to the nearest points; ``trend`` is the
-global fit corrected by what the residuals at the points have in common. The first is better among many points, the second far
-from all. A map of its own that the network added to the logarithm made rendered scenes no better and real pictures worse.
+``w`` is a map of a U-Net on a grid of fixed size. ``kriging`` is the global fit corrected by the residuals at the points, each
+the more the nearer it is in place and depth. A map of its own that the network added to the logarithm made rendered scenes no
+better and real pictures worse, and so did the fit to the nearest points where points are in one place.
 
 All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer begins at
 zero, so that an untrained network answers with the closed form. With fewer than ten points that is all. The change fades out
@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dadkit.alignment import KEEPS_SHIFT, Keep, SparseFit, align_to_points, fill, nearest_lines, trend
+from dadkit.alignment import Keep, SparseFit, align_to_points, fill, kriging, within
 from dadkit.interfaces import Completer, CompleterSpec, Hints, Prediction, Student
 from dadkit.loading import load_student
 from dadkit.spaces import Space
@@ -36,21 +36,17 @@ from dadkit.weights import load_strict, read_weights
 
 __all__ = ["Refine"]
 
-CHANNELS = 12
-"""Colours, log answer / median, log answer / global fit, log knn and log trend / answer, residual and presence of points, log
+CHANNELS = 11
+"""Colours, log answer / median, log answer / global fit, log kriging / answer, residual and presence of points, log
 distance to them, log of their number, row."""
-MOST_NEIGHBOURS = 1000
-"""Points that the fit to nearest neighbours looks at; with more of them the closed form needs no help."""
+MOST_POINTS = 500
+"""Points that ``kriging`` looks at; with many more of them the closed form needs no help."""
 DENSE, SPARSE = 2.0, 5.0
 """Cells from point to point at which the network's change is gone, and at which it is whole."""
 MOST = 1.5
 """Largest logarithm that is added."""
-BEYOND = 0.1
-"""Logarithm of the depth beyond that of the points at which the change is gone."""
-FAR = 4.0
-"""How much more the global fit counts in ``knn`` where its points are far away, see :func:`nearest_lines`."""
 MANY = 10
-"""Points from which the network is asked, and ``knn`` and ``trend`` are looked at."""
+"""Points from which the network is asked, and ``kriging`` is looked at."""
 
 
 class Refine(Completer):
@@ -105,14 +101,13 @@ class Refine(Completer):
             relative.depth, relative.space, hints.depth, hints.valid, sigma=hints.sigma, max_depth=self.max_depth
         )
         size = (fit.depth.shape[-2], fit.depth.shape[-1])
-        inputs, apart = self.inputs(images, hints, relative, fit)
+        inputs, apart = self.inputs(images, hints, fit)
         seen = () if self.encoder is None else self.encoder(images, (inputs.shape[-2], inputs.shape[-1]))
-        shares = self.network(inputs, seen).float()
-        change = MOST * torch.tanh((shares * apart).sum(1, keepdim=True) / MOST)
+        change = MOST * torch.tanh(self.network(inputs, seen).float() * apart / MOST)
         count = fit.used.sum((1, 2, 3))
         spacing = (change.shape[-2:].numel() / count.clamp(min=1)).sqrt()
         change = change * (((spacing - DENSE) / (SPARSE - DENSE)).clamp(0, 1) * (count >= MANY)).view(-1, 1, 1, 1)
-        change = change * _shrink(_within(fit), (change.shape[-2], change.shape[-1]))
+        change = change * _shrink(within(fit.fitted.log(), fit.used), (change.shape[-2], change.shape[-1]))
         change = F.interpolate(change, size, mode="bilinear", align_corners=False)
         far = fit.limits[:, 1].to(change.dtype).view(-1, 1, 1, 1)
         depth = fit.depth * change.exp()
@@ -123,24 +118,16 @@ class Refine(Completer):
         return replace(relative, depth=depth, space=Space.METRIC, features=features)
 
     @torch.no_grad()
-    def inputs(self, images: Tensor, hints: Hints, relative: Prediction, fit: SparseFit) -> tuple[Tensor, Tensor]:
-        """Returns what the network sees, (B, CHANNELS, h, w), and log(knn / align) and log(trend / align), (B, 2, h, w)."""
+    def inputs(self, images: Tensor, hints: Hints, fit: SparseFit) -> tuple[Tensor, Tensor]:
+        """Returns what the network sees, (B, CHANNELS, h, w), and log(kriging / align), (B, 1, h, w)."""
         height, width = fit.depth.shape[-2:]
         long = max(height, width)
         grid = (max(8, round(self.grid * height / long)), max(8, round(self.grid * width / long)))
         maps = torch.cat((fit.depth.log(), fit.fitted.log(), fit.support.clamp(max=long) + 0.5), 1).nan_to_num()
         own, fitted, distance = _shrink(maps, grid).split(1, 1)
-        rows = [
-            _of_points(hints.depth[i, 0], fit, i, relative.depth[i, 0], relative.space, fitted[i, 0].double())
-            for i in range(len(images))
-        ]
-        middle, count, residual, there, lines, trends = (torch.stack(parts) for parts in zip(*rows, strict=True))
-        inverse = relative.space is Space.DISPARITY
-        values = _shrink(relative.depth.float().nan_to_num(), grid).double() * lines[:, :1] + lines[:, 1:]
-        low, high = (side.view(-1, 1, 1, 1) for side in fit.limits.unbind(1))
-        knn = (1 / values.clamp(min=1e-12) if inverse else values).maximum(low).minimum(high).float().log()
-        others = torch.cat((knn, trends), 1)
-        apart = (others - own).clamp(-1, 1) * (count >= MANY).view(-1, 1, 1, 1)
+        rows = [_of_points(hints.depth[i, 0], fit, i, fitted[i, 0].double()) for i in range(len(images))]
+        middle, count, residual, there, kriged = (torch.stack(parts) for parts in zip(*rows, strict=True))
+        apart = (kriged - own).clamp(-1, 1) * (count >= MANY).view(-1, 1, 1, 1)
         row = torch.linspace(-1, 1, grid[0], device=images.device).view(1, 1, -1, 1).expand_as(own)
         inputs = torch.cat(
             (
@@ -159,23 +146,11 @@ class Refine(Completer):
         return inputs, apart
 
 
-def _within(fit: SparseFit) -> Tensor:
-    """(B, 1, H, W): 1 where the global fit is as near or far as the middle 96 % of the points, 0 from ``BEYOND`` on."""
-    rows = []
-    for log, used in zip(fit.fitted.log(), fit.used, strict=True):
-        known = log[used] if bool(used.any()) else log.flatten()
-        low, high = known.quantile(torch.tensor([0.02, 0.98], device=log.device))
-        rows.append(1 - torch.maximum(low - log, log - high) / BEYOND)
-    return torch.stack(rows).nan_to_num().clamp(0, 1)
-
-
-def _of_points(
-    z: Tensor, fit: SparseFit, index: int, relative: Tensor, space: Space, fitted: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Of one picture: log of the points' median, their number, residual and presence (1, h, w), lines of ``knn`` (2, h, w), log
-    of ``trend`` (1, h, w). ``fitted`` is the logarithm of the global fit on the grid."""
+def _of_points(z: Tensor, fit: SparseFit, index: int, fitted: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of one picture: log of the points' median, their number, residual and presence (1, h, w), log of ``kriging`` (1, h, w).
+    ``fitted`` is the logarithm of the global fit on the grid."""
     used, grid = fit.used[index, 0], (fitted.shape[0], fitted.shape[1])
-    at, z, x = used.nonzero(), z[used].double(), relative[used].double()
+    at, z = used.nonzero(), z[used].double()
     scale = torch.tensor([grid[0] / used.shape[0], grid[1] / used.shape[1]], device=at.device)
     cell = ((at + 0.5) * scale).long()
     place = cell[:, 0] * grid[1] + cell[:, 1]
@@ -183,18 +158,14 @@ def _of_points(
     sums = torch.zeros(2, grid[0] * grid[1], dtype=torch.float64, device=at.device)
     sums.index_add_(1, place, torch.stack((apart, torch.ones_like(z))))
     residual, there = (sums[0] / sums[1].clamp(min=1)).view(1, *grid), (sums[1] > 0).view(1, *grid)
-    prior = (float(fit.scale[index]), float(fit.shift[index]))
-    lines, trends = z.new_tensor(prior).view(2, 1, 1).expand(2, *grid), fitted
+    kriged = fitted
     if len(z) >= MANY:
         ones, from_fit = torch.ones_like(z), (z / fit.fitted[index, 0][used]).log()
-        common = trend(from_fit, cell, ones, fitted)
-        trends = fitted + common + fill(from_fit - common[cell[:, 0], cell[:, 1]], cell, ones, grid, cell=1)
-        if space not in KEEPS_SHIFT:
-            some = slice(None, None, max(1, len(z) // MOST_NEIGHBOURS))
-            y = z.reciprocal() if space is Space.DISPARITY else z
-            lines = torch.stack(nearest_lines(x[some], y[some], cell[some], ones[some], grid, prior=prior, cell=2, far=FAR))
+        some = slice(None, None, math.ceil(len(z) / MOST_POINTS))
+        field = kriging(from_fit[some], cell[some], ones[some], fitted)
+        kriged = fitted + field + fill(from_fit - field[cell[:, 0], cell[:, 1]], cell, ones, grid, cell=1)
     middle = (z.median() if len(z) else z.new_ones(())).log().float()
-    return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), lines, trends[None].float()
+    return middle, z.new_tensor(max(1, len(z))).float(), residual.float(), there.float(), kriged[None].float()
 
 
 def _shrink(maps: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -248,7 +219,7 @@ class _Encoder(nn.Module):
 
 
 class _UNet(nn.Module):
-    """Four levels from half the grid on; two maps on the grid. The last layer begins at zero."""
+    """Four levels from half the grid on; a map on the grid. The last layer begins at zero."""
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -258,7 +229,7 @@ class _UNet(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(_Block(width) for width in widths[:-1])
         # Without a norm here a large rate has left the SiLU dead at every pixel: the answer was one constant.
-        head = nn.Conv2d(widths[0], 2, 3, padding=1, padding_mode="replicate")
+        head = nn.Conv2d(widths[0], 1, 3, padding=1, padding_mode="replicate")
         self.last = nn.Sequential(nn.GroupNorm(1, widths[0]), nn.SiLU(), head)
         for parameter in head.parameters():
             nn.init.zeros_(parameter)

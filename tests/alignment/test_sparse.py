@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from dadkit.alignment import HintsError, align_to_points, trend
+from dadkit.alignment import HintsError, align_to_points, kriging
 from dadkit.interfaces import Hints
 
 SIZE = (48, 64)
@@ -38,7 +39,7 @@ def error(depth, metres):
     return float(((depth[0, 0] - metres).abs() / metres).mean())
 
 
-@pytest.mark.parametrize("local", ["fill", "poisson", "knn"])
+@pytest.mark.parametrize("local", ["fill", "poisson", "knn", "kriging"])
 def test_residuals_between_points_are_filled(local):
     metres, relative = scene()
     hints = points(metres, 150)
@@ -47,7 +48,7 @@ def test_residuals_between_points_are_filled(local):
     assert error(filled.depth, metres) < 0.5 * error(whole.depth, metres)
 
 
-@pytest.mark.parametrize("local", ["fill", "poisson", "knn", "none"])
+@pytest.mark.parametrize("local", ["fill", "poisson", "knn", "kriging", "none"])
 @pytest.mark.parametrize("count", [1, 2, 5, 10, 60])
 @pytest.mark.parametrize("space", ["disparity", "depth", "metric"])
 def test_every_number_of_points_gives_positive_metres_that_follow_the_unit(local, count, space):
@@ -132,12 +133,29 @@ def test_exact_keeps_the_points_and_support_says_how_far_they_are():
     assert float((fit.support[0, 0] - nearest).abs().max()) < 4
 
 
-def test_a_trend_reaches_where_no_point_is():
-    over = torch.linspace(0, 1, SIZE[0], dtype=torch.float64)[:, None].expand(SIZE)
-    at = torch.cartesian_prod(torch.arange(SIZE[0]), torch.arange(0, SIZE[1] // 2, 3))
-    values, ones = 0.3 * over[at[:, 0], at[:, 1]] - 0.1, torch.ones(len(at), dtype=torch.float64)
-    field = trend(values, at, ones, over, ridge=1e-9)
-    torch.testing.assert_close(field, 0.3 * over - 0.1, rtol=0, atol=1e-4)
-    pulled = trend(values, at, ones, over)  # the ridge pulls it towards the mean of the points
-    assert 0.5 < float(pulled.std() / field.std()) < 1
-    assert not trend(values, at, 0 * ones, over).any()
+def test_kriging_is_gaussian_process_regression_of_scikit_learn():
+    gaussian = pytest.importorskip("sklearn.gaussian_process")
+    kernels = gaussian.kernels
+    _, relative = scene()
+    over = relative.double().log()
+    generator = torch.Generator().manual_seed(0)
+    at = torch.cartesian_prod(torch.arange(SIZE[0]), torch.arange(SIZE[1] // 2))  # none in the right half
+    at = at[torch.randperm(len(at), generator=generator)[:40]]
+    values, weight = (torch.rand(40, generator=generator, dtype=torch.float64) for _ in range(2))
+    weight[0] = 0
+    field = kriging(values, at, weight, over)
+
+    there = over[at[1:, 0], at[1:, 1]].numpy()
+    level = (over.numpy().clip(*np.quantile(there, (0.02, 0.98))) - there.mean()) / (there.std() + 0.05)
+    rows, columns = (2 * (np.arange(side) + 0.5) / side - 1 for side in SIZE)
+    pixels = np.stack((*np.meshgrid(rows, columns, indexing="ij"), level), -1)
+    matern = kernels.Matern([1.5, 1.5, 3], nu=0.5, length_scale_bounds="fixed")
+    kernel = kernels.ConstantKernel(1) + matern + kernels.ConstantKernel(0.5) * kernels.RBF([1, 1e9, 1])
+    nugget = 0.03 * float(weight.max()) / weight[1:].numpy()
+    model = gaussian.GaussianProcessRegressor(kernel, alpha=nugget, optimizer=None)
+    model.fit(pixels[tuple(at[1:].T)], values[1:].numpy())
+    wanted = torch.from_numpy(model.predict(pixels.reshape(-1, 3))).view(SIZE)
+    torch.testing.assert_close(field, wanted, rtol=1e-5, atol=1e-5)
+    assert not kriging(values, at, 0 * weight, over).any()
+    coarse = kriging(values, at, weight, over, cell=2)
+    assert float((coarse - field).abs().mean()) < 0.2 * float(field.std())

@@ -30,13 +30,20 @@ def test_an_untrained_network_answers_with_the_closed_form(count, keep):
     )
 
 
-@pytest.mark.parametrize("encoder", ["topformer/tiny", "timm/mobilenetv4-conv-small-050"])
-def test_an_encoder_looks_at_the_picture_and_learns(encoder):
+@pytest.mark.parametrize(
+    ("encoder", "own"),
+    [
+        ("topformer/tiny", {}),
+        ("timm/mobilenetv4-conv-small-050", {}),
+        ("timm/auto", {"encoder": "test_efficientnet", "channels": 8}),  # 0.4 M parameters
+    ],
+)
+def test_an_encoder_looks_at_the_picture_and_learns(encoder, own):
     if encoder.startswith("timm"):
         pytest.importorskip("timm")
     torch.manual_seed(0)
     hints = scene()
-    model = Refine(width=8, grid=64, encoder=encoder).train()
+    model = Refine(width=8, grid=64, encoder=encoder, encoder_options=own).train()
     picture = IMAGE.clone().requires_grad_()
     assert torch.equal(model.complete(IMAGE, hints, RELATIVE).depth, Align().complete(IMAGE, hints, RELATIVE).depth)
     torch.nn.init.normal_(model.network.last[-1].weight)
@@ -44,8 +51,8 @@ def test_an_encoder_looks_at_the_picture_and_learns(encoder):
     assert float(picture.grad.abs().max()) > 0
     weights = [p for name, p in model.encoder.model.named_parameters() if "decoder" not in name and p.grad is not None]
     assert sum(float(p.grad.abs().sum()) for p in weights) > 0
-    options = {"encoder": encoder, "encoder_options": {"weights": "file", "native_size": 64}}
-    assert rebuild_options(options) == {"encoder": encoder, "encoder_options": {"native_size": 64}}
+    options = {"encoder": encoder, "encoder_options": {**own, "weights": "file", "native_size": 64}}
+    assert rebuild_options(options) == {"encoder": encoder, "encoder_options": {**own, "native_size": 64}}
     with pytest.raises(ValueError, match="no feature maps"):
         Refine(encoder="dav2/tiny", encoder_options={"weights": None})
 
