@@ -4,7 +4,7 @@
 
 ``w`` is a map of a U-Net on a grid of fixed size. ``kriging`` is the global fit corrected by the residuals at the points, each
 the more the nearer it is in place and depth. A map of its own that the network added to the logarithm made rendered scenes no
-better and real pictures worse, and so did the fit to the nearest points where points are in one place.
+better and real pictures worse; a second map, for the fit to the nearest points, gained one per cent.
 
 All of the network's inputs are ratios, so ten times the points' depth gives ten times the answer; its last layer begins at
 zero, so that an untrained network answers with the closed form. With fewer than ten points that is all. The change fades out
