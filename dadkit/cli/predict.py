@@ -42,8 +42,8 @@ def predict(
         typer.Option(
             "--format",
             "-f",
-            help="npy, npz, png16, pfm, exr, color, side, controlnet, controlnet-robust, controlnet-zoe; may be repeated. "
-            "Default: npy, png16, color, side.",
+            help="npy, npz, png16, pfm, exr, color, side, controlnet, controlnet-robust, controlnet-zoe; several with commas, "
+            "or repeated. Default: npy, png16, color, side.",
         ),
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="Also a point cloud; needs metres and a focal length.")] = False,
@@ -128,7 +128,8 @@ def predict(
     from dadkit.spaces import Space
     from dadkit.weights.sources import noted_files
 
-    chosen = list(dict.fromkeys([*(formats or DEFAULT), *(["ply"] if ply else []), *(["glb"] if glb else [])]))
+    named = [name.strip() for text in formats or DEFAULT for name in text.split(",")]
+    chosen = list(dict.fromkeys([*named, *(["ply"] if ply else []), *(["glb"] if glb else [])]))
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
         raise DadkitError(f"unknown format {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}")

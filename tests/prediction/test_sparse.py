@@ -26,7 +26,7 @@ def room(tmp_path):
 
 
 def predict(*words):
-    return CliRunner().invoke(app, ["predict", *map(str, words), "--model", "starter/tiny", "--format", "npz"])
+    return CliRunner().invoke(app, ["predict", *map(str, words), "--model", "starter/tiny", "--format", "npz, npy"])
 
 
 def test_metres_for_several_pictures_and_what_was_used(room):
