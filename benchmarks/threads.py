@@ -25,12 +25,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CASES = ("quickstart", "tiny-conv 192", "fused loss")
+_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**30)}  # what dadkit.threads.keep_memory asks of glibc
 SETTINGS = {
     "default": {"GOMP_SPINCOUNT": "300000"},  # libgomp's own, where no process has more threads than cores
-    "dadkit": {"GOMP_SPINCOUNT": "1000"},
-    "spin 10000": {"GOMP_SPINCOUNT": "10000"},
-    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
+    "dadkit": {"GOMP_SPINCOUNT": "1000"} | _KEPT,
+    "memory not kept": {"GOMP_SPINCOUNT": "1000"},
+    "spin 3000": {"GOMP_SPINCOUNT": "3000"} | _KEPT,
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"} | _KEPT,
+    "one thread": {"OMP_NUM_THREADS": "1"} | _KEPT,
 }
 
 _ENOUGH = 60.0  # seconds after which no further round of a case is begun
@@ -77,13 +79,13 @@ def compare(case: str, settings: list[str], options: argparse.Namespace) -> None
             process.kill()
     first = found[settings[0], False]
     print(f"{case}: {max(first):.1f} images/s by {settings[0]} on quiet cores; {time.perf_counter() - begun:.0f} s")
-    print(f"{'':14}  quiet   busy   busy/its own quiet   (medians of {len(first)} rounds)")
+    print(f"{'':15}  quiet   busy   busy/its own quiet   (medians of {len(first)} rounds)")
     for name in settings:
         quiet, loaded = (
             statistics.median(x / y for x, y in zip(found[name, is_busy], first, strict=True)) for is_busy in (False, True)
         )
         own = statistics.median(x / y for x, y in zip(found[name, True], found[name, False], strict=True))
-        print(f"{name:14} {quiet:6.2f} {loaded:6.2f} {own:12.2f}", flush=True)
+        print(f"{name:15} {quiet:6.2f} {loaded:6.2f} {own:12.2f}", flush=True)
 
 
 def start(case: str, name: str, cores: int) -> subprocess.Popen[str]:

@@ -66,6 +66,7 @@ _SIGNS = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x89HDF", "an HDF5 file"),
+    (b"GGUF", "a GGUF file, which no depth model comes in"),
     (b"MATLAB", "a MATLAB file"),
     (b"%PDF", "a PDF document"),
     (b"\x93NUMPY", "a NumPy array"),

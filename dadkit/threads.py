@@ -2,11 +2,11 @@
 
 PyTorch's threads meet at barriers. By default a thread that arrives early spins for some 300,000 rounds; where another process
 wants its core, it keeps the thread that everyone waits for from running. 1000 rounds are what GNU's OpenMP takes by itself
-where a process has more threads than cores. Measured beside a busy process on two cores (``benchmarks/results/threads.txt``),
-the quickstart keeps .76 of its own speed on quiet cores instead of .44, a fused loss .97 instead of .34, a convolutional
-student at 192 px .43 instead of .37. On quiet cores the quickstart, whose loader wants a core too, is 1.25 times as fast, the
-fused loss as fast, that student .91 times. ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models slower on quiet
-cores.
+where a process has more threads than cores. Measured on two cores (``benchmarks/results/threads.txt``), with the memory that
+is kept, as multiples of the speed by default on quiet cores: the quickstart, whose loader wants a core too, 1.29, and 0.88
+beside a busy process instead of 0.57; a fused loss 1.08 and 1.08 instead of 0.48; a convolutional student at 192 px 1.17 and
+0.45 instead of 0.38, where one thread has 0.70 and 0.71. ``OMP_WAIT_POLICY=PASSIVE``, which never spins, makes small models
+slower on quiet cores.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def bound_spinning() -> bool:
 
 
 def keep_memory() -> bool:
-    """Let this process keep the memory of large maps that it frees, for the next ones; for processes that only ask a model.
+    """Let this process keep the memory of large maps that it frees, for the next ones.
 
-    glibc gives such memory back at once; getting it again, page by page, took a third of a labelling worker's time on a CPU.
+    glibc gives such memory back at once; getting it again, page by page, took a third of a labelling worker's time on a CPU,
+    and a tenth to a quarter of a training step's.
 
     Returns:
         False if nothing was changed: the user has set ``MALLOC_MMAP_MAX_``, or the C library is not glibc.

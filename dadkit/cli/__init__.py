@@ -27,7 +27,7 @@ from dadkit._version import __version__
 from dadkit.cli.arguments import plugin_file
 from dadkit.errors import DadkitError
 from dadkit.kinds import KINDS
-from dadkit.threads import bound_spinning
+from dadkit.threads import bound_spinning, keep_memory
 
 __all__ = ["COMMANDS", "Entry", "app", "main"]
 
@@ -158,6 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: always: 0 if all went well, 2 for wrong usage, else the error's own code.
     """
     bound_spinning()  # before a command imports torch
+    keep_memory()
     # Python hides deprecations from users; the former name of a component is in *their* YAML, so they must see it.
     warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # the line of code that warns tells users nothing

@@ -92,6 +92,7 @@ def predict(
         str,
         typer.Option(help="What 16-bit greyscale holds: 16, 14, 12, 10, or percentile (stretched, as for thermal cameras)."),
     ] = "16",
+    max_megapixels: Annotated[float | None, typer.Option(min=0.001, help="Larger pictures are skipped. Default: 89.")] = None,
     tile: Annotated[
         int | None, typer.Option(min=64, help="Predict in square tiles of so many pixels, fitted to the whole and blended.")
     ] = None,
@@ -121,6 +122,7 @@ def predict(
 
     from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
+    from dadkit.data.images import MAX_PIXELS
     from dadkit.errors import DadkitError, DataError
     from dadkit.interfaces import CalibratedModel
     from dadkit.loading import load_model, pick_device, set_precision
@@ -169,6 +171,7 @@ def predict(
     given: dict[str, Any] = {"name": model, "batch_size": batch_size, "lens": lens}
     of_images = {
         "bits": depth_of_grey,
+        "max_pixels": MAX_PIXELS if max_megapixels is None else round(1e6 * max_megapixels),
         "tile": tile,
         "sparse": metres,
         "films": inputs.images if frames else (),

@@ -69,7 +69,8 @@ def decode(
     Args:
         source: path, encoded bytes, or binary file at its beginning.
         min_size: shortest allowed side in pixels.
-        max_pixels: largest allowed width x height. Pillow's own limit (twice its ``Image.MAX_IMAGE_PIXELS``) holds besides.
+        max_pixels: largest allowed width x height. More than :data:`MAX_PIXELS` raises Pillow's own limit,
+            ``Image.MAX_IMAGE_PIXELS``, for the whole process.
         min_side: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its shorter side stays at least
             this long. On a 2048 x 1362 photograph this saves about 40 % of the decoding time. None keeps every pixel. A
             function is given the upright (height, width) that the header tells, and returns the side or None.
@@ -85,6 +86,8 @@ def decode(
             or cannot be opened. The message gives the reason and does not name the file, which the caller knows better.
     """
     stream = io.BytesIO(source) if isinstance(source, bytes) else source
+    if max_pixels > MAX_PIXELS and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     try:
         with _opened(stream) as image:
             _check_header(image, min_size, max_pixels)
@@ -98,7 +101,10 @@ def decode(
     except UnidentifiedImageError as error:
         raise SampleError(_why_no_image(stream)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise SampleError(f"larger than Pillow decodes, shrink the picture: {error}") from error
+        raise SampleError(
+            f"larger than Pillow decodes; shrink the picture or allow more (max_pixels of a dataset, --max-megapixels of "
+            f"`dadkit predict`): {error}"
+        ) from error
     except FileNotFoundError as error:
         raise SampleError("the file does not exist") from error
     except OSError as error:
@@ -132,7 +138,10 @@ def _check_header(image: Image.Image, min_size: int, max_pixels: int) -> None:
         raise SampleError("a TIFF of signed 8-bit numbers, which have no known scale; store them from 0 to 255")
     width, height = image.size
     if width * height > max_pixels:
-        raise SampleError(f"{width} x {height} pixels are more than max_pixels = {max_pixels}; shrink the picture")
+        raise SampleError(
+            f"{width} x {height} pixels are more than max_pixels = {max_pixels}; shrink the picture or allow more (max_pixels "
+            f"of a dataset, --max-megapixels {math.ceil(width * height / 1e6)} of `dadkit predict`)"
+        )
     if min(width, height) < min_size:
         raise SampleError(f"{width} x {height} pixels: a side is shorter than min_size = {min_size}")
 

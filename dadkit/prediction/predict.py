@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dadkit.data.images import decode, exif_focal, few_levels
+from dadkit.data.images import MAX_PIXELS, decode, exif_focal, few_levels
 from dadkit.errors import DadkitError, SampleError
 from dadkit.files import NameTooLongError
 from dadkit.interfaces import CameraError, DepthModel, Prediction, crop_camera, known_cameras
@@ -96,6 +96,7 @@ def carry_out(
     lens: Lens | None = None,
     sparse: Sparse | None = None,
     bits: int | Literal["percentile"] = 16,
+    max_pixels: int = MAX_PIXELS,
     tile: int | None = None,
     films: Sequence[Job] = (),
     steady: bool = False,
@@ -109,7 +110,7 @@ def carry_out(
 
     Args:
         sparse: makes metres of each map by the points that come with its picture.
-        bits: what 16-bit greyscale holds, see :func:`dadkit.data.images.decode`.
+        bits, max_pixels: what 16-bit greyscale holds, and how large a picture may be, see :func:`dadkit.data.images.decode`.
         tile: side of square tiles in pixels, see :func:`predict_tiled`; None = the picture as a whole.
         films: images that are frames, in order: those of a folder are coloured on the same limits, see
             :func:`dadkit.prediction.outputs.shared_limits`.
@@ -121,6 +122,10 @@ def carry_out(
     lens = lens or Lens()
     if any(set(work.formats) & set(CLOUDS) for work in plan.images):
         check_cloud(model.spec.space if sparse is None else Space.METRIC, lens)
+
+    def decoded(job: Job) -> Tensor:
+        return decode(job.read(), bits=bits, max_pixels=max_pixels)
+
     pictures = _Pictures(
         model=model,
         plan=plan,
@@ -128,9 +133,9 @@ def carry_out(
         batch_size=batch_size,
         lens=lens,
         sparse=sparse,
-        bits=bits,
+        decoded=decoded,
         tile=tile,
-        limits=_limits(model, films, lens, bits, batch_size) if films and plan.images else {},
+        limits=_limits(model, films, lens, decoded, batch_size) if films and plan.images else {},
         steady={} if steady else None,
         notes=[] if notes is None else notes,
         progress=progress,
@@ -149,6 +154,7 @@ class _Pictures:
     """One call of :func:`carry_out`: its arguments, and what has come of them so far.
 
     Attributes:
+        decoded: reads a picture.
         limits: folder of frames -> limits of their colours.
         steady: folder -> what brings its maps to the ones before; None = they stay as they are.
         refused: why pictures have no cloud or no metres; an error of the call if it is all of them.
@@ -160,7 +166,7 @@ class _Pictures:
     batch_size: int
     lens: Lens
     sparse: Sparse | None
-    bits: int | Literal["percentile"]
+    decoded: Callable[[Job], Tensor]
     tile: int | None
     limits: Mapping[Path, tuple[float, float]]
     steady: dict[Path, Steady] | None
@@ -199,7 +205,7 @@ class _Pictures:
         def start() -> None:
             one = next(todo, None)
             if one is not None:
-                running.append((one, readers.submit(lambda: decode(one.job.read(), bits=self.bits))))
+                running.append((one, readers.submit(self.decoded, one.job)))
 
         for _ in range(ahead):
             start()
@@ -314,7 +320,7 @@ class _Pictures:
 
 
 def _limits(
-    model: DepthModel, films: Sequence[Job], lens: Lens, bits: int | Literal["percentile"], size: int
+    model: DepthModel, films: Sequence[Job], lens: Lens, decoded: Callable[[Job], Tensor], size: int
 ) -> dict[Path, tuple[float, float]]:
     """Limits of colours for each folder, of up to 24 of its images taken evenly."""
     folders: dict[Path, list[Job]] = {}
@@ -325,7 +331,7 @@ def _limits(
         maps: list[Tensor] = []
         for job in jobs[:: max(1, len(jobs) // PROBES)][:PROBES]:
             try:
-                image = decode(job.read(), bits=bits)
+                image = decoded(job)
             except SampleError:
                 continue  # it is said when it is predicted
             cameras = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dadkit.errors import WeightsError, first_line
 
-__all__ = ["Address", "cached", "commit_of", "download", "name_of", "parse"]
+__all__ = ["Address", "cached", "commit_of", "download", "name_in_repository", "name_of", "parse"]
 
 # One slash too, since a Path swallows the other.
 _SCHEME = re.compile(r"hf:/{1,2}(?!/)")
@@ -65,7 +65,7 @@ def download(address: Address, names: Sequence[str]) -> Path:
     failures: list[Exception] = []
     for name in wanted:
         try:
-            return _fetch(address, name)
+            return _fetch(address, name, reachable=not _is_unreachable(failures))
         except Exception as error:  # the hub's, the HTTP client's and the system's: all are told apart in one place
             failures.append(error)
             if not _is_only_this_file(error):
@@ -85,7 +85,12 @@ def name_of(address: Address, file: Path) -> str:
     """Returns the whole address of a downloaded file, whether or not ``address`` named it."""
     if address.file:
         return str(address)
-    return str(Address(address.repo, "/".join(_in_snapshot(file)[1:]) or file.name, address.revision))
+    return str(Address(address.repo, name_in_repository(file), address.revision))
+
+
+def name_in_repository(file: Path) -> str:
+    """Returns the path inside its repository of a downloaded file."""
+    return "/".join(_in_snapshot(file)[1:]) or file.name
 
 
 def commit_of(file: Path) -> str | None:
@@ -99,10 +104,17 @@ def _in_snapshot(file: Path) -> tuple[str, ...]:
     return parts[parts.index("snapshots") + 1 :] if "snapshots" in parts else ()
 
 
-def _fetch(address: Address, name: str) -> Path:
+def _fetch(address: Address, name: str, *, reachable: bool) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(address.repo, name, revision=address.revision))
+    return Path(hf_hub_download(address.repo, name, revision=address.revision, local_files_only=not reachable))
+
+
+def _is_unreachable(failures: Sequence[Exception]) -> bool:
+    """True if the hub did not answer: every further try would wait as long."""
+    from huggingface_hub import errors
+
+    return any(isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) for error in failures)
 
 
 def _is_only_this_file(error: Exception) -> bool:
@@ -117,8 +129,8 @@ def _explain(address: Address, wanted: Sequence[str], failures: Sequence[Excepti
 
     last = failures[-1]
     page = f"https://huggingface.co/{address.repo}"
-    files = " or ".join(wanted)
-    if any(isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled) for error in failures):
+    files = " or ".join(name for name in wanted if not name.endswith(".index.json")) or wanted[0]
+    if _is_unreachable(failures):
         return (
             f"{address}: {files} is not in the cache of huggingface_hub, and the hub cannot be reached. Go online (unset "
             f"HF_HUB_OFFLINE if it is set), or download the file from {page} and give its path"

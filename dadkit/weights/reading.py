@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import pickle
@@ -9,9 +10,10 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from dadkit.errors import WeightsError, first_line
 from dadkit.files import really
 from dadkit.weights import hub
 from dadkit.weights.renaming import open_containers, strip_wrappers
-from dadkit.weights.sources import WEIGHT_NAMES, checksum_problem, find_file
+from dadkit.weights.sources import WEIGHT_NAMES, checksum_problem, find_file, note_file, shards_of
 
 __all__ = ["WeightFile", "read_config", "read_file", "read_weights", "some"]
 
@@ -27,6 +29,20 @@ _log = logging.getLogger(__name__)
 _CARD = "dadkit"  # the key of dadkit.loading.ModelCard
 
 _SHOWN = 8
+
+_INERT: list[Any] = [
+    argparse.Namespace,
+    PosixPath,
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(letter)) for letter in np.typecodes["All"]},
+    *(
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")  # NumPy 1, NumPy 2
+        for name, function in {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}.items()
+    ),
+]
+"""What trainers keep beside tensors and what runs no code when it is read, besides what torch itself knows."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,10 @@ def read_weights(path: str | Path, *, containers: Sequence[str] = ("state_dict",
 def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "model")) -> WeightFile:
     """Read a ``.safetensors`` or ``torch.save`` file, given as a file, a folder or a Hugging Face address.
 
-    Nothing in the file is executed: pickles are read with ``weights_only=True``. Where the file's name or its publisher states
+    An index (``model.safetensors.index.json``) stands for all files that it names.
+
+    Nothing in the file is executed: pickles are read with ``weights_only=True``, to which parsed arguments and NumPy's numbers
+    and arrays are known. Where the file's name or its publisher states
     a checksum, a file that has another one gives a warning.
 
     Files as trainers save them are unwrapped: nested containers (``state_dict``, ``model``, ``ema``, …), and the words that
@@ -138,8 +157,22 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
+def _joined(index: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Returns what the files hold that an index names, together."""
+    saved: dict[str, Any] = {}
+    for name in names:
+        file = index.parent / name
+        if not file.is_file():
+            raise WeightsError(f"{index} names {name}, which is not beside it; fetch it too")
+        note_file(file, file)
+        saved |= _open(file)[0]
+    return saved
+
+
 def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """Returns what was saved, and the metadata of a safetensors file."""
+    if shards := shards_of(file):
+        return _joined(file, shards), {}
     try:
         if file.suffix == ".safetensors":
             from safetensors import safe_open
@@ -148,17 +181,20 @@ def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
             with safe_open(file, framework="pt") as handle:
                 metadata = handle.metadata() or {}
             return load_file(file), metadata
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_INERT):
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise whatever their reader stumbles over: zip, EOF, key, JSON errors
         words = really(file)
         if words is not None and (file.suffix == ".safetensors" or words not in ("a zip archive", "a pickle")):
             raise WeightsError(f"cannot read {file}: the file is {words}") from error
         if "PytorchStreamReader" in str(error) or "incomplete metadata" in str(error):
             raise WeightsError(f"cannot read {file}: it is cut short or damaged; fetch it again") from error
-        if "hasRecord" in str(error):
+        if "hasRecord" in str(error) or "not in a subdirectory" in str(error):
             raise WeightsError(f"cannot read {file}: it is a zip archive, but not one of torch.save; unpack it") from error
         if file.suffix == ".safetensors":
             raise WeightsError(f"cannot read {file}: no safetensors file, or a damaged one: {first_line(error)}") from error
+        if file.suffix == ".onnx":
+            raise WeightsError(f"{file} is an exported graph, not weights: it is a model itself, --model {file}") from error
         if isinstance(error, pickle.UnpicklingError) or "TorchScript" in str(error):
             kind = re.search(r"GLOBAL ([\w.]+)", str(error))
             what = f"it asks for {kind[1]}" if kind else "TorchScript" if "TorchScript" in str(error) else "no torch.save file?"

@@ -7,10 +7,12 @@ built are noted, so that a run can tell later whether they are still the same.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +27,7 @@ __all__ = [
     "find_file",
     "note_file",
     "noted_files",
+    "shards_of",
 ]
 
 
@@ -82,8 +85,10 @@ def checksum_problem(file: Path) -> str | None:
     )
 
 
-WEIGHT_NAMES = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.bin")
-"""How the weights of a folder are called, in order of preference."""
+_INDEX = ".index.json"
+_WHOLE = ("model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin", "diffusion_pytorch_model.bin")
+WEIGHT_NAMES = (*_WHOLE, *(name + _INDEX for name in _WHOLE))
+"""How the weights of a folder are called, in order of preference; large ones are in several files, which an index names."""
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
@@ -103,6 +108,8 @@ def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
     address = hub.parse(source)
     if address is not None:
         file = hub.download(address, names)
+        for shard in shards_of(file):
+            hub.download(replace(address, file=str(Path(hub.name_in_repository(file)).parent / shard)), ())
         note_file(hub.name_of(address, file), file)
         return file
     path = Path(source).expanduser()
@@ -115,6 +122,20 @@ def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
         )
     note_file(path, path)
     return path
+
+
+def shards_of(file: Path) -> list[str]:
+    """Returns the names of the files, beside it, among which an index divides the weights; none for any other file.
+
+    Raises:
+        WeightsError: it is called an index and names no files.
+    """
+    if not file.name.endswith(_INDEX):
+        return []
+    try:
+        return sorted({Path(name).name for name in json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{file} is no index of weight files: it has no weight_map") from error
 
 
 def _in_folder(folder: Path, names: Sequence[str]) -> Path:

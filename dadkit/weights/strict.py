@@ -158,7 +158,8 @@ def load_strict(
 
     Raises:
         WeightsError: names are missing or unexpected, or shapes differ; the message counts and lists them, and says which
-            model the file looks like if its names are those of a family that dadkit knows.
+            model the file looks like if its names are those of a family that dadkit knows. Or whole numbers are given for
+            floats.
     """
     problems = _problems(module, state, optional)
     if problems:
@@ -171,6 +172,14 @@ def load_strict(
         more = [hint, _looks_like(tuple(names) or tuple(state), hint)]
         first = f"the weights in {source} do not fit {type(module).__name__}"
         raise WeightsError("\n  ".join([first, *problems, *filter(None, more)]))
+    own = module.state_dict()
+    whole = [name for name in state if own[name].is_floating_point() and not state[name].is_floating_point()]
+    if whole:
+        kind = str(state[whole[0]].dtype).removeprefix("torch.")
+        raise WeightsError(
+            f"{source} holds {kind} where the model computes in floats, and not the scales that such quantised weights need "
+            f"({len(whole)}: {some(whole)}); use the weights as they were before"
+        )
     # Only names allowed by ``optional`` can still be missing here.
     module.load_state_dict(state, strict=False)
 

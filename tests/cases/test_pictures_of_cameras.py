@@ -244,3 +244,13 @@ def test_50_no_model_is_the_starter(photos, tmp_path, dadkit):
     assert "model: starter/small" in answer.err
     assert "1 images in " in answer.err
     assert "images/s" in answer.err
+
+
+def test_08_a_picture_above_the_limit_is_skipped_with_the_option_that_allows_it(tmp_path, dadkit):
+    Image.fromarray(picture(48, 64)).save(tmp_path / "a.png")
+    command = ("predict", tmp_path / "a.png", "-m", "starter/tiny", "-o", tmp_path / "out", "-f", "npy", "--max-megapixels")
+    refused = dadkit(*command, 0.003)
+    assert refused.code == 3
+    assert "64 x 48 pixels are more than max_pixels = 3000" in refused.err
+    assert "--max-megapixels 1 " in refused.err
+    assert dadkit(*command, 0.004).code == 0

@@ -61,10 +61,10 @@ def test_60_shared_cores_are_said(monkeypatch):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-def test_60_a_labelling_worker_keeps_its_memory():
+def test_63_commands_keep_the_memory_of_large_maps():
     code = """
 import resource, torch
-from dadkit.threads import keep_memory
+from dadkit.cli import main
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -72,12 +72,15 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 given_back = min(faults() for _ in range(3))
-assert keep_memory()
+try:
+    main(["--version"])
+except SystemExit:
+    pass
 for _ in range(12):  # small objects between two maps may keep the first few from fitting again
     faults()
 print(given_back, max(faults() for _ in range(3)))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    given_back, kept = map(int, answer.stdout.split())
+    given_back, kept = map(int, answer.stdout.split()[-2:])
     assert 10 * kept < given_back

@@ -1,8 +1,10 @@
 """Weight files as trainers save them, and files that are something else than their names say."""
 
+import argparse
 import gzip
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +46,12 @@ def wrapped(tensors):
         "33 nested": {"state": {"model": {"state_dict": under("net.")}}},
         "33 half": {name: value.half() for name, value in tensors.items()},
         "33 our own": dict(tensors),
+        "33 with arguments and numbers of NumPy": {
+            "model": dict(tensors),
+            "args": argparse.Namespace(output=Path("out")),
+            "best": np.float64(0.1),
+            "history": np.arange(3.0),
+        },
     }
 
 
@@ -100,7 +108,8 @@ def test_55_weights_of_nan_are_said(tensors, tmp_path):
 
 def not_weights():
     """Bytes -> what is said of them."""
-    whole, archive, module = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    whole, archive, module, arrays = io.BytesIO(), io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.savez(arrays, a=np.ones(3))
     torch.save({"a": torch.ones(500)}, whole)
     with zipfile.ZipFile(archive, "w") as handle:
         handle.writestr("folder/a.pth", b"x")
@@ -113,8 +122,16 @@ def not_weights():
         gzip.compress(b"x"): "unpack it",
         whole.getvalue()[:900]: "cut short or damaged",
         archive.getvalue(): "not one of torch.save",
+        b"GGUF\3\0\0\0": "a GGUF file",
+        arrays.getvalue(): "not one of torch.save",
         module.getvalue(): "asks for torch.nn.modules.linear.Linear",
     }
+
+
+def test_56_quantised_weights_are_refused(tensors, tmp_path):
+    torch.save({name: value.to(torch.int8) for name, value in tensors.items()}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"holds int8 where .*scales.*\(15\d: "):
+        load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
 
 
 @pytest.mark.parametrize(("data", "words"), not_weights().items(), ids=lambda one: one if isinstance(one, str) else "")

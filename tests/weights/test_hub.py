@@ -28,6 +28,7 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self.folder, self.files, self.asked = folder, {}, []
         self.error: Exception | None = None
+        self.waited = 0
 
     def add(self, repo: str, name: str, revision: str | None = None) -> None:
         path = self.folder / repo / (revision or "main") / name
@@ -40,8 +41,11 @@ class Hub:
             torch.save(STATE, path)
         self.files[repo, revision, name] = path
 
-    def hf_hub_download(self, repo_id: str, filename: str, *, revision: str | None = None) -> str:
+    def hf_hub_download(
+        self, repo_id: str, filename: str, *, revision: str | None = None, local_files_only: bool = False
+    ) -> str:
         self.asked.append(filename)
+        self.waited += not local_files_only
         if self.error is not None:
             raise self.error
         if (repo_id, revision, filename) not in self.files:
@@ -96,6 +100,32 @@ def test_finds_the_weights_of_a_repository(hub):
     hub.add("org/name", "pytorch_model.bin")
     assert find_file("hf://org/name").name == "pytorch_model.bin"
     assert hub.asked == ["model.safetensors", "diffusion_pytorch_model.safetensors", "pytorch_model.bin"]
+
+
+def test_an_index_stands_for_its_files(hub, tmp_path):
+    index = "model.safetensors.index.json"
+    for name in ("model-1.safetensors", "model-2.safetensors", index):
+        hub.add("org/name", name)
+    folder = hub.files["org/name", None, index].parent
+    save_file({"b": torch.zeros(2)}, folder / "model-2.safetensors")
+    (folder / index).write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}')
+    assert set(read_weights("hf://org/name")) == set(read_weights(folder)) == {*STATE, "b"}
+    del hub.files["org/name", None, "model-2.safetensors"]
+    with pytest.raises(WeightsError, match=r"the repository has no model-2\.safetensors"):
+        read_weights("hf://org/name")
+    (folder / "model-2.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"names model-2\.safetensors, which is not beside it"):
+        read_weights(folder)
+    (folder / index).write_text("[]")
+    with pytest.raises(WeightsError, match="no index of weight files"):
+        read_weights(folder)
+
+
+def test_a_hub_that_does_not_answer_is_waited_for_once(hub):
+    hub.error = errors.LocalEntryNotFoundError("no net")
+    with pytest.raises(WeightsError, match="the hub cannot be reached"):
+        find_file("hf://org/name")
+    assert hub.waited == 1 < len(hub.asked)
 
 
 def test_takes_a_revision(hub):
