@@ -106,7 +106,7 @@ def predict(
         ),
     ] = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0.0, help="Films and streams: stop after so many seconds of the source.")
+        float | None, typer.Option(min=0.001, help="Films and streams: stop after so many seconds of the source.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, fp16, bf16 or fp64.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
@@ -239,7 +239,7 @@ def _carry_out(
         written, failures = carry_out(
             model, plan, notes=notes, progress=lambda count: progress.advance(task, count), **of_images, **given
         )
-        seconds, count = time.perf_counter() - begun, len(written)
+        seconds, count, done = time.perf_counter() - begun, len(written), len(plan.images) - len(failures)
         for work in plan.films:
             task = progress.add_task(work.name, total=None)
             show = lambda done, total: progress.update(task, completed=done, total=total)  # noqa: B023, E731
@@ -268,7 +268,6 @@ def _carry_out(
     if len(notes) > _NOTES:
         console.print(f"and {len(notes) - _NOTES} more such notes", highlight=False)
     if plan.images:
-        done = len(plan.images) - len(failures)
         console.print(f"{done} images in {seconds:.1f} s: {done / seconds:.1f} images/s", highlight=False)
     return count, failures
 
