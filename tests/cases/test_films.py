@@ -158,10 +158,12 @@ def test_18_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
         stream.width, stream.height, stream.pix_fmt = 1, 1, "yuv444p"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(1, 1), format="rgb24")))
         container.mux(stream.encode())
-    (tmp_path / "list.txt").write_text("films/a.mp4\nfilms/b.mp4\nfilms/dot.mkv\n")
+    Image.fromarray(picture(48, 64)).save(tmp_path / "films" / "c.png")
+    (tmp_path / "list.txt").write_text("films/a.mp4\nfilms/b.mp4\nfilms/dot.mkv\nfilms/c.png\n")
     for number, source in enumerate(("films", "list.txt")):
         answer = dadkit("predict", tmp_path / source, "-m", MODEL, "-o", tmp_path / str(number), "-f", "color")
         assert answer.code == 3
+        assert answer.err.startswith("1 images in")
         assert "cannot read" in answer.err
         assert {path.name for path in (tmp_path / str(number)).rglob("*.mp4")} == {"b.color.mp4", "dot.color.mp4"}
 
