@@ -69,8 +69,8 @@ void for_each(Team* team, int64_t n, const F& f) {
   for (int64_t i = 0; i < n; ++i) f(i);
 }
 
-// Whether helpers are asked for. A region of threads ends when all have come, and where other processes want the cores one may come late, or
-// lose its core with a task in hand: calls that mostly waited are followed by one, two, four, at most sixteen without helpers.
+// Whether helpers are asked for. A region of threads begins and ends when all have come, and where other processes want the cores one may come
+// late, or lose its core with a task in hand: calls that mostly waited are followed by one, two, four, at most sixteen without helpers.
 class Patience {
  public:
   bool ask() {
@@ -99,9 +99,10 @@ void share_out(int64_t images, bool large, const F& f) {
   std::atomic<int64_t> next{0}, finished{0};
   std::vector<Team> teams(static_cast<size_t>(threads));
   const Clock::time_point begin = Clock::now();
-  Clock::time_point end = begin;  // of the calling thread's part
+  Clock::duration worked{0};  // by the calling thread
   torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
+      const Clock::time_point came = Clock::now();
       for (int64_t image; (image = next++) < images; ++finished)
         f(image, large && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr);
       for (int turn = 0; finished < images; ++turn) {
@@ -109,13 +110,12 @@ void share_out(int64_t images, bool large, const F& f) {
           while (team.work()) turn = 0;
         Team::rest(turn);
       }
-      if (thread == 0) end = Clock::now();
+      if (thread == 0) worked = Clock::now() - came;
     }
   });
   if (!helped) return;
-  Clock::duration waited = Clock::now() - end;
-  for (const Team& team : teams) waited += team.waited();
-  patience.learn(2 * waited > Clock::now() - begin);
+  for (const Team& team : teams) worked -= team.waited();
+  patience.learn(2 * worked < Clock::now() - begin);
 }
 
 }  // namespace dadkit

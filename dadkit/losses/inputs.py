@@ -176,7 +176,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _flat3(x: Tensor) -> Tensor:
-    return x[:, 0] if x.ndim == 4 else x
+    return x.squeeze(1) if x.ndim == 4 else x
 
 
 def check_inputs(
