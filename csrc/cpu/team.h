@@ -14,6 +14,16 @@ namespace dadkit {
 
 using Clock = std::chrono::steady_clock;
 
+// Counts what ended, also by an exception (parallel_for passes it on): nobody waits for it forever.
+class Counted {
+ public:
+  explicit Counted(std::atomic<int64_t>* count) : count_(*count) {}
+  ~Counted() { count_.fetch_add(1, std::memory_order_release); }
+
+ private:
+  std::atomic<int64_t>& count_;
+};
+
 // One thread leads; others take what it offers. It never waits for a thread that has not begun: it works through everything by itself if
 // nobody comes, and waits at the end of a step only for tasks that are being worked on.
 class alignas(64) Team {
@@ -39,8 +49,8 @@ class alignas(64) Team {
     int64_t left = left_.load(std::memory_order_acquire);
     while (left > 0) {
       if (!left_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      const Counted end(&done_);
       call_(body_, size_ - left);
-      done_.fetch_add(1, std::memory_order_release);
       return true;
     }
     return false;
@@ -103,8 +113,10 @@ void share_out(int64_t images, bool large, const F& f) {
   torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
       const Clock::time_point came = Clock::now();
-      for (int64_t image; (image = next++) < images; ++finished)
+      for (int64_t image; (image = next++) < images;) {
+        const Counted end(&finished);
         f(image, large && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr);
+      }
       for (int turn = 0; finished < images; ++turn) {
         for (Team& team : teams)
           while (team.work()) turn = 0;
