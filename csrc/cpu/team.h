@@ -36,11 +36,8 @@ class alignas(64) Team {
     size_ = n;
     done_.store(0, std::memory_order_relaxed);
     left_.store(n, std::memory_order_release);
+    const Finish finish{this, n};
     while (work()) {}
-    if (done_.load(std::memory_order_acquire) == n) return;
-    const Clock::time_point begin = Clock::now();
-    for (int turn = 0; done_.load(std::memory_order_acquire) < n; ++turn) rest(turn);
-    waited_ += Clock::now() - begin;
   }
   Clock::duration waited() const { return waited_; }
 
@@ -65,6 +62,19 @@ class alignas(64) Team {
   }
 
  private:
+  // Waits for the tasks in hand, also where one of the leader's own throws: they use what is on its stack.
+  struct Finish {
+    Team* team;
+    int64_t n;
+    ~Finish() {
+      const int64_t taken = n - team->left_.exchange(0, std::memory_order_acq_rel);
+      if (team->done_.load(std::memory_order_acquire) == taken) return;
+      const Clock::time_point begin = Clock::now();
+      for (int turn = 0; team->done_.load(std::memory_order_acquire) < taken; ++turn) rest(turn);
+      team->waited_ += Clock::now() - begin;
+    }
+  };
+
   std::atomic<int64_t> left_{0}, done_{0};
   Clock::duration waited_{0};
   int64_t size_ = 0;
