@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dadkit.cli.arguments import MODEL, SIZE, read_size
+from dadkit.cli.output import several
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,10 +136,8 @@ def _label(output: str, settings: Settings, how: Executor, console: Console, *, 
 
         def started(plan: Plan, done: set[int]) -> None:
             before = round(plan.images * len(done) / max(1, plan.units))
-            console.print(
-                f"{plan.images} images in {plan.units} units, {len(done)} of them finished before; plan {plan.hash[:12]}",
-                highlight=False,
-            )
+            what = f"{several(plan.images, 'image')} in {several(plan.units, 'unit')}"
+            console.print(f"{what}, {len(done)} of them finished before; plan {plan.hash[:12]}", highlight=False)
             progress.update(task, total=plan.images, completed=before)
             progress.start_task(task)
 
@@ -157,12 +156,14 @@ def _label(output: str, settings: Settings, how: Executor, console: Console, *, 
     )
     if outcome.errors:
         told = ", ".join(f"{count} {kind}" for kind, count in outcome.errors.most_common())
-        console.print(f"{outcome.errors.total()} images could not be labelled ({told}); the records name them", style="yellow")
+        console.print(
+            f"{several(outcome.errors.total(), 'image')} could not be labelled ({told}); the records name them", style="yellow"
+        )
     if outcome.failed:
         unit, text = next(iter(outcome.failed.items()))
         raise DataError(
-            f"{len(outcome.failed)} units were given up after {max_tries} workers each (see {output}/failed); the same command "
-            f"tries them again. Unit {unit}: {text.strip()}"
+            f"{several(len(outcome.failed), 'unit')} given up after {max_tries} workers each (see {output}/failed); the same "
+            f"command tries them again. Unit {unit}: {text.strip()}"
         )
 
 
@@ -173,7 +174,9 @@ def _dry_run(output: str, settings: Settings, how: Executor, console: Console) -
 
     open_plan(open_store(output), settings)
     cost = estimate(settings, how)
-    console.print(f"{cost.images} images in {cost.units} units of at most {settings.unit}", highlight=False)
+    console.print(
+        f"{several(cost.images, 'image')} in {several(cost.units, 'unit')} of at most {settings.unit}", highlight=False
+    )
     for codec, size in cost.bytes.items():
         console.print(f"{codec}: {size / 1e12:.3g} TB ({size / cost.images / 1024:.0f} KiB an image)", highlight=False)
     hours = cost.seconds / 3600

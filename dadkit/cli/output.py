@@ -22,6 +22,7 @@ __all__ = [
     "print_facts",
     "print_json",
     "print_table",
+    "several",
     "together",
     "warn",
 ]
@@ -76,6 +77,11 @@ def print_facts(title: str, facts: Mapping[str, object]) -> None:
 def print_json(value: Any) -> None:
     """Print indented JSON, and nothing else, on standard output."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def several(count: int, what: str) -> str:
+    """Returns ``"1 run"`` or ``"3 runs"``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def note(text: str) -> None:

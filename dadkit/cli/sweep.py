@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dadkit.cli.output import INTERRUPTED, print_error, together
+from dadkit.cli.output import INTERRUPTED, print_error, several, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,18 +50,20 @@ def sweep(
     from dadkit.training.run import RunResult, train
     from dadkit.training.sweep import SweepError, plan
 
-    with together() as (main, several, reports):
+    with together() as (main, parallel, reports):
         files, overrides = split_arguments(arguments)
         if not files:
             raise SweepError("nothing to sweep: give a YAML file, for instance `dadkit sweep configs/quickstart.yaml`")
         variants = plan(files, overrides, axis or [], _seeds(seeds))
         console = Console(quiet=not main)
         count = sum(len(variant.runs) for variant in variants)
-        console.print(f"{_several(len(variants), 'variant')}, {_several(count, 'run')}", highlight=False)
+        console.print(f"{several(len(variants), 'variant')}, {several(count, 'run')}", highlight=False)
         codes: list[int] = []
 
         def run_one(run: RunConfig) -> RunResult | None:
-            if INTERRUPTED in codes or (several and codes):  # the user wants to stop; processes are no longer at the same place
+            if INTERRUPTED in codes or (
+                parallel and codes
+            ):  # the user wants to stop; processes are no longer at the same place
                 return None
             console.rule(run.name, align="left")
             try:
@@ -93,10 +95,6 @@ def _conclude(variants: Sequence[Variant], console: Console, *, failed: bool) ->
         console.print(f"without a result: {', '.join(missing)}", highlight=False, soft_wrap=True)
     elif not table:
         console.print("no run has an evaluation, so there is nothing to compare", highlight=False)
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _seeds(text: str) -> list[int] | int:

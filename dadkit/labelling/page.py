@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment
+from PIL import Image
 
 from dadkit import pictures
-from dadkit.data.label_codec import png_bytes
 from dadkit.data.labels import Labels
 from dadkit.errors import SampleError
 from dadkit.files import write_text
@@ -29,7 +30,7 @@ figcaption{font-size:12px;color:#555;overflow-wrap:anywhere}h2{margin-top:1.5em}
 <h1>{{ count }} labels in {{ root }}</h1><p>{{ seen }} of them were looked at. A score says nothing about truth; nothing is
 left out of training unless a configuration says so.</p>
 {% for title, figures in groups %}<h2>{{ title }}</h2>
-{% for caption, picture in figures %}<figure><img src="data:image/png;base64,{{ picture }}" alt="">
+{% for caption, picture in figures %}<figure><img src="data:image/jpeg;base64,{{ picture }}" alt="">
 <figcaption>{{ caption }}</figcaption></figure>
 {% else %}<p>none</p>{% endfor %}{% endfor %}</html>
 """
@@ -76,10 +77,10 @@ def _figures(labels: Labels, shown: Iterable[tuple[int, str]]) -> Iterable[tuple
         colored = pictures.colorize(sample.depth, space=labels.space, valid=sample.valid)
         height = max(1, round(sample.image.shape[-2] * _SIDE / sample.image.shape[-1]))  # of the map too
         picture = np.concatenate([_thumbnail(pictures.to_uint8(sample.image), height), _thumbnail(colored, height)])
-        yield f"{text} {sample.key}", base64.b64encode(png_bytes(picture)).decode()
+        jpeg = io.BytesIO()
+        Image.fromarray(picture).save(jpeg, "JPEG", quality=85)
+        yield f"{text} {sample.key}", base64.b64encode(jpeg.getvalue()).decode()
 
 
 def _thumbnail(pixels: np.ndarray, height: int) -> np.ndarray:
-    from PIL import Image
-
     return np.asarray(Image.fromarray(pixels).resize((_SIDE, height)))
