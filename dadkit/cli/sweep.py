@@ -61,9 +61,8 @@ def sweep(
         codes: list[int] = []
 
         def run_one(run: RunConfig) -> RunResult | None:
-            if INTERRUPTED in codes or (
-                parallel and codes
-            ):  # the user wants to stop; processes are no longer at the same place
+            # The user wants to stop, or processes are no longer at the same place.
+            if INTERRUPTED in codes or (parallel and codes):
                 return None
             console.rule(run.name, align="left")
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from abc import abstractmethod
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,9 +17,9 @@ __all__ = ["ComputedStrings", "PackedStrings", "repeated"]
 class _Strings(Sequence[str]):
     """A sequence of strings that are made when they are asked for, by :meth:`at`."""
 
+    @abstractmethod
     def at(self, index: int) -> str:
         """Returns the string at ``index``, which is in range."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[str]:
         return map(self.at, range(len(self)))
