@@ -192,6 +192,19 @@ struct Outputs {
   LossOutputs all() const { return {total, number, map, counted, stats}; }
 };
 
+// Of the mean of a loss.
+struct MeanOutputs {
+  bool want_gradient;
+  Tensor loss, gradient;
+
+  MeanOutputs(const Tensor& pred, bool wanted)
+      : want_gradient(wanted),
+        loss(torch::stable::new_empty(pred, Ints{})),
+        gradient(wanted ? torch::stable::empty_like(pred) : torch::stable::new_empty(pred, Ints{0})) {}
+
+  std::tuple<Tensor, Tensor> all() const { return {loss, gradient}; }
+};
+
 // Of target statistics, as TargetStats holds them.
 struct StatisticsOutputs {
   int64_t borders, contexts;

@@ -50,6 +50,18 @@ void define_operators(Library& m) {
   m.def("gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Tensor? mask, Tensor stats, int scales, bool normalize) -> Tensor");
 }
 
+// The mean over images of a loss, and with want_gradient its gradient to pred from the same pass (else empty): for a backend that has them.
+template <typename Library>
+void define_means(Library& m) {
+  m.def(
+      "hybrid_mean(Tensor pred, Tensor target, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, Tensor? global_mad, "
+      "Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool detach_median, bool want_gradient) "
+      "-> (Tensor loss, Tensor gradient)");
+  m.def(
+      "gradient_matching_mean(Tensor pred, Tensor target, Tensor? mask, int scales, bool normalize, bool want_gradient) "
+      "-> (Tensor loss, Tensor gradient)");
+}
+
 // ------------------------------------------------------------------------------------------------ the losses
 template <typename Backend>
 LossOutputs loss_forward(const LossMaps& maps, const GivenTensors& given, const Options& o, bool want_map) {
@@ -128,6 +140,32 @@ Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe
   Tensor result = torch::stable::empty_like(pred);
   if (result.numel() > 0) Backend::matching_backward(maps, batch, grad, per_pixel, stats, scales, normalize, result);
   return result;
+}
+
+// ------------------------------------------------------------------------------------------------ the losses' means
+template <typename Backend>
+std::tuple<Tensor, Tensor> hybrid_mean(Tensor pred, Tensor target, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad, Maybe global_mad,
+                                       Maybe flat, Ints segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor,
+                                       bool detach_median, bool want_gradient) {
+  const LossMaps maps{pred, target, nullptr, mask};
+  const GivenTensors given{edges, count, median, mad, global_mad, flat};
+  const Options o = options_of(segments, partition, variant, min_pixels, mad_floor, detach_median);
+  maps.check(Backend::kReadsHalf);
+  const Batch batch = maps.batch();
+  given.check(batch.images, o, pred);
+  const MeanOutputs y(pred, want_gradient);
+  Backend::hybrid_mean(maps, batch, given, o, y);
+  return y.all();
+}
+
+template <typename Backend>
+std::tuple<Tensor, Tensor> gradient_matching_mean(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_gradient) {
+  const LossMaps maps{pred, target, nullptr, mask};
+  maps.check(Backend::kReadsHalf);
+  check_scales(scales);
+  const MeanOutputs y(pred, want_gradient);
+  Backend::matching_mean(maps, maps.batch(), scales, normalize, y);
+  return y.all();
 }
 
 // ------------------------------------------------------------------------------------------------ normalised maps
@@ -224,6 +262,12 @@ void implement(Library& m) {
   m.impl("order_statistics", TORCH_BOX(&order_statistics<Backend>));
   m.impl("gradient_matching_forward", TORCH_BOX(&gradient_matching_forward<Backend>));
   m.impl("gradient_matching_backward", TORCH_BOX(&gradient_matching_backward<Backend>));
+}
+
+template <typename Backend, typename Library>
+void implement_means(Library& m) {
+  m.impl("hybrid_mean", TORCH_BOX(&hybrid_mean<Backend>));
+  m.impl("gradient_matching_mean", TORCH_BOX(&gradient_matching_mean<Backend>));
 }
 
 }  // namespace dadkit

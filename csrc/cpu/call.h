@@ -19,6 +19,8 @@ struct Cpu {
   static void matching_forward(const LossMaps& maps, const Batch& batch, int64_t scales, bool normalize, const Outputs& y);
   static void matching_backward(const LossMaps& maps, const Batch& batch, const Tensor& grad, bool per_pixel, const Tensor& stats, int64_t scales,
                                 bool normalize, const Tensor& result);
+  static void hybrid_mean(const LossMaps& maps, const Batch& batch, const GivenTensors& given, const Options& o, const MeanOutputs& y);
+  static void matching_mean(const LossMaps& maps, const Batch& batch, int64_t scales, bool normalize, const MeanOutputs& y);
   static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const Maybe& edges, const Options& o, const Tensor& y,
                                 const Tensor& stats);
   static void normalize_backward(const Tensor& grad, const Tensor& x, const Tensor& reference, const Batch& batch, const Tensor& stats,
@@ -85,6 +87,19 @@ void each_image(const Tensor& like, int64_t images, const F& f) {
       Workspace<T> work;
       f(Turn<T>{with, image, team, &work});
     });
+  });
+}
+
+// Answers the mean of f(turn) over all images, added in their order; 0 for none.
+template <typename F>
+void mean_of_images(const Tensor& like, int64_t images, const Tensor& mean, const F& f) {
+  by_type(like, [&](auto zero) {
+    using T = decltype(zero);
+    std::vector<T> of(static_cast<size_t>(images));
+    each_image(like, images, [&](const auto& turn) { of[static_cast<size_t>(turn.image)] = static_cast<T>(f(turn)); });
+    T sum = 0;
+    for (const T x : of) sum += x;
+    *out<T>(mean) = images > 1 ? sum / static_cast<T>(images) : sum;
   });
 }
 

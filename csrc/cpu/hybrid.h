@@ -164,22 +164,22 @@ struct Upstream {
 template <typename T>
 class HybridGradient {
  public:
-  // image: of the target, not yet cut. Only for images that forward called fine.
+  // image: of the target. Only for images that forward called fine.
   HybridGradient(SegmentedImage<T>* image, const Upstream<T>& upstream) : image_(*image), upstream_(upstream) {}
 
   // Of a whole map, into out.
   void of_map(const Source<T>& pred, const double* r, T* out) {
-    const bool weighted = upstream_.per_pixel;
-    if (weighted) {
+    if (upstream_.per_pixel) {
       image_.cut_again(r);  // the weighted sums sweep over all pixels before the gradient does
-    } else {
+    } else if (!image_.pixels().leaf) {
       image_.prepare_leaves(r);
     }
     const GradientTask<T> task = coefficients(pred, r);
+    const uint8_t* all = image_.pixels().leaf;
     image_.strips([&](int64_t s, int64_t start, int64_t size) {
-      const std::unique_ptr<uint8_t[]> own(weighted ? nullptr : new uint8_t[static_cast<size_t>(size + 64)]);
-      if (!weighted) image_.leaves_of_strip(s, own.get(), nullptr);  // just before they are used
-      const uint8_t* leaf = weighted ? image_.pixels().leaf + start : own.get();
+      const std::unique_ptr<uint8_t[]> own(all ? nullptr : new uint8_t[static_cast<size_t>(size + 64)]);
+      if (!all) image_.leaves_of_strip(s, own.get(), nullptr);  // just before they are used
+      const uint8_t* leaf = all ? all + start : own.get();
       pred.blocks(image_.pixels().layout, s, [&](const T* px, int64_t first, int64_t n) {
         sweep(px, leaf + first - start, first, n, task, out + first);
       });

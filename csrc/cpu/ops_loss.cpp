@@ -55,20 +55,15 @@ void patch_backward(SegmentedImage<T>* image, const Patch<T>& patch, const Upstr
   });
 }
 
-template <typename AnyTurn>
-void maps_backward(const AnyTurn& turn, const LossMaps& maps, const Batch& batch, const Tensor& grad, bool per_pixel, const Tensor& stats,
-                   const Options& o, const Tensor& result) {
-  using T = TypeOf<AnyTurn>;
-  const double* r = turn.record_of(stats, record::width(o));
-  T* g = turn.to(result, batch.n);
-  SegmentedImage<T> image = turn.segmented(o, maps.target, batch);
+// The gradient to a map, from the record that forward left.
+template <typename T>
+void map_gradient(SegmentedImage<T>* image, const T* pred, const Upstream<T>& upstream, const double* r, T* g) {
   if (r[record::kStatus] != record::kFine || r[record::kFlatPred] != 0 || r[record::kNumber] == 0) {
     const T fill = r[record::kStatus] == record::kPoisoned ? std::numeric_limits<T>::quiet_NaN() : T(0);
-    for (int64_t k = 0; k < batch.n; ++k) g[k] = image.is_valid(k) ? fill : T(0);
+    for (int64_t k = 0; k < image->pixels().layout.n; ++k) g[k] = image->is_valid(k) ? fill : T(0);
     return;
   }
-  const Upstream<T> upstream{per_pixel ? T(0) : *turn.in(grad), per_pixel ? turn.in(grad, batch.n) : nullptr};
-  HybridGradient<T>(&image, upstream).of_map(Source<T>(turn.in(maps.pred, batch.n)), r, g);
+  HybridGradient<T>(image, upstream).of_map(Source<T>(pred), r, g);
 }
 
 template <typename AnyTurn>
@@ -122,8 +117,27 @@ void Cpu::loss_backward(const LossMaps& maps, const Batch& batch, const Tensor& 
     if (maps.boxes) {
       patches_backward(turn, maps, batch, grad, per_pixel, stats, o, result);
     } else {
-      maps_backward(turn, maps, batch, grad, per_pixel, stats, o, result);
+      using T = TypeOf<decltype(turn)>;
+      SegmentedImage<T> image = turn.segmented(o, maps.target, batch);
+      const Upstream<T> upstream{per_pixel ? T(0) : *turn.in(grad), per_pixel ? turn.in(grad, batch.n) : nullptr};
+      map_gradient(&image, turn.in(maps.pred, batch.n), upstream, turn.record_of(stats, record::width(o)), turn.to(result, batch.n));
     }
+  });
+}
+
+// An image's gradient is written while its maps are in the cache.
+void Cpu::hybrid_mean(const LossMaps& maps, const Batch& batch, const GivenTensors& given, const Options& o, const MeanOutputs& y) {
+  mean_of_images(maps.pred, batch.images, y.loss, [&](const auto& turn) {
+    using T = TypeOf<decltype(turn)>;
+    std::vector<double> r(static_cast<size_t>(record::width(o)));
+    SegmentedImage<T> image = turn.segmented(o, maps.target, batch);
+    const T* pred = turn.in(maps.pred, batch.n);
+    T total, number;
+    HybridLoss<T>(&image).forward(Source<T>(pred), given_row<T>(given, turn.image, o), {&total, &number, nullptr, nullptr}, r.data());
+    number = std::max(T(1), number);
+    const T share = T(1) / static_cast<T>(batch.images) / number;
+    if (y.want_gradient) map_gradient(&image, pred, Upstream<T>{share, nullptr}, r.data(), turn.to(y.gradient, batch.n));
+    return total / number;
   });
 }
 

@@ -31,4 +31,22 @@ void Cpu::matching_backward(const LossMaps& maps, const Batch& batch, const Tens
   });
 }
 
+void Cpu::matching_mean(const LossMaps& maps, const Batch& batch, int64_t scales, bool normalize, const MeanOutputs& y) {
+  mean_of_images(maps.pred, batch.images, y.loss, [&](const auto& turn) {
+    using T = TypeOf<decltype(turn)>;
+    MatchingImage<T> image = matching(turn, maps, batch, scales);
+    std::vector<T> total(static_cast<size_t>(scales)), number(total), share(total);
+    std::vector<double> r(static_cast<size_t>(matching_record::width(scales)));
+    image.forward(normalize, total.data(), number.data(), nullptr, nullptr, r.data());
+    T loss = 0;
+    for (size_t k = 0; k < total.size(); ++k) {
+      const T pixels = std::max(T(1), number[k]);
+      loss += total[k] / pixels;
+      share[k] = T(1) / static_cast<T>(batch.images) / pixels;
+    }
+    if (y.want_gradient) image.backward(normalize, share.data(), nullptr, r.data(), turn.to(y.gradient, batch.n));
+    return loss;
+  });
+}
+
 }  // namespace dadkit

@@ -1,22 +1,23 @@
 """The compiled operators as differentiable functions: autograd, vmap, and a clear refusal of second derivatives.
 
-Every ``forward`` names its parameters (csrc/common/schema.h says what they are): torch.compile of torch 2.11 counts them, to
+Every ``forward`` names its parameters (csrc/common/operators.h says what they are): torch.compile of torch 2.11 counts them, to
 know that there is no context among them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import Parameter
 
 from dadkit.ops.library import codes, operators
 from dadkit.ops.reference.options import NormOptions
 
-__all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize"]
+__all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize", "mean_operator", "mean_with_gradient"]
 
 
 _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)  # not public
@@ -25,27 +26,6 @@ _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: Tru
 
 class _PerMap(Function):
     """A function that treats the maps of a batch one by one."""
-
-    plain: ClassVar[type[Function]]
-
-    def __init_subclass__(cls, **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-
-        def forward(ctx: Any, *args: Any) -> Any:
-            output = cls.forward(*args)
-            cls.setup_context(ctx, args, output)
-            return output
-
-        cls.plain = type(cls.__name__, (Function,), {"forward": staticmethod(forward), "backward": staticmethod(cls.backward)})
-
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        """Returns what the function answers for these arguments, all positional.
-
-        Where ``setup_context`` is apart, as transforms need it, PyTorch asks for the signature of ``forward`` and binds the
-        arguments to it at each call, which takes longer than a small map's loss. Everywhere else ``plain`` runs instead.
-        """
-        return super().apply(*args) if _transformed() or torch.compiler.is_compiling() else cls.plain.apply(*args)
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
@@ -85,6 +65,58 @@ class _Backward(_PerMap):
     def run(cls, *args: Any) -> Tensor:
         """Returns the gradient; as a node of the graph only where one is built (``create_graph``)."""
         return cls.apply(*args) if torch.is_grad_enabled() else cls.forward(*args)  # type: ignore[no-any-return]
+
+
+class _SecondDerivative(_Backward):
+    """The identity on a gradient; ``pred`` is what a second derivative would be with respect to."""
+
+    @staticmethod
+    def forward(gradient, pred):  # type: ignore[no-untyped-def]
+        return gradient.view_as(gradient)
+
+
+class _Mean(Function):
+    """The mean of a loss from an operator that computes its gradient in the same pass; backward only scales that."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Any, options: Sequence[Any], want_gradient: bool, *tensors: Tensor | None) -> Tensor:
+        loss, ctx.gradient = operator(*tensors, *options, want_gradient)
+        ctx.operator, ctx.options = operator, options
+        ctx.save_for_backward(*tensors)
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gradient, ctx.gradient = ctx.gradient, None  # given away: what autograd makes of it is its own matter
+        if gradient is None:  # in a second backward of a retained graph
+            gradient = ctx.operator(*ctx.saved_tensors, *ctx.options, True)[1]
+        try:
+            factor = grad.item()
+        except RuntimeError:  # of many gradients at once (vmap), or of one that is traced
+            gradient = gradient * grad
+        else:
+            if factor != 1:
+                gradient.mul_(factor)
+        if torch.is_grad_enabled():
+            gradient = _SecondDerivative.apply(gradient, ctx.saved_tensors[0])
+        return (None, None, None, gradient, *(None,) * (len(ctx.saved_tensors) - 1))
+
+
+def mean_operator(name: str, pred: Tensor) -> Any:
+    """Returns the operator that computes the mean of a loss and its gradient at once; None where there is none for ``pred``.
+
+    There are such operators on the CPU. Transforms, compilation and subclasses of tensors take the operators apart.
+    """
+    if torch.compiler.is_compiling() or _transformed() or type(pred) not in (Tensor, Parameter) or pred.device.type != "cpu":
+        return None
+    return getattr(operators(), name, None)
+
+
+def mean_with_gradient(operator: Any, tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Tensor:
+    """Returns the mean that ``operator`` computes; gradient to the first of ``tensors``."""
+    pred: Any = tensors[0]
+    loss: Tensor = _Mean.apply(operator.default, options, pred.requires_grad and torch.is_grad_enabled(), *tensors)
+    return loss
 
 
 class _Loss(_PerMap):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize
+from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize, mean_operator, mean_with_gradient
 from dadkit.ops.library import cannot_launch, codes, devices, load_error, operators
 from dadkit.ops.reference.gradient import reduce_scales
 from dadkit.ops.reference.hybrid import is_flat
@@ -107,6 +107,9 @@ def hybrid_norm_loss(
     pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     given = _given(target, mask, options, target_stats)
+    if reduction == "mean" and not per_pixel and (mean := mean_operator("hybrid_mean", pred)) is not None:
+        chosen = (*codes(options), options.min_pixels, options.mad_floor, options.detach_median)
+        return mean_with_gradient(mean, (pred, target, mask, *given), chosen)
     total, number, losses, counted, _ = HybridNorm.apply(pred, target, None, mask, *given, options, per_pixel)
     if per_pixel:
         return reduce(losses, counted, _poison(total), reduction=reduction, trim=trim)
@@ -155,6 +158,8 @@ def gradient_matching_loss(
 ) -> Tensor:
     """Absolute forward differences of the residual at strides 1, 2, 4, …; gradient to ``pred`` only."""
     pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
+    if reduction == "mean" and (mean := mean_operator("gradient_matching_mean", pred)) is not None:
+        return mean_with_gradient(mean, (pred, target, mask), (scales, normalize))
     per_pixel = reduction == "none"
     losses: Tensor
     total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)

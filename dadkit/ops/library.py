@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 KERNELS_VERSION = "1"
-"""Of the operators' schema (csrc/common/schema.h); setup.py writes it into what it builds."""
+"""Of the operators' schema (csrc/common/operators.h); setup.py writes it into what it builds."""
 
 LIBRARY_STEM = "_kernels"
 _FOLDER = Path(__file__).parent
@@ -63,7 +63,8 @@ def load_error() -> str | None:
             f"{KERNELS_VERSION}; build it anew: pip install --no-deps --force-reinstall dadkit, or -e . in a checkout"
         )
     for name, shapes in _SHAPES.items():
-        _register_fake(name, shapes)
+        if hasattr(torch.ops.dadkit, name):
+            _register_fake(name, shapes)
     return None
 
 
@@ -81,7 +82,7 @@ NAMESPACE = "dadkit"
 
 
 def operators() -> Any:
-    """Returns the compiled operators; csrc/common/schema.h declares them."""
+    """Returns the compiled operators; csrc/common/operators.h declares them."""
     return getattr(torch.ops, NAMESPACE)
 
 
@@ -189,6 +190,12 @@ def _loss(a: Any) -> tuple[Tensor, ...]:
     return _loss_of(a, a.target, a.target.shape[:-2], a.target.shape[:-2], width)
 
 
+def _mean(a: Any) -> tuple[Tensor, Tensor]:
+    """The loss, and its gradient if it is wanted."""
+    gradient = torch.empty_like(a.pred, memory_format=torch.contiguous_format) if a.want_gradient else a.pred.new_empty((0,))
+    return a.pred.new_empty(()), gradient
+
+
 def _matching(a: Any) -> tuple[Tensor, ...]:
     images = a.pred.shape[0]
     return _loss_of(a, a.pred, (images, a.scales), (images,), _MATCHING_HEAD + 2 * a.scales)
@@ -234,10 +241,12 @@ def _median_mad(a: Any) -> tuple[Tensor, ...]:
 _SHAPES: dict[str, Callable[[Any], Any]] = {
     "hybrid_forward": _loss,
     "hybrid_backward": _like("pred"),
+    "hybrid_mean": _mean,
     "local_global_forward": _loss,
     "local_global_backward": _like("pred"),
     "gradient_matching_forward": _matching,
     "gradient_matching_backward": _like("pred"),
+    "gradient_matching_mean": _mean,
     "normalize_forward": _normalized,
     "normalize_backward": _like("x"),
     "median_mad_forward": _median_mad,

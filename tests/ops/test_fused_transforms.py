@@ -32,6 +32,7 @@ def test_opcheck(fused, pair):
             check(ops.hybrid_forward.default, arguments)
             stats, grad = ops.hybrid_forward(*arguments)[-1], torch.ones(pred.shape if want_map else 2)
             check(ops.hybrid_backward.default, (grad, pred, target, m, stats, *kind, 0.01, False))
+            check(ops.hybrid_mean.default, (*arguments[:-1], False, want_map))
         check(ops.median_mad_forward.default, (pred, m))
         stats = ops.median_mad_forward(pred, m)[-1]
         check(ops.median_mad_backward.default, (torch.ones(2), torch.ones(2), pred, m, stats))
@@ -41,6 +42,7 @@ def test_opcheck(fused, pair):
         check(ops.gradient_matching_forward.default, (pred, target, m, 3, True, False))
         stats = ops.gradient_matching_forward(pred, target, m, 3, True, False)[-1]
         check(ops.gradient_matching_backward.default, (torch.ones(2, 3), pred, target, m, stats, 3, True))
+        check(ops.gradient_matching_mean.default, (pred, target, m, 3, True, True))
     boxes, patches = torch.tensor([[[1.5, 2.0, 20.0, 20.5]]]).repeat(2, 1, 1), target[:, None, :16, :16].contiguous()
     arguments = (pred, patches, boxes, None, *(None,) * 6, *kind, 16, 0.01, False)
     check(ops.local_global_forward.default, arguments)
@@ -133,6 +135,22 @@ def test_checkpoint(fused, pair):
     checkpoint(lambda p: fused.hybrid_norm_loss(2 * p, target), a, use_reentrant=False).backward()
     fused.hybrid_norm_loss(2 * b, target).backward()
     assert torch.equal(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("name", ["hybrid_norm_loss", "gradient_matching_loss"])
+def test_a_mean_is_differentiated_again_with_any_upstream(fused, pair, name):
+    pred, target, mask = _inputs(pair)
+    pred.requires_grad_()
+    loss = getattr(fused, name)(pred, target, mask)
+    image = getattr(fused, name)(pred, target, mask, reduction="image").mean()  # an operator of its own for backward
+    expected = torch.autograd.grad(image, pred)[0]
+    assert torch.equal(loss, image)
+    first = torch.autograd.grad(loss, pred, retain_graph=True)[0]
+    assert torch.equal(first, expected)
+    first.zero_()  # the caller's own
+    batched = torch.autograd.grad(loss, pred, torch.tensor([1.0, -2.0]), retain_graph=True, is_grads_batched=True)[0]
+    assert torch.equal(batched, torch.stack([expected, -2 * expected]))
+    torch.testing.assert_close(torch.autograd.grad(0.3 * loss, pred)[0], 0.3 * expected)
 
 
 def test_second_derivatives_are_refused(fused, pair):
