@@ -160,14 +160,14 @@ class Brackets {
 };
 
 // ------------------------------------------------------------------------------------------------ among the candidates
-// The k-th smallest of n values in a, by narrowing brackets: three or four sweeps over ever shorter lists. Destroys both arrays, which are as
-// long and have room for one vector behind.
+// The k-th smallest of n values in a list, by narrowing brackets: three or four sweeps over ever shorter lists, which take turns in a and b.
+// Both are as long as the list and have room for one vector behind.
 template <typename T>
-T kth_smallest(const Sweeps<T>& sweeps, T* a, int64_t n, int64_t k, T* b) {
+T kth_smallest(const Sweeps<T>& sweeps, const T* list, int64_t n, int64_t k, T* a, T* b) {
   constexpr int kSample = 64, kHalf = 13;  // 3.3 standard deviations of a sample's median
   while (n > 384) {
     T sample[kSample];
-    for (int j = 0; j < kSample; ++j) sample[j] = a[(2 * j + 1) * n / (2 * kSample)];
+    for (int j = 0; j < kSample; ++j) sample[j] = list[(2 * j + 1) * n / (2 * kSample)];
     const int at = static_cast<int>(k * kSample / n);
     const T* top = at + kHalf < kSample ? &sample[at + kHalf] : nullptr;
     const T* bottom = at >= kHalf ? &sample[at - kHalf] : nullptr;
@@ -175,8 +175,9 @@ T kth_smallest(const Sweeps<T>& sweeps, T* a, int64_t n, int64_t k, T* b) {
     if (bottom) std::nth_element(sample, sample + at - kHalf, top ? sample + at + kHalf : sample + kSample);
     const T lo = bottom ? *bottom : -std::numeric_limits<T>::infinity(), hi = top ? *top : std::numeric_limits<T>::infinity();
     int64_t below = 0;
-    const int64_t inside = sweeps.filter(a, n, lo, hi, b, &below);
+    const int64_t inside = sweeps.filter(list, n, lo, hi, a, &below);
     if (k >= below && k < below + inside && inside < n) {
+      list = a;
       std::swap(a, b);
       n = inside;
       k -= below;
@@ -185,11 +186,12 @@ T kth_smallest(const Sweeps<T>& sweeps, T* a, int64_t n, int64_t k, T* b) {
     for (T end : {lo, hi}) {  // many equal values: the answer may be an end of the bracket
       double unused;
       int64_t under = 0, equal = 0;
-      sweeps.deviation(a, n, end, end, &unused, &unused, &under, &equal);
+      sweeps.deviation(list, n, end, end, &unused, &unused, &under, &equal);
       if (k >= under && k < under + equal) return end;
     }
     break;
   }
+  std::copy(list, list + n, a);
   std::nth_element(a, a + k, a + n);
   return a[k];
 }
@@ -278,6 +280,7 @@ class OrderStatistics {
   void brackets_of(SelectTask<T>* task) const {
     const T inf = std::numeric_limits<T>::infinity();
     task->levels = seg_.levels;
+    task->end[kMaxContexts] = nullptr;
     const int compiled = seg_.levels <= 4 ? seg_.levels : kMaxLevels;  // a sweep may run for more levels than the image has
     for (int l = 0; l < compiled; ++l) {
       for (int c = 0; c < seg_.leaves; ++c) {
@@ -288,7 +291,7 @@ class OrderStatistics {
         task->pivot.at[l][c] = none ? 0 : bracket_.pivot[u];
         task->deviation.at[l][c] = 0;
         task->reached.at[l][c] = 0;
-        task->context[l][c] = none ? 0 : u;
+        task->context[l][c] = none ? kMaxContexts : u;
       }
     }
   }
@@ -322,8 +325,7 @@ class OrderStatistics {
     T m;
     double from_m, from_pivot;
     if (k >= below && k < below + inside) {
-      std::memcpy(spare, list, sizeof(T) * static_cast<size_t>(inside));
-      m = kth_smallest(*pixels_.sweeps, spare, inside, k - below, spare + inside + 64);
+      m = kth_smallest(*pixels_.sweeps, list, inside, k - below, spare, spare + inside + 64);
       pixels_.sweeps->deviation(list, inside, m, pivot, &from_m, &from_pivot, &out->under, &out->equal);
       out->under += below;
     } else {  // a value that many pixels share can be an end of the bracket

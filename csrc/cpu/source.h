@@ -6,6 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tasks.h"
@@ -13,22 +16,71 @@
 
 namespace dadkit {
 
+// Memory that is kept from call to call, up to a limit: what malloc returns to the system after a call costs a page fault for every 4 KB of the
+// next. Where two threads come at once, or a process was forked in between, one of them goes without.
+class Reserve {
+ public:
+  using Memory = std::unique_ptr<char[]>;
+  struct Block {
+    Memory memory;
+    size_t size = 0;
+  };
+
+  static Block take(size_t size) {
+    Reserve& all = shared();
+    const std::unique_lock<std::mutex> lock(all.mutex_, std::try_to_lock);
+    for (size_t i = lock && size >= kSmall ? all.blocks_.size() : 0; i-- > 0;) {
+      if (all.blocks_[i].size < size || all.blocks_[i].size > 2 * size) continue;
+      Block found = std::move(all.blocks_[i]);
+      all.blocks_.erase(all.blocks_.begin() + static_cast<std::ptrdiff_t>(i));
+      all.kept_ -= found.size;
+      return found;
+    }
+    return {Memory(new char[size]), size};
+  }
+
+  static void give(Block block) {
+    Reserve& all = shared();
+    const std::unique_lock<std::mutex> lock(all.mutex_, std::try_to_lock);
+    if (!lock || block.size < kSmall || all.kept_ + block.size > kMost) return;
+    all.kept_ += block.size;
+    all.blocks_.push_back(std::move(block));
+  }
+
+ private:
+  static constexpr size_t kSmall = 32 << 10, kMost = 64 << 20;
+  static Reserve& shared() {
+    static Reserve* const reserve = new Reserve;  // never destroyed: threads may outlive what is static
+    return *reserve;
+  }
+
+  std::mutex mutex_;
+  std::vector<Block> blocks_;
+  size_t kept_ = 0;
+};
+
 // An uninitialised array that grows and is used again from image to image.
 template <typename U>
 class Buffer {
  public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (block_.memory) Reserve::give(std::move(block_));
+  }
+
   U* need(size_t n) {
-    if (n > size_) {
-      data_.reset();
-      data_.reset(new U[n]);
-      size_ = n;
+    static_assert(std::is_trivially_destructible<U>::value, "a buffer ends nothing");
+    if (n * sizeof(U) > block_.size) {
+      if (block_.memory) Reserve::give(std::move(block_));
+      block_ = Reserve::take(n * sizeof(U));
     }
-    return data_.get();
+    return reinterpret_cast<U*>(block_.memory.get());
   }
 
  private:
-  std::unique_ptr<U[]> data_;
-  size_t size_ = 0;
+  Reserve::Block block_;
 };
 
 // Strips are the unit of parallel work and of summation, a function of the image's shape alone: that makes all results independent of

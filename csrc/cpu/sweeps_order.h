@@ -15,6 +15,7 @@ void select_block(const typename V::Scalar* x, const uint8_t* leaf, int64_t vect
   for_runs<V>(leaf, vectors, [&](uint8_t c, int64_t first, int64_t last) {
     F lo[L], hi[L], pivot[L], sum[L];
     typename V::I reached[L];
+    typename V::Scalar* end[L];
     const bool fresh = !(touched >> c & 1);
     touched |= static_cast<uint64_t>(1) << c;
     for (int l = 0; l < L; ++l) {
@@ -23,6 +24,7 @@ void select_block(const typename V::Scalar* x, const uint8_t* leaf, int64_t vect
       pivot[l] = V::set1(task->pivot.at[l][c]);
       sum[l] = fresh ? V::zero() : sums[c][l];
       reached[l] = fresh ? V::no_counts() : counts[c][l];
+      end[l] = task->end[task->context[l][c]];
     }
     for (int64_t v = first; v < last; ++v) {
       fetch_ahead(x + v * V::W);
@@ -33,15 +35,13 @@ void select_block(const typename V::Scalar* x, const uint8_t* leaf, int64_t vect
         const M inside = V::lt_in(under_top, lo[l], value);
         reached[l] = V::inc_if(reached[l], under_top);
         sum[l] = V::add_if(sum[l], m, V::abs(value - pivot[l]));
-        if (V::any(inside)) {
-          auto*& end = task->end[task->context[l][c]];
-          end = V::compress(end, inside, value);
-        }
+        if (V::any(inside)) end[l] = V::compress(end[l], inside, value);
       }
     }
     for (int l = 0; l < L; ++l) {
       sums[c][l] = sum[l];
       counts[c][l] = reached[l];
+      task->end[task->context[l][c]] = end[l];
     }
   });
   for (int c = 0; touched >> c; ++c) {

@@ -31,7 +31,7 @@ struct SelectTask {
   Table<double> deviation;
   Table<int64_t> reached;
   int context[kMaxLevels][kMaxLeaves];
-  T* end[kMaxContexts];  // where the next candidate of a context goes
+  T* end[kMaxContexts + 1];  // where the next candidate of a context goes; the last belongs to leaves without one
 };
 
 // sum of |N(p) - N(d)|, of sign(N(p) - N(d)) and of sign * N(p), with or without weights per pixel

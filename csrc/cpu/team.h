@@ -7,12 +7,22 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <thread>
 #include <vector>
 
 namespace dadkit {
 
 using Clock = std::chrono::steady_clock;
+
+// The calling thread's time on a core.
+inline Clock::duration time_on_core() {
+#if defined(CLOCK_THREAD_CPUTIME_ID)
+  timespec t;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0) return std::chrono::seconds(t.tv_sec) + std::chrono::nanoseconds(t.tv_nsec);
+#endif
+  return Clock::now().time_since_epoch();
+}
 
 // Counts what ended, also by an exception (parallel_for passes it on): nobody waits for it forever.
 class Counted {
@@ -119,10 +129,10 @@ void share_out(int64_t images, bool large, const F& f) {
   std::atomic<int64_t> next{0}, finished{0};
   std::vector<Team> teams(static_cast<size_t>(threads));
   const Clock::time_point begin = Clock::now();
-  Clock::duration worked{0};  // by the calling thread
+  Clock::duration worked{0};  // by the calling thread; neither waiting for others nor for a core
   torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
-      const Clock::time_point came = Clock::now();
+      const Clock::duration came = time_on_core();
       for (int64_t image; (image = next++) < images;) {
         const Counted end(&finished);
         f(image, large && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr);
@@ -132,7 +142,7 @@ void share_out(int64_t images, bool large, const F& f) {
           while (team.work()) turn = 0;
         Team::rest(turn);
       }
-      if (thread == 0) worked = Clock::now() - came;
+      if (thread == 0) worked = time_on_core() - came;
     }
   });
   if (!helped) return;
