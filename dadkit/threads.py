@@ -39,7 +39,7 @@ def keep_memory() -> bool:
     """Let this process keep the memory of large maps that it frees, for the next ones.
 
     glibc gives such memory back at once; getting it again, page by page, took a third of a labelling worker's time on a CPU,
-    and a tenth to a quarter of a training step's.
+    and a tenth to a quarter of a training step's. `dadkit predict` gains nothing by it and would take an eighth more memory.
 
     Returns:
         False if nothing was changed: the user has set ``MALLOC_MMAP_MAX_``, or the C library is not glibc.

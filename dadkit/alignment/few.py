@@ -1,7 +1,8 @@
 """Metres from a few known distances: one robust pair for a relative map, its expected error, and the points that disagree.
 
-Two forms are tried and the one with the smaller leave-one-out error is kept: one factor, and a factor with a shift by the
-median of the slopes of all pairs (Theil 1950, Sen 1968), of which 29 % may be wrong. A shift needs three points.
+Three forms are tried and the one with the smallest leave-one-out error is kept: one factor; a factor with a shift, by the
+median of the slopes of all pairs (Theil 1950, Sen 1968), of which 29 % may be wrong; and a factor with a power, which is the
+same line between logarithms. Two numbers need three points. A power never puts a positive value beyond infinity.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ __all__ = ["CalibrationError", "FewFit", "Form", "fit_few"]
 BEYOND = 3.0
 """Metres may go beyond the known distances by this factor; from there on a map is extrapolated."""
 LEAST_SPAN = 0.2
-"""A shift needs points over at least this part of the map's range."""
+"""A shift or a power needs points over at least this part of the map's range."""
 MOST_IMPOSSIBLE = 0.01
 """At most this part of the map may be at no positive finite distance."""
 MOST_PAIRED = 200
@@ -30,7 +31,7 @@ MOST_PAIRED = 200
 DISAGREES = 0.1
 """A point within 10 % of the fit agrees in any case."""
 
-Form = Literal["auto", "scale", "affine"]
+Form = Literal["auto", "scale", "affine", "power"]
 
 
 class CalibrationError(DadkitError):
@@ -44,8 +45,8 @@ class FewFit:
     """What :func:`fit_few` found.
 
     Attributes:
-        form: ``scale`` or ``affine``.
-        scale, shift: metres are 1 / (scale * value + shift) for disparity, scale * value + shift for the other spaces.
+        form: ``scale``, ``affine`` or ``power``.
+        scale, shift, power: metres are scale * value ** power + shift, for disparity 1 divided by this.
         nearest, farthest: metres beyond which the fit is not trusted.
         metres: (n,) what the fit answers at the points.
         residuals: (n,) the same divided by the known metres, minus 1.
@@ -57,6 +58,7 @@ class FewFit:
     form: str
     scale: float
     shift: float
+    power: float
     nearest: float
     farthest: float
     metres: Sequence[float]
@@ -79,8 +81,8 @@ def fit_few(values: Tensor, metres: Tensor, space: Space | str, maps: Tensor, *,
         metres: (n,) their true distances along the optical axis.
         space: of the values.
         maps: any shape: all values in view, which must become possible distances.
-        form: ``scale`` or ``affine``; ``auto`` takes the one with the smaller leave-one-out error. Maps in ``scale`` and
-            ``metric`` space have no shift.
+        form: ``scale``, ``affine`` or ``power``; ``auto`` takes the one with the smallest leave-one-out error. Maps in
+            ``scale`` and ``metric`` space have a factor only.
 
     Raises:
         CalibrationError: fewer than two points, a distance that is not positive, or no form that gives possible distances.
@@ -91,24 +93,26 @@ def fit_few(values: Tensor, metres: Tensor, space: Space | str, maps: Tensor, *,
     if not bool(((metres > 0) & metres.isfinite()).all()):
         raise CalibrationError(f"distances are positive metres; got {metres.tolist()}")
     fitter = _Fitter(space, metres, maps.double().flatten().cpu())
-    refused = fitter.why_no_shift(values, metres)
-    if form == "affine" and refused:
-        raise CalibrationError(f"no shift can be fitted: {refused}")
-    forms = [name for name in ("affine", "scale") if form in ("auto", name) and not (name == "affine" and refused)]
-    tried = [(name, *fitter.fit(name, values, metres), fitter.left_out(name, values, metres)) for name in forms]
-    possible = [row for row in tried if row[1] > 0]
+    forms = ("affine", "power", "scale") if form == "auto" else (form,)
+    refusals = {name: fitter.why_not(name, values, metres) for name in forms}
+    if form != "auto" and refusals[form]:
+        raise CalibrationError(f"no {'shift' if form == 'affine' else form} can be fitted: {refusals[form]}")
+    tried = [
+        (name, fitter.fit(name, values, metres), fitter.left_out(name, values, metres)) for name in forms if not refusals[name]
+    ]
+    possible = [row for row in tried if row[1].scale > 0]
+    refused = refusals.get("affine", "")
     if not possible:
         raise CalibrationError(
             "the model's values at these points are not positive multiples of the metres, so one factor cannot be fitted"
             + (f"; a shift cannot either: {refused}" if refused else "; try other points")
         )
-    name, scale, shift, left_out = min(possible, key=lambda row: sum(map(_size, row[3])))
-    answer = fitter.metres(values, scale, shift)
+    name, curve, left_out = min(possible, key=lambda row: sum(map(_size, row[2])))
+    answer = fitter.metres(values, curve)
     residuals = answer / metres - 1
     return FewFit(
         name,
-        scale,
-        shift,
+        *curve,
         fitter.nearest,
         fitter.farthest,
         answer.tolist(),
@@ -117,6 +121,14 @@ def fit_few(values: Tensor, metres: Tensor, space: Space | str, maps: Tensor, *,
         _disagreeing(residuals) if len(values) > 3 else [],
         refused,
     )
+
+
+class _Curve(NamedTuple):
+    """In the space of the values: scale * value ** power + shift."""
+
+    scale: float
+    shift: float = 0.0
+    power: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -136,17 +148,20 @@ class _Fitter:
     def target(self, metres: Tensor) -> Tensor:
         return metres.reciprocal() if self.space is Space.DISPARITY else metres
 
-    def fit(self, form: str, values: Tensor, metres: Tensor) -> tuple[float, float]:
+    def fit(self, form: str, values: Tensor, metres: Tensor) -> _Curve:
         target = self.target(metres)
         if form == "affine":
             # An error of the inverse is a relative error of the distance times the inverse itself.
-            return _slopes(values, target, metres if self.space is Space.DISPARITY else metres.reciprocal())
-        if bool((values > 0).all()):
-            return _factor(values, target), 0.0
-        return 0.0, 0.0  # refused by the caller
+            return _Curve(*_slopes(values, target, metres if self.space is Space.DISPARITY else metres.reciprocal()))
+        if not bool((values > 0).all()):
+            return _Curve(0.0)  # refused by the caller
+        if form == "power":
+            power, logarithm = _slopes(values.log(), target.log(), torch.ones_like(target))
+            return _Curve(math.exp(logarithm), 0.0, power)
+        return _Curve(_factor(values, target))
 
-    def metres(self, values: Tensor, scale: float, shift: float) -> Tensor:
-        fitted = scale * values + shift
+    def metres(self, values: Tensor, curve: _Curve) -> Tensor:
+        fitted = curve.scale * (values if curve.power == 1 else values.clamp(min=0) ** curve.power) + curve.shift
         if self.space is Space.DISPARITY:
             return fitted.clamp(min=1 / self.farthest).reciprocal().clamp(min=self.nearest)
         return fitted.clamp(self.nearest, self.farthest)
@@ -157,25 +172,32 @@ class _Fitter:
         errors = []
         for index in range(len(values)):
             rest = torch.arange(len(values)) != index
-            pair = self.fit(form, values[rest], metres[rest])
-            errors.append(float(self.metres(values[index : index + 1], *pair) / metres[index] - 1))
+            curve = self.fit(form, values[rest], metres[rest])
+            errors.append(float(self.metres(values[index : index + 1], curve) / metres[index] - 1))
         return errors
 
-    def why_no_shift(self, values: Tensor, metres: Tensor) -> str:
+    def why_not(self, form: str, values: Tensor, metres: Tensor) -> str:
+        """Returns why a form cannot be fitted; empty if it can be tried."""
+        if form == "scale":
+            return ""
+        second = "shift" if form == "affine" else "power"
         if self.space in (Space.SCALE, Space.METRIC):
             return f"maps of space {self.space} have none"
         if len(values) < 3:
-            return "two points cannot tell a factor and a shift from an error of the tape; three can"
+            return f"two points cannot tell a factor and a {second} from an error of the tape; three can"
         ordered = self.maps.sort().values
         low, high = float(ordered[len(ordered) // 100]), float(ordered[-1 - len(ordered) // 100])
         span = float(values.max() - values.min()) / max(high - low, 1e-12)
         if span < LEAST_SPAN:
             return f"the points span {span:.0%} of the map's range; measure something nearer and something farther"
-        scale, shift = self.fit("affine", values, metres)
-        if scale <= 0:
+        if form == "power" and not bool((values > 0).all()):
+            return "the model's values at these points are not all positive"
+        curve = self.fit(form, values, metres)
+        if min(curve.scale, curve.power) <= 0:
             nearer = "nearer" if self.space is Space.DISPARITY else "farther"
             return f"by these points what the model calls {nearer} would be the other way; check the places and the metres"
-        impossible = float((scale * self.maps + shift <= 0).double().mean())
+        positive = self.maps > (0 if form == "power" else -curve.shift / curve.scale)
+        impossible = 1 - float(positive.double().mean())
         if impossible > MOST_IMPOSSIBLE:
             where = "beyond infinity" if self.space is Space.DISPARITY else "at negative distances"
             return f"it puts {impossible:.0%} of the view {where}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ def calibrate_set(
         dataset: pictures with metric depth.
         name: of the dataset, for the file.
         limit: only the first so many pictures.
-        form: ``scale`` or ``affine``; ``auto`` takes the one with the smaller expected AbsRel.
+        form: ``scale``, ``affine`` or ``power``; ``auto`` takes the one with the smallest expected AbsRel.
 
     Raises:
         CalibrationError: fewer than two pictures with metric depth, or no possible pair.
@@ -48,9 +49,9 @@ def calibrate_set(
     shiftless = space in (Space.SCALE, Space.METRIC)
     if len(pictures) < 2:
         raise CalibrationError(f"a set needs at least two pictures with metric depth; found {len(pictures)}")
-    if form == "affine" and shiftless:
-        raise CalibrationError(f"maps of space {space} have no shift to fit; leave --form out")
-    forms = ["scale"] if shiftless else ["scale", "affine"] if form == "auto" else [form]
+    if form in ("affine", "power") and shiftless:
+        raise CalibrationError(f"maps of space {space} have a factor only; leave --form out")
+    forms = ["scale"] if shiftless else ["scale", "affine", "power"] if form == "auto" else [form]
     possible = [row for row in (_across(pictures, space, one) for one in forms) if row is not None]
     if not possible:
         raise CalibrationError(
@@ -78,7 +79,7 @@ def calibrate_set(
         "dataset": name,
         "pictures": len(pictures),
         "abs_rel": {"expected": expected, "low": interval.low, "high": interval.high, "own_pair": own},
-        "pairs_of_pictures": [{"scale": scale, "shift": shift} for scale, shift in best.pairs],
+        "pairs_of_pictures": [{"scale": one.scale, "shift": one.shift, "power": one.power} for one in best.pairs],
     }
     return Calibration(best.metres, best.form, expected, facts, notes=notes)
 
@@ -91,7 +92,7 @@ class _Across:
     metres: Metres
     errors: Sequence[float]
     own: Sequence[float]
-    pairs: Sequence[tuple[float, float]]
+    pairs: Sequence[Metres]
 
 
 def _across(pictures: Sequence[_Picture], space: Space, form: str) -> _Across | None:
@@ -101,33 +102,35 @@ def _across(pictures: Sequence[_Picture], space: Space, form: str) -> _Across | 
     folds = min(_FOLDS, len(pictures))
     errors = [0.0] * len(pictures)
     for fold in range(folds):
-        pair = _pair([picture for index, picture in enumerate(pictures) if index % folds != fold], space, form)
+        pair = _pair([picture for index, picture in enumerate(pictures) if index % folds != fold], space, form, limits)
         if pair is None:
             return None
         for index in range(fold, len(pictures), folds):
             values, metres = pictures[index]
-            errors[index] = _abs_rel(Metres(space, *pair, *limits)(values), metres)
-    pair, pairs, own = _pair(pictures, space, form), [], []
+            errors[index] = _abs_rel(pair(values), metres)
+    pair = _pair(pictures, space, form, limits)
     if pair is None:
         return None
-    for values, metres in pictures:
-        one = _pair([(values, metres)], space, form) or pair
-        pairs.append(one)
-        own.append(_abs_rel(Metres(space, *one, *limits)(values), metres))
-    return _Across(form, Metres(space, *pair, *limits), errors, own, pairs)
+    pairs = [_pair([picture], space, form, limits) or pair for picture in pictures]
+    own = [_abs_rel(one(values), metres) for one, (values, metres) in zip(pairs, pictures, strict=True)]
+    return _Across(form, pair, errors, own, pairs)
 
 
-def _pair(pictures: Sequence[_Picture], space: Space, form: str) -> tuple[float, float] | None:
+def _pair(pictures: Sequence[_Picture], space: Space, form: str, limits: tuple[float, float]) -> Metres | None:
     values, metres = (torch.cat(parts) for parts in zip(*pictures, strict=True))
     target = metres.reciprocal() if space is Space.DISPARITY else metres
-    if form == "scale":
-        usable = values > 0
-        if float(usable.double().mean()) < 1 - MOST_IMPOSSIBLE:
-            return None
-        return float((target[usable] / values[usable]).log().median().exp()), 0.0
-    scale, shift = l1_line(values, target)
-    possible = scale > 0 and float((scale * values + shift <= 0).double().mean()) <= MOST_IMPOSSIBLE
-    return (scale, shift) if possible else None
+    if form == "affine":
+        scale, shift = l1_line(values, target)
+        possible = scale > 0 and float((scale * values + shift <= 0).double().mean()) <= MOST_IMPOSSIBLE
+        return Metres(space, scale, shift, *limits) if possible else None
+    usable = values > 0
+    if float(usable.double().mean()) < 1 - MOST_IMPOSSIBLE:
+        return None
+    values, target = values[usable], target[usable]
+    if form == "power":
+        power, logarithm = l1_line(values.log(), target.log())
+        return Metres(space, math.exp(logarithm), 0.0, *limits, power) if power > 0 else None
+    return Metres(space, float((target / values).log().median().exp()), 0.0, *limits)
 
 
 def _pixels(model: DepthModel, dataset: Dataset, limit: int | None) -> list[_Picture]:

@@ -144,7 +144,7 @@ def calibrate_points(
         notes.append(
             "all points are about equally far: how depth grows beyond them is a guess; measure something nearer and farther"
         )
-    if fit.refused and form == "auto" and space not in (Space.SCALE, Space.METRIC):
+    if fit.refused and fit.form == "scale" and form == "auto" and space not in (Space.SCALE, Space.METRIC):
         notes.append(f"one factor without a shift: {fit.refused}")
     if fit.expected is not None and fit.expected > 0.2:
         notes.append(
@@ -173,7 +173,7 @@ def calibrate_points(
         )
     facts = {"pictures": {picture.name: digest(picture) for picture in maps}, "lens": None if lens is None else asdict(lens)}
     return Calibration(
-        Metres(space, fit.scale, fit.shift, fit.nearest, fit.farthest),
+        Metres(space, fit.scale, fit.shift, fit.nearest, fit.farthest, fit.power),
         fit.form,
         fit.expected,
         facts,

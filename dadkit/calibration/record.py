@@ -18,7 +18,8 @@ from dadkit.loading import result_path
 
 __all__ = ["Calibration", "beside", "calibrated", "digest", "of_model", "read_calibration", "write_calibration"]
 
-FORMAT = "dadkit calibration 1"
+FORMATS = ("dadkit calibration 1", "dadkit calibration 2")
+"""The second has a power."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Calibration:
 
     Attributes:
         metres: the pair.
-        form: ``scale`` or ``affine``.
+        form: ``scale``, ``affine`` or ``power``.
         expected: relative error that other pixels will have: the median error of points that were left out of the fit, or the
             mean AbsRel of pictures that were left out; None for two points.
         facts: where it comes from, for the file.
@@ -46,7 +47,7 @@ class Calibration:
     def plain(self) -> dict[str, Any]:
         """As the file stores it."""
         return {
-            "format": FORMAT,
+            "format": FORMATS[self.metres.power != 1],
             "writer": f"dadkit {__version__}",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             **asdict(self.metres),
@@ -113,7 +114,8 @@ def read_calibration(file: Path, model: str, space: Space) -> Metres:
         raise CalibrationError(
             f"{file} was made for {was} with maps of space {found['space']}, not for {model} as it is now: calibrate it anew"
         )
-    return Metres(Space(found["space"]), *(float(found[key]) for key in ("scale", "shift", "nearest", "farthest")))
+    numbers = {key: float(found[key]) for key in ("scale", "shift", "nearest", "farthest")}
+    return Metres(Space(found["space"]), **numbers, power=float(found.get("power", 1.0)))
 
 
 def calibrated(model: DepthModel, name: str, file: str | Path | None = None) -> tuple[DepthModel, Path | None]:
@@ -146,6 +148,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise CalibrationError(f"cannot read {file}: {error.strerror or error}") from error
     except ValueError as error:
         raise CalibrationError(f"{file} is no calibration: {error}") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") not in FORMATS:
         raise CalibrationError(f"{file} is no calibration that this dadkit reads; `dadkit calibrate` writes them")
     return found

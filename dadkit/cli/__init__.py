@@ -15,7 +15,7 @@ import errno
 import re
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -27,7 +27,7 @@ from dadkit._version import __version__
 from dadkit.cli.arguments import plugin_file
 from dadkit.errors import DadkitError
 from dadkit.kinds import KINDS
-from dadkit.threads import bound_spinning, keep_memory
+from dadkit.threads import bound_spinning
 
 __all__ = ["COMMANDS", "Entry", "app", "main"]
 
@@ -85,7 +85,9 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, row, rest = super().resolve_command(ctx, args)
-        return (name, row, rest) if row is None else (name, _load(str(name)), rest)
+        command = row and _load(str(name))
+        ctx.obj = command, rest
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a :class:`DadkitError` becomes one message and its exit code, Ctrl-C becomes 130."""
@@ -95,6 +97,8 @@ class _Commands(TyperGroup):
             from dadkit.cli.output import print_error
 
             print_error(error)
+            for hint in _meant(str(error), *ctx.obj):
+                typer.echo(hint, err=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
@@ -104,6 +108,14 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from error
+
+
+def _meant(message: str, command: Any, words: Sequence[str]) -> Iterator[str]:
+    """Yields a hint for each ``KEY=VALUE`` that was refused as a key and is the name of an option of the command."""
+    for key, _, value in (word.partition("=") for word in words):
+        for option in command.params if f"{key}: unknown key" in message else ():
+            if f"--{key}" in option.opts:
+                yield f"did you mean --{key}{'' if option.is_flag else f' {value}'}?"
 
 
 def _load(name: str) -> Any:
@@ -158,7 +170,6 @@ def main(arguments: list[str] | None = None) -> None:
         SystemExit: always: 0 if all went well, 2 for wrong usage, else the error's own code.
     """
     bound_spinning()  # before a command imports torch
-    keep_memory()
     # Python hides deprecations from users; the former name of a component is in *their* YAML, so they must see it.
     warnings.filterwarnings("default", message=".* is a former name of ", category=DeprecationWarning)
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # the line of code that warns tells users nothing

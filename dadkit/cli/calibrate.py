@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -37,7 +37,7 @@ def calibrate(
     along_axis: Annotated[
         bool, typer.Option("--along-axis", help="Distances are along the optical axis, not to the lens as a tape gives them.")
     ] = False,
-    form: Annotated[str, typer.Option(help="auto, scale or affine (with a shift).")] = "auto",
+    form: Annotated[str, typer.Option(help="auto, scale, affine (with a shift) or power.")] = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to store it. Default: beside the model's weights.")
     ] = None,
@@ -49,15 +49,15 @@ def calibrate(
 
     Example: dadkit calibrate runs/mine hall.jpg --at 812,440=2.35 --at 310,600=1.2 --at 500,210=6.8
     """
-    from dadkit.alignment.few import CalibrationError
+    from dadkit.alignment.few import CalibrationError, Form
     from dadkit.calibration import beside, calibrate_points, calibrate_set, parse_point, read_points, write_calibration
     from dadkit.cli.arguments import split_model
     from dadkit.cli.output import note
     from dadkit.loading import load_model
     from dadkit.prediction import Lens
 
-    if form not in ("auto", "scale", "affine"):
-        raise CalibrationError(f"--form is auto, scale or affine; got '{form}'")
+    if form not in get_args(Form):
+        raise CalibrationError(f"--form is one of {', '.join(get_args(Form))}; got '{form}'")
     pictures = [Path(word) for word in rest or [] if "=" not in word or os.path.exists(word)]
     if len(pictures) > 1 or (at and not pictures):
         raise CalibrationError("--at belongs to one PICTURE; several pictures take --points FILE with image,x,y,metres")
@@ -119,8 +119,9 @@ def _report(found: Calibration) -> None:
         ]
         print_table(("point", "metres", "fitted", "error", "if left out", ""), rows)
     pair = found.metres
-    formula = "1 / ({:.6g} * value + {:.6g})" if pair.space == "disparity" else "{:.6g} * value + {:.6g}"
-    note(f"metres = {formula.format(pair.scale, pair.shift)}, from {pair.nearest:.2f} to {pair.farthest:.2f} m")
+    fitted = f"{pair.scale:.6g} * value" + (f" ** {pair.power:.6g}" if pair.power != 1 else f" + {pair.shift:.6g}")
+    formula = f"1 / ({fitted})" if pair.space == "disparity" else fitted
+    note(f"metres = {formula}, from {pair.nearest:.2f} to {pair.farthest:.2f} m")
     if "abs_rel" in found.facts:
         row = found.facts["abs_rel"]
         note(

@@ -84,7 +84,9 @@ def evaluate(
     from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
     from dadkit.results import claim
+    from dadkit.threads import keep_memory
 
+    keep_memory()
     if not model:
         raise DadkitError("nothing to evaluate; give --model RUN or --model PLUGIN/NAME, several times to compare")
     figures = list(dict.fromkeys(figure or []))

@@ -47,9 +47,11 @@ def sweep(
     from dadkit.config.schema import RunConfig
     from dadkit.config.stages import split_arguments
     from dadkit.errors import DadkitError
+    from dadkit.threads import keep_memory
     from dadkit.training.run import RunResult, train
     from dadkit.training.sweep import SweepError, plan
 
+    keep_memory()
     with together() as (main, parallel, reports):
         files, overrides = split_arguments(arguments)
         if not files:

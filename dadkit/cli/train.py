@@ -42,7 +42,9 @@ def train(
 
     from dadkit.config.stages import split_arguments
     from dadkit.errors import DadkitError
+    from dadkit.threads import keep_memory
 
+    keep_memory()
     files, overrides = split_arguments(arguments)
     if not files:
         raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")

@@ -25,7 +25,8 @@ class Metres:
 
     Attributes:
         space: of the values.
-        scale, shift: metres are 1 / (scale * value + shift) for disparity, scale * value + shift for the other spaces.
+        scale, shift, power: metres are scale * value ** power + shift, for disparity 1 divided by this. Where the power is not
+            1, values below 0 count as 0.
         nearest, farthest: metres are held within these; what would be beyond is not valid.
 
     Example:
@@ -40,21 +41,27 @@ class Metres:
     shift: float
     nearest: float
     farthest: float
+    power: float = 1.0
 
     def __call__(self, values: Tensor) -> Tensor:
         """Metres of the same shape, finite and positive."""
-        fitted = values * self.scale + self.shift
+        fitted = self._fitted(values)
         if self.space is Space.DISPARITY:
             return fitted.clamp(1 / self.farthest, 1 / self.nearest).reciprocal()
         return fitted.clamp(self.nearest, self.farthest)
 
     def inside(self, values: Tensor) -> Tensor:
         """True where the metres were not held back."""
-        fitted = values * self.scale + self.shift
+        fitted = self._fitted(values)
         low, high = self.nearest, self.farthest
         if self.space is Space.DISPARITY:
             low, high = 1 / high, 1 / low
         return (fitted >= low * (1 - 1e-6)) & (fitted <= high * (1 + 1e-6))
+
+    def _fitted(self, values: Tensor) -> Tensor:
+        if self.power != 1:
+            values = values.clamp(min=0) ** self.power
+        return values * self.scale + self.shift
 
 
 class CalibratedModel(Teacher):

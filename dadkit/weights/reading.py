@@ -109,6 +109,8 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
     if not tensors:
         keys = f"its top level has the keys {some(map(str, saved))}" if saved else "it is an empty mapping"
         raise WeightsError(f"{file} holds no tensors; {keys}")
+    if empty := [name for name, value in tensors.items() if value.is_meta]:
+        raise WeightsError(f"{file} holds names and shapes without numbers (device 'meta'): {some(empty)}; save the model anew")
     tensors, more = strip_wrappers(tensors)
     broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(value.isnan().any())]
     if broken:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,14 +44,18 @@ def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tupl
     """Returns the tensors of the state dict that a saved mapping is, or holds.
 
     Args:
-        saved: what ``torch.load`` gave.
+        saved: what ``torch.load`` gave. Sparse tensors become dense; NumPy's arrays count where no tensors are.
         first: names of containers that are opened before all others, in order of preference.
 
     Returns:
         Name -> tensor, empty if there are none; and lines that say what was chosen where there was a choice.
     """
     wanted = [name for name in first if isinstance(saved.get(name), Mapping)]
-    own = {str(name): value for name, value in saved.items() if isinstance(value, Tensor)}
+    own = {
+        str(name): value if value.layout == torch.strided else value.to_dense()
+        for name, value in saved.items()
+        if isinstance(value, Tensor)
+    }
     if not wanted and any(value.ndim for value in own.values()):
         return own, []
     for name in dict.fromkeys((*wanted, *_CONTAINERS, *_AVERAGED)):
@@ -70,7 +75,11 @@ def open_containers(saved: Mapping[str, Any], first: Sequence[str] = ()) -> tupl
     if len(found) == 1 and not own:
         ((name, (tensors, notes)),) = found.items()
         return tensors, [*notes, f"took its '{name}'"]
-    return own, []
+    if own or found:
+        return own, []
+    # Arrays beside tensors are curves and statistics; without any tensor they are the weights.
+    arrays = {str(name): value for name, value in saved.items() if isinstance(value, np.ndarray) and value.dtype.kind in "biuf"}
+    return {name: torch.from_numpy(value.astype(value.dtype.newbyteorder("="))) for name, value in arrays.items()}, []
 
 
 def strip_wrappers(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -175,9 +175,11 @@ def load_strict(
     own = module.state_dict()
     whole = [name for name in state if own[name].is_floating_point() and not state[name].is_floating_point()]
     if whole:
-        kind = str(state[whole[0]].dtype).removeprefix("torch.")
+        odd = state[whole[0]]
+        kind = str(odd.dtype).removeprefix("torch.")
+        scales = "" if odd.is_complex() else ", and not the scales that such quantised weights need"
         raise WeightsError(
-            f"{source} holds {kind} where the model computes in floats, and not the scales that such quantised weights need "
+            f"{source} holds {kind} where the model computes in floats{scales} "
             f"({len(whole)}: {some(whole)}); use the weights as they were before"
         )
     # Only names allowed by ``optional`` can still be missing here.

@@ -9,7 +9,14 @@ import torch
 from PIL import Image
 
 from dadkit.alignment.few import CalibrationError, fit_few
-from dadkit.calibration import KnownPoint, calibrate_points, calibrate_set, suggest_points
+from dadkit.calibration import (
+    KnownPoint,
+    calibrate_points,
+    calibrate_set,
+    read_calibration,
+    suggest_points,
+    write_calibration,
+)
 from dadkit.data.sample import Sample
 from dadkit.interfaces import CalibratedModel, DepthModel, Metres, ModelSpec, Space
 from dadkit.loading import load_model
@@ -59,6 +66,27 @@ def test_a_wrong_point_is_named_and_does_not_move_the_pair(ramp):
     assert any("measure it again" in note for note in found.notes)
 
 
+def test_a_power_is_found_stored_and_exported(ramp, tmp_path):
+    """1 / metres = 0.8 * brightness ** 1.7; no factor and no line has this shape."""
+    straight = known(ramp, [5, 25, 50, 75, 95])
+    bent = [KnownPoint(p.picture, p.x, p.y, 1 / (0.8 * ((1 / p.metres - B) / A) ** 1.7)) for p in straight]
+    found = calibrate_points(Brightness(), bent, along_axis=True)
+    assert (found.form, found.metres.scale, found.metres.power) == ("power", pytest.approx(0.8, rel=1e-3), pytest.approx(1.7))
+    write_calibration(found, tmp_path / "power.json", "starter/tiny")
+    assert read_calibration(tmp_path / "power.json", "starter/tiny", "disparity") == found.metres
+    model = CalibratedModel(Brightness(), found.metres)
+    image = torch.tensor([0.0, 0.4, 1.0]).expand(1, 3, 1, 3)
+    answer = model(image)
+    assert answer.valid.flatten().tolist() == [False, True, True]
+    assert answer.depth.flatten()[1:].tolist() == pytest.approx([1 / (0.8 * 0.4**1.7), 1 / 0.8], rel=1e-3)
+    torch.testing.assert_close(model.deployable()(image), answer.depth)
+    # A file of an earlier version names no power.
+    stored = json.loads((tmp_path / "power.json").read_text())
+    assert stored.pop("power") == found.metres.power
+    (tmp_path / "line.json").write_text(json.dumps({**stored, "format": "dadkit calibration 1"}))
+    assert read_calibration(tmp_path / "line.json", "starter/tiny", "disparity").power == 1
+
+
 def test_a_tape_measures_to_the_lens(ramp):
     """At 90 degrees the right edge is seen at 45 degrees: sqrt(2) farther from the lens than along the axis."""
     points = known(ramp, [5, 50, 95])
@@ -80,6 +108,8 @@ def test_a_tape_measures_to_the_lens(ramp):
         ([0.50, 0.52, 0.54], [2.0, 1.9, 1.8], "affine", "of the map's range"),
         ([0.2, 0.5, 0.9], [10.0, 2.0, 1.0], "affine", "beyond infinity"),
         ([-0.2, -0.3], [1.0, 2.0], "auto", "not positive multiples"),
+        ([0.1, 0.5, 0.9], [1.0, 2.0, 4.0], "power", "the other way"),
+        ([0.2, 0.9], [2.0, 1.0], "power", "three can"),
     ],
 )
 def test_what_cannot_be_true_is_refused_with_the_reason(values, metres, form, message):
@@ -152,6 +182,8 @@ def test_a_set_with_one_pair_and_one_where_every_picture_has_its_own():
         pytest.approx(B, rel=1e-3),
     )
     assert found.expected < 1e-3
+    bent = [Sample(s.image, s.key, 1 / (s.image[:1].float() / 255) ** 0.6, None, Space.METRIC) for s in labelled([(A, B)] * 6)]
+    assert calibrate_set(Brightness(), bent).metres.power == pytest.approx(0.6, rel=1e-3)
     various = calibrate_set(Brightness(), labelled([(A * k, B / k) for k in (0.5, 0.7, 1.0, 1.4, 2.0, 3.0)]), form="affine")
     assert various.facts["abs_rel"]["own_pair"] < 1e-3 < various.facts["abs_rel"]["expected"]
     assert any("no global calibration" in note for note in various.notes)

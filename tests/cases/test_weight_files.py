@@ -46,6 +46,8 @@ def wrapped(tensors):
         "33 nested": {"state": {"model": {"state_dict": under("net.")}}},
         "33 half": {name: value.half() for name, value in tensors.items()},
         "33 our own": dict(tensors),
+        "33 sparse": {name: value.to_sparse() if value.ndim == 2 else value for name, value in tensors.items()},
+        "33 NumPy's arrays": {"model": {name: value.numpy() for name, value in tensors.items()}, "history": np.arange(3.0)},
         "33 with arguments and numbers of NumPy": {
             "model": dict(tensors),
             "args": argparse.Namespace(output=Path("out")),
@@ -132,6 +134,9 @@ def test_56_quantised_weights_are_refused(tensors, tmp_path):
     torch.save({name: value.to(torch.int8) for name, value in tensors.items()}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"holds int8 where .*scales.*\(15\d: "):
         load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
+    torch.save({name: value.to("meta") for name, value in tensors.items()}, tmp_path / "b.pth")
+    with pytest.raises(WeightsError, match="shapes without numbers"):
+        load_model("dav2/tiny", weights=str(tmp_path / "b.pth"))
 
 
 @pytest.mark.parametrize(("data", "words"), not_weights().items(), ids=lambda one: one if isinstance(one, str) else "")

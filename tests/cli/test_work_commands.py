@@ -66,6 +66,9 @@ def test_evaluate_without_a_model_says_so(dadkit):
     answer = dadkit("evaluate")
     assert answer.code != 0
     assert "--model" in answer.err
+    answer = dadkit("evaluate", "--model", "starter/tiny", "dataset=nyuv2")
+    assert answer.code != 0
+    assert "did you mean --dataset nyuv2?" in answer.err
 
 
 def test_protocols_are_listed_and_shown(dadkit):
