@@ -86,7 +86,7 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, row, rest = super().resolve_command(ctx, args)
         command = row and _load(str(name))
-        ctx.obj = command, rest
+        ctx.obj = command, tuple(rest)  # a copy: parsing consumes the list
         return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
