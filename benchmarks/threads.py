@@ -33,6 +33,9 @@ SETTINGS = {
     "spin 3000": {"GOMP_SPINCOUNT": "3000"} | _KEPT,
     "passive": {"OMP_WAIT_POLICY": "PASSIVE"} | _KEPT,
     "one thread": {"OMP_NUM_THREADS": "1"} | _KEPT,
+    "apart": {"GOMP_SPINCOUNT": "1000", "THREADS": "apart"} | _KEPT,  # each thread stays on a core of its own
+    "together": {"GOMP_SPINCOUNT": "1000", "THREADS": "together"} | _KEPT,  # all threads on one core, the other left to others
+    "together passive": {"OMP_WAIT_POLICY": "PASSIVE", "THREADS": "together"} | _KEPT,
 }
 
 _ENOUGH = 60.0  # seconds after which no further round of a case is begun
@@ -79,13 +82,13 @@ def compare(case: str, settings: list[str], options: argparse.Namespace) -> None
             process.kill()
     first = found[settings[0], False]
     print(f"{case}: {max(first):.1f} images/s by {settings[0]} on quiet cores; {time.perf_counter() - begun:.0f} s")
-    print(f"{'':15}  quiet   busy   busy/its own quiet   (medians of {len(first)} rounds)")
+    print(f"{'':17}  quiet   busy   busy/its own quiet   (medians of {len(first)} rounds)")
     for name in settings:
         quiet, loaded = (
             statistics.median(x / y for x, y in zip(found[name, is_busy], first, strict=True)) for is_busy in (False, True)
         )
         own = statistics.median(x / y for x, y in zip(found[name, True], found[name, False], strict=True))
-        print(f"{name:15} {quiet:6.2f} {loaded:6.2f} {own:12.2f}", flush=True)
+        print(f"{name:17} {quiet:6.2f} {loaded:6.2f} {own:12.2f}", flush=True)
 
 
 def start(case: str, name: str, cores: int) -> subprocess.Popen[str]:
@@ -108,8 +111,12 @@ def ask(process: subprocess.Popen[str], seconds: float) -> float:
 def work(case: str) -> None:
     """Answers each number of seconds that is read with images a second."""
     steps = quickstart() if case == "quickstart" else computed(case)
+    cores = sorted(os.sched_getaffinity(0))
     next(steps)
     for line in sys.stdin:
+        if "THREADS" in os.environ:
+            for number, thread in enumerate(sorted(map(int, os.listdir("/proc/self/task")))):
+                os.sched_setaffinity(thread, {cores[min(number, len(cores) - 1) if os.environ["THREADS"] == "apart" else 0]})
         for _ in range(4 if case == "quickstart" else 1):  # what was prepared meanwhile
             next(steps)
         begun, count = time.perf_counter(), 0

@@ -297,10 +297,12 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if apple and torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(name.lower())
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise LoadError(f"device '{name}' cannot be used here: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        reason = "choose from auto, cpu, cuda, cuda:1, mps" if "Expected one of" in reason else reason
+        raise LoadError(f"device '{name}' cannot be used here: {reason}") from error
     return device
 
 

@@ -49,8 +49,9 @@ class Results:
         self.done.setdefault((name, fingerprint), set()).update(written)
 
     def is_done(self, name: str, fingerprint: str, file: str) -> bool:
-        """True if this file of ``name`` was completed from that fingerprint and still exists."""
-        return file in self.done.get((name, fingerprint), ()) and (self.folder / file).exists()
+        """True if this file of ``name`` was completed from that fingerprint, still exists and is not empty."""
+        path = self.folder / file
+        return file in self.done.get((name, fingerprint), ()) and path.exists() and path.stat().st_size > 0
 
     def _add(self, line: dict[str, object]) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 import re
@@ -53,15 +54,17 @@ def parse_point(text: str, picture: Path) -> KnownPoint:
         >>> parse_point("812,440=2.35m", Path("hall.jpg"))
         KnownPoint(picture=PosixPath('hall.jpg'), x=812.0, y=440.0, metres=2.35)
     """
-    found = re.fullmatch(r"\s*(\d+\.?\d*)\s*,\s*(\d+\.?\d*)\s*=\s*(-?\d*\.?\d+)\s*(m|cm|mm)?\s*", text)
+    found = re.fullmatch(r"(?i)\s*(\d+\.?\d*)\s*,\s*(\d+\.?\d*)\s*=\s*(-?\d*[.,]?\d+)\s*(m|cm|mm)?\s*", text)
     if found is None:
-        raise CalibrationError(f"a known distance is X,Y=METRES, for instance 812,440=2.35; got {text!r}")
-    unit = {"cm": 0.01, "mm": 0.001}.get(found[4] or "m", 1.0)
-    return KnownPoint(picture, float(found[1]), float(found[2]), float(found[3]) * unit)
+        raise CalibrationError(f"a known distance is X,Y=METRES, for instance 812,440=2.35, or 812,440=235cm; got {text!r}")
+    unit = {"cm": 0.01, "mm": 0.001}.get((found[4] or "m").lower(), 1.0)
+    return KnownPoint(picture, float(found[1]), float(found[2]), _number(found[3]) * unit)
 
 
 def read_points(file: Path, picture: Path | None = None) -> list[KnownPoint]:
     """Points of a CSV file with the columns ``image,x,y,metres``; images relative to the file's folder.
+
+    Spreadsheets' semicolons or tabs between columns, decimal commas and UTF-16 are read too.
 
     Args:
         file: the file.
@@ -71,21 +74,30 @@ def read_points(file: Path, picture: Path | None = None) -> list[KnownPoint]:
         CalibrationError: the file cannot be read, or a line is not such a point.
     """
     try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True))
+        data = file.read_bytes()
+        lines = data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig").splitlines()
+        head = lines[0].lower() if lines else ""
+        separator = next((mark for mark in "\t;" if mark in head), ",")
+        names = [name.strip() for name in head.split(separator)]
+        rows = list(csv.DictReader(lines[1:], names, delimiter=separator, skipinitialspace=True))
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     points = []
     for line, row in enumerate(rows, start=2):
         try:
             place = picture if picture is not None and "image" not in row else file.parent / row["image"]
-            points.append(KnownPoint(place, float(row["x"]), float(row["y"]), float(row["metres"])))
-        except (KeyError, TypeError, ValueError) as error:
+            points.append(KnownPoint(place, *(_number(row[name]) for name in ("x", "y", "metres"))))
+        except (AttributeError, KeyError, ValueError) as error:  # a cell that is not there is None
             raise CalibrationError(
                 f"{file}:{line}: the columns are image,x,y,metres, or x,y,metres where a PICTURE is given; got {row}"
             ) from error
     if not points:
         raise CalibrationError(f"{file} holds no point; its first line is image,x,y,metres, and each other one a point")
     return points
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))
 
 
 def suggest_points(model: DepthModel, picture: Path, count: int = 5) -> list[tuple[int, int]]:

@@ -122,6 +122,7 @@ def predict(
 
     from dadkit.calibration import calibrated
     from dadkit.cli.arguments import split_model
+    from dadkit.cli.output import several
     from dadkit.data.images import MAX_PIXELS
     from dadkit.errors import DadkitError, DataError
     from dadkit.interfaces import CalibratedModel
@@ -184,7 +185,7 @@ def predict(
             f"skipped {failure.path}: {failure.reason}", style="yellow", highlight=False, markup=False, soft_wrap=True
         )
     space = loaded.spec.space if metres is None else Space.METRIC
-    console.print(f"wrote {written} files to {output} ({space}: {_meaning(space)})", highlight=False)
+    console.print(f"wrote {several(written, 'file')} to {output} ({space}: {_meaning(space)})", highlight=False)
     if failures:
         what = "images and films" if inputs.films else "images"
         raise DataError(f"{len(failures)} of {len(inputs.all)} {what} could not be read or written; see above")
@@ -228,6 +229,7 @@ def _carry_out(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from dadkit.cli.output import several
     from dadkit.errors import DataError
     from dadkit.prediction import Failure, Note, carry_out, predict_video
 
@@ -268,7 +270,7 @@ def _carry_out(
     if len(notes) > _NOTES:
         console.print(f"and {len(notes) - _NOTES} more such notes", highlight=False)
     if plan.images:
-        console.print(f"{done} images in {seconds:.1f} s: {done / seconds:.1f} images/s", highlight=False)
+        console.print(f"{several(done, 'image')} in {seconds:.1f} s: {done / seconds:.1f} images/s", highlight=False)
     return count, failures
 
 

@@ -107,7 +107,8 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
 
     Returns:
         Jobs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in their suffix keep it
-        in the stem: ``a.jpg`` and ``a.png`` become ``a.jpg.npy`` and ``a.png.npy``. dadkit's own results are left out.
+        in the stem: ``a.jpg`` and ``a.png`` become ``a.jpg.npy`` and ``a.png.npy``. dadkit's own results are left out. A file
+        that is named twice (``photos photos/a.jpg``) is one.
 
     Raises:
         DataError: a path does not exist, two inputs would write the same outputs, or there is no input at all.
@@ -196,7 +197,16 @@ def _is_result(source: Source, index: int) -> bool:
         return False
 
 
+def _place(job: Job) -> tuple[object, ...]:
+    """Tells images apart: their files, or where they are in their shard."""
+    if isinstance(job.source, FileSource):
+        return job.stem, os.path.abspath(job.source.read(job.index))
+    return job.stem, id(job.source), job.index
+
+
 def _name_apart(found: Inputs) -> None:
+    found.images = list({_place(job): job for job in found.images}.values())
+    found.films = list({(film.stem, os.path.abspath(film.path)): film for film in found.films}.values())
     counts = Counter(job.stem for job in found.images)
     found.images = [
         job if counts[job.stem] == 1 else Job(job.source, job.index, job.stem.with_name(Path(job.source.name(job.index)).name))

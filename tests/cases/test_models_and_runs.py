@@ -149,5 +149,9 @@ def test_39_metres_from_five_distances(tmp_path, dadkit):
     assert "metres = " in answer.err
     stored = json.loads((tmp_path / "c.json").read_text())
     assert [(point["x"], point["y"]) for point in stored["points"]] == [(20, 110), (80, 90), (120, 60), (60, 30), (150, 5)]
-    (tmp_path / "known.csv").write_text("x;y;metres\n1;2;3")
+    german = "\n".join(["X;Y;Metres", *(place.replace(",", ";").replace(".", ",") for place in places)])
+    (tmp_path / "known.csv").write_text(german, encoding="utf-16")
+    assert dadkit(*command, "--fov", 60).code == 0
+    assert json.loads((tmp_path / "c.json").read_text())["points"] == stored["points"]
+    (tmp_path / "known.csv").write_text("x,y,mm\n1,2,3000")
     assert "the columns are image,x,y,metres" in dadkit(*command).err

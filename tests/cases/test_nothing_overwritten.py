@@ -88,6 +88,8 @@ def test_43_and_44_finished_results_are_not_computed_again(photos, tmp_path, dad
     assert np.load(out / "p0.npy").shape == (48, 64)
     assert "wrote 0 files" in dadkit(*other, "--resume").err
     assert "wrote 3 files" in dadkit(*other, "--no-resume").err
+    (out / "p0.npy").write_bytes(b"")  # as a full disk or a broken copy leaves it
+    assert "wrote 1 file " in dadkit(*other, photos / "p0.png").err
 
 
 def test_43_after_a_kill_only_the_unfinished_is_computed(photos, tmp_path, dadkit, monkeypatch):

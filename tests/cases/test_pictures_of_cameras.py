@@ -242,7 +242,7 @@ def test_50_no_model_is_the_starter(photos, tmp_path, dadkit):
     answer = dadkit("predict", photos / "p0.png", "-o", tmp_path / "o", "-f", "npy")
     assert answer.code == 0
     assert "model: starter/small" in answer.err
-    assert "1 images in " in answer.err
+    assert "1 image in " in answer.err
     assert "images/s" in answer.err
 
 

@@ -44,6 +44,7 @@ def test_predict_names_what_it_could_not_read_and_keeps_the_rest(photos, tmp_pat
         (["--model", "topformer/tyny"], "did you mean"),
         (["--model", "topformer/tiny", "-f", "jpeg"], "unknown format 'jpeg'"),
         (["--model", "topformer/tiny", "--device", "cuda:99"], "cannot be used here"),
+        (["--model", "topformer/tiny", "--device", "gpu"], "choose from auto, cpu, cuda"),
     ],
 )
 def test_predict_explains_what_is_wrong(photos, tmp_path, dadkit, arguments, message):

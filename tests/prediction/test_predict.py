@@ -98,6 +98,7 @@ def test_same_stem_with_two_endings_does_not_collide(tmp_path):
     for name in ("a.jpg", "a.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     assert [str(job.stem) for job in find_inputs([tmp_path]).images] == ["a.jpg", "a.png"]
+    assert len(find_inputs([tmp_path, tmp_path / "a.png", tmp_path / "a.png"]).images) == 2  # one file is one image
 
 
 def test_a_pattern_that_no_shell_expanded(tmp_path):
