@@ -281,7 +281,11 @@ def _mirrored(
     """Returns the images' paths below ``images``, and (image, depth) paths below ``root``."""
     for folder in (images, depths):
         if not (root / folder).is_dir():
-            raise DataError(f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist")
+            there = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) or "none"
+            raise DataError(
+                f"no image/depth pairs: the folder {(root / folder).absolute()} does not exist; the options images and depths "
+                f"name folders below root, where these are: {there}"
+            )
     names, _ = scan(root / images, extensions)
     found, _ = scan(root / depths, set(suffixes), results=True)
     by_stem = {stem(name): name for name in found}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import pickle
 import re
 import warnings
@@ -112,9 +113,9 @@ def read_file(path: str | Path, *, containers: Sequence[str] = ("state_dict", "m
     if empty := [name for name, value in tensors.items() if value.is_meta]:
         raise WeightsError(f"{file} holds names and shapes without numbers (device 'meta'): {some(empty)}; save the model anew")
     tensors, more = strip_wrappers(tensors)
-    broken = [name for name, value in tensors.items() if value.is_floating_point() and bool(value.isnan().any())]
+    broken = [name for name, value in tensors.items() if value.is_floating_point() and _overflowed(value)]
     if broken:
-        warnings.warn(f"{file} holds NaN in {some(broken)}: a model of it answers NaN", stacklevel=2)
+        warnings.warn(f"{file} holds NaN or infinity in {some(broken)}: a model of it answers NaN", stacklevel=2)
     for note in (*notes, *more):
         _log.warning("%s: %s", file, note)
     beside = metadata or {name: value for name, value in saved.items() if not isinstance(value, Tensor)}
@@ -157,6 +158,11 @@ def some(names: Iterable[str]) -> str:
     """``"a, b, c"``, cut short where there are many."""
     names = list(names)
     return ", ".join(names[:_SHOWN]) + (f", … and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _overflowed(value: Tensor) -> bool:
+    """True if there is NaN or infinity; minus infinity alone is how masks are stored."""
+    return value.numel() > 0 and not float(value.float().max()) < math.inf
 
 
 def _joined(index: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -115,6 +115,10 @@ def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         path = _in_folder(path, names)
+    elif re.match(r"https?://", str(source)):
+        raise WeightsError(
+            f"{source} is an address: download the file and give that, or hf://ORG/NAME[/FILE] for one on the hub"
+        )
     elif not path.is_file():
         raise WeightsError(
             f"no weight file at {path}; give the path of a .safetensors or .pth file, a folder that holds one, "

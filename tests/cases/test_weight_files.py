@@ -103,9 +103,10 @@ def test_35_and_36_a_file_of_another_family_is_not_said_to_be_this_one(tmp_path)
 
 def test_55_weights_of_nan_are_said(tensors, tmp_path):
     name = next(iter(tensors))
-    torch.save({**tensors, name: tensors[name] * float("nan")}, tmp_path / "a.pth")
-    with pytest.warns(UserWarning, match=f"a.pth holds NaN in {name}"):
-        load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
+    for wrong in ("nan", "inf"):
+        torch.save({**tensors, name: torch.full_like(tensors[name], float(wrong))}, tmp_path / "a.pth")
+        with pytest.warns(UserWarning, match=f"a.pth holds NaN or infinity in {name}"):
+            load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
 
 
 def not_weights():
