@@ -52,7 +52,6 @@ struct Turn {
   const Sweeps<T>* sweeps;
   int64_t image;
   Team* team;  // threads that have no image of their own, or nullptr
-  Workspace<T>* work;
 
   // This image's part of a tensor with `size` values per image.
   const T* in(const Tensor& x, int64_t size = 1) const { return data<T>(x) + image * size; }
@@ -64,7 +63,7 @@ struct Turn {
   const double* record_of(const Tensor& stats, int64_t width) const { return data<double>(stats) + image * width; }
 
   SegmentedImage<T> segmented(const Options& o, const T* map, const Batch& batch, const Layout& layout) const {
-    return SegmentedImage<T>(sweeps, o, map, batch.mask_of(image), batch.height, batch.width, layout, team, work);
+    return SegmentedImage<T>(sweeps, o, map, batch.mask_of(image), batch.height, batch.width, layout, team);
   }
   SegmentedImage<T> segmented(const Options& o, const Tensor& map, const Batch& batch) const {
     return segmented(o, in(map, batch.n), batch, Layout::of_map(batch.n));
@@ -83,10 +82,7 @@ void each_image(const Tensor& like, int64_t images, const F& f) {
   by_type(like, [&](auto zero) {
     using T = decltype(zero);
     const Sweeps<T>* with = sweeps<T>();
-    share_out(images, like.numel() / images >= kWorthStrips, [&](int64_t image, Team* team) {
-      Workspace<T> work;
-      f(Turn<T>{with, image, team, &work});
-    });
+    share_out(images, like.numel() / images >= kWorthStrips, [&](int64_t image, Team* team) { f(Turn<T>{with, image, team}); });
   });
 }
 

@@ -1,7 +1,6 @@
 // The hybrid-normalised loss of one image (or one patch), and its gradient from the record that forward left.
 #pragma once
 
-#include <memory>
 #include <vector>
 
 #include "target.h"
@@ -177,9 +176,9 @@ class HybridGradient {
     const GradientTask<T> task = coefficients(pred, r);
     const uint8_t* all = image_.pixels().leaf;
     image_.strips([&](int64_t s, int64_t start, int64_t size) {
-      const std::unique_ptr<uint8_t[]> own(all ? nullptr : new uint8_t[static_cast<size_t>(size + 64)]);
-      if (!all) image_.leaves_of_strip(s, own.get(), nullptr);  // just before they are used
-      const uint8_t* leaf = all ? all + start : own.get();
+      Buffer<uint8_t> own;
+      if (!all) image_.leaves_of_strip(s, own.need(static_cast<size_t>(size + 64)), nullptr);  // just before they are used
+      const uint8_t* leaf = all ? all + start : own.need(0);
       pred.blocks(image_.pixels().layout, s, [&](const T* px, int64_t first, int64_t n) {
         sweep(px, leaf + first - start, first, n, task, out + first);
       });

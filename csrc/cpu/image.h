@@ -12,21 +12,12 @@
 namespace dadkit {
 
 template <typename T>
-struct Workspace {
-  Buffer<uint8_t> leaf;
-  std::vector<int64_t> counts;
-  OrderScratch<T> order[2];  // of the maps that are searched at once
-  Buffer<T> rows;  // of gradient matching
-};
-
-template <typename T>
 class SegmentedImage {
  public:
   // map: the one that is cut
   SegmentedImage(const Sweeps<T>* sweeps, const Options& options, const T* map, const uint8_t* mask, int64_t height, int64_t width,
-                 const Layout& layout, Team* team, Workspace<T>* work)
-      : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), work_(work),
-        pixels_{sweeps, layout, nullptr, nullptr, team} {}
+                 const Layout& layout, Team* team)
+      : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), pixels_{sweeps, layout, nullptr, nullptr, team} {}
 
   const Sweeps<T>& sweeps() const { return *sweeps_; }
   const Options& options() const { return options_; }
@@ -101,13 +92,12 @@ class SegmentedImage {
 
   // Medians and deviations of x in every segment; false where a pixel is not finite.
   bool medians(const Source<T>& x, Statistic* out) const {
-    OrderStatistics<T> of(pixels_, seg_, x, work_->order);
-    return of.compute(nullptr, out);
+    return OrderStatistics<T>(pixels_, seg_, x).compute(nullptr, out);
   }
 
   // The same of two maps at once.
   bool medians(const Source<T>& x, const Source<T>& y, Statistic* of_x, Statistic* of_y) const {
-    OrderStatistics<T> both[] = {{pixels_, seg_, x, work_->order}, {pixels_, seg_, y, work_->order + 1}};
+    OrderStatistics<T> both[] = {{pixels_, seg_, x}, {pixels_, seg_, y}};
     Statistic* out[] = {of_x, of_y};
     return OrderStatistics<T>::compute(both, 2, nullptr, out);
   }
@@ -164,11 +154,11 @@ class SegmentedImage {
   void make_leaves() {
     finish_rule();
     const int64_t count = pixels_.layout.strips();
-    uint8_t* leaf = work_->leaf.need(static_cast<size_t>(pixels_.layout.n + 64));
-    work_->counts.assign(static_cast<size_t>(count * kMaxLeaves), 0);
-    strips([&](int64_t s, int64_t first, int64_t) { leaves_of_strip(s, leaf + first, &work_->counts[static_cast<size_t>(s * kMaxLeaves)]); });
+    uint8_t* leaf = leaf_memory_.need(static_cast<size_t>(pixels_.layout.n + 64));
+    counts_.assign(static_cast<size_t>(count * kMaxLeaves), 0);
+    strips([&](int64_t s, int64_t first, int64_t) { leaves_of_strip(s, leaf + first, &counts_[static_cast<size_t>(s * kMaxLeaves)]); });
     pixels_.leaf = leaf;
-    pixels_.counts = work_->counts.data();
+    pixels_.counts = counts_.data();
     std::fill(count_, count_ + kMaxContexts, int64_t{0});
     pixels_.count_contexts(seg_, 0, count, count_);
   }
@@ -178,7 +168,8 @@ class SegmentedImage {
   const T* map_;
   const uint8_t* mask_;
   int64_t height_, width_;
-  Workspace<T>* work_;
+  Buffer<uint8_t> leaf_memory_;
+  std::vector<int64_t> counts_;
   Pixels<T> pixels_;
   LeafRule<T> rule_;
   Segmentation seg_;

@@ -55,9 +55,8 @@ template <typename T>
 class MatchingImage {
  public:
   MatchingImage(const Sweeps<T>* sweeps, const T* pred, const T* target, const uint8_t* mask, int64_t height, int64_t width, int64_t scales,
-                Team* team, Workspace<T>* work)
-      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), team_(team),
-        work_(work) {
+                Team* team)
+      : sweeps_(sweeps), pred_(pred), target_(target), mask_(mask), height_(height), width_(width), scales_(scales), team_(team) {
     int64_t stride = 1;
     for (int64_t k = 1; k < scales && stride < std::max(height, width); ++k) stride *= 2;
     band_ = std::max<int64_t>(32, stride);
@@ -144,7 +143,7 @@ class MatchingImage {
     using namespace matching_record;
     Options whole{};
     whole.segments[0] = whole.n_segments = 1;
-    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), team_, work_);
+    SegmentedImage<T> image(sweeps_, whole, target_, mask_, height_, width_, Layout::of_map(height_ * width_), team_);
     image.cut(nullptr, RangeTask<T>{0, 0, 1, true});  // one segment, whatever its range
     r[kCount] = static_cast<double>(image.count_of(0));
     r[kInverse] = r[kTargetInverse] = 1;
@@ -171,14 +170,11 @@ class MatchingImage {
     return {static_cast<T>(r[kMedian]), static_cast<T>(r[kInverse]), static_cast<T>(r[kTargetMedian]), static_cast<T>(r[kTargetInverse]), 0, 0, 0};
   }
 
-  // Memory for a band: one buffer serves all bands that are worked on one after the other.
-  T* memory(size_t size, Buffer<T>* own) const { return (team_ ? own : &work_->rows)->need(size); }
-
   // The rows that a band needs at every scale: its own, the next below, and (above) the one before.
-  BandRows<T> load_band(int64_t b, const double* r, const T* weight, bool above, Buffer<T>* own) const {
+  BandRows<T> load_band(int64_t b, const double* r, const T* weight, bool above, Buffer<T>* memory) const {
     const int64_t first = b * band_, last = std::min(height_, first + band_);
     BandRows<T> rows(first, band_, width_, scales_);
-    rows.take(memory(rows.size(), own));
+    rows.take(memory->need(rows.size()));
     const ResidualTask<T> task = residual_task(r);
     auto load = [&](int64_t y, int64_t coarsest, bool before) {
       auto row = [&](RowList list, int64_t k) { return before ? rows.before(list, k) : rows.at(list, k, y); };
@@ -227,8 +223,8 @@ class MatchingImage {
   }
 
   void band_sums(int64_t b, const double* r, const T* weight, T* map, Sums* sums) const {
-    Buffer<T> own;
-    const BandRows<T> rows = load_band(b, r, weight, false, &own);
+    Buffer<T> memory;
+    const BandRows<T> rows = load_band(b, r, weight, false, &memory);
     std::vector<T> steps(map ? static_cast<size_t>(width_ + BandRows<T>::kBehind) : 0);
     for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
       for (int64_t k = 0; k <= coarsest(y); ++k) {
@@ -241,8 +237,8 @@ class MatchingImage {
   }
 
   void band_gradient(int64_t b, const double* r, const T* upstream, const T* weight, const ResidualTask<T>& task, T* out) const {
-    Buffer<T> own;
-    const BandRows<T> rows = load_band(b, r, weight, true, &own);
+    Buffer<T> memory;
+    const BandRows<T> rows = load_band(b, r, weight, true, &memory);
     std::vector<T> slopes[2];  // of a row's scales in turn, from the coarsest to the finest
     for (std::vector<T>& slope : slopes) slope.resize(static_cast<size_t>(width_ + BandRows<T>::kBehind));
     for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
@@ -262,7 +258,6 @@ class MatchingImage {
   const uint8_t* mask_;
   int64_t height_, width_, scales_, band_;
   Team* team_;
-  Workspace<T>* work_;
 };
 
 }  // namespace dadkit

@@ -7,8 +7,8 @@ namespace {
 
 template <typename T>
 MatchingImage<T> matching(const Turn<T>& turn, const LossMaps& maps, const Batch& batch, int64_t scales) {
-  return {turn.sweeps,  turn.in(maps.pred, batch.n), turn.in(maps.target, batch.n), batch.mask_of(turn.image), batch.height,
-          batch.width, scales,                      turn.team,                     turn.work};
+  return {turn.sweeps, turn.in(maps.pred, batch.n), turn.in(maps.target, batch.n), batch.mask_of(turn.image), batch.height, batch.width, scales,
+          turn.team};
 }
 
 }  // namespace

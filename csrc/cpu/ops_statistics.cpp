@@ -6,7 +6,7 @@ namespace {
 
 // Up to four ranks in one sweep, as if they were levels of one segment each. False where a pixel is not finite.
 template <typename T>
-bool four_ranks(const SegmentedImage<T>& image, OrderScratch<T>* scratch, const int64_t* rank, int size, int64_t count, Statistic* found) {
+bool four_ranks(const SegmentedImage<T>& image, const int64_t* rank, int size, int64_t count, Statistic* found) {
   Segmentation seg;
   seg.levels = seg.loss_levels = seg.contexts = size;
   seg.leaves = 1;
@@ -15,7 +15,7 @@ bool four_ranks(const SegmentedImage<T>& image, OrderScratch<T>* scratch, const 
     seg.context[l][0] = static_cast<int8_t>(l);
     within[l] = std::max<int64_t>(0, std::min(count - 1, rank[l]));
   }
-  return OrderStatistics<T>(image.pixels(), seg, Source<T>(image.map()), scratch).compute(within, found);
+  return OrderStatistics<T>(image.pixels(), seg, Source<T>(image.map())).compute(within, found);
 }
 
 }  // namespace
@@ -52,7 +52,7 @@ void Cpu::order(const Tensor& x, const Batch& batch, const Tensor& ranks, const 
     for (int64_t from = 0; from < wanted; from += 4) {
       const int size = static_cast<int>(std::min<int64_t>(4, wanted - from));
       Statistic found[kMaxContexts];
-      const bool finite = four_ranks(image, turn.work->order, rank + from, size, range.count, found);
+      const bool finite = four_ranks(image, rank + from, size, range.count, found);
       for (int l = 0; l < size; ++l) {
         const T none = finite || range.count == 0 ? T(0) : std::numeric_limits<T>::quiet_NaN();
         answer[from + l] = finite && range.count > 0 ? static_cast<T>(found[l].value) : none;

@@ -25,17 +25,11 @@ struct OrderSample {
 };
 
 template <typename T>
-struct SampleScratch {
-  Buffer<OrderSample<T>> drawn, sorted;
-};
-
-template <typename T>
 class Brackets {
  public:
   T lo[kMaxContexts], hi[kMaxContexts], pivot[kMaxContexts];
 
-  void find(const Pixels<T>& pixels, const Segmentation& seg, const Source<T>& x, const int64_t* count, const int64_t* rank,
-            SampleScratch<T>* scratch) {
+  void find(const Pixels<T>& pixels, const Segmentation& seg, const Source<T>& x, const int64_t* count, const int64_t* rank) {
     const T inf = std::numeric_limits<T>::infinity();
     for (int u = 0; u < seg.contexts; ++u) {
       lo[u] = -inf;
@@ -45,9 +39,10 @@ class Brackets {
     const int64_t n = pixels.layout.n;
     const int64_t strata = std::min<int64_t>(kSamples, seg.leaves * kSamplesPerLeaf);
     if (n <= 4 * strata) return;
-    Sample* sample = scratch->drawn.need(kSamples + 1);
+    Buffer<Sample> drawn, sorted;
+    Sample* sample = drawn.need(kSamples + 1);
     const int64_t size = draw(pixels, x, strata, n / strata, sample);
-    sample = sort(sample, size, scratch->sorted.need(kSamples + 1));
+    sample = sort(sample, size, sorted.need(kSamples + 1));
     places(seg, sample, size, count, rank);
     for (int l = 0; l < seg.levels; ++l) {
       int64_t seen[kMaxContexts] = {};
@@ -203,19 +198,11 @@ struct Statistic {
   int64_t under = 0, equal = 0;
 };
 
-template <typename T>
-struct OrderScratch {
-  Buffer<T> candidates, gathered, other;
-  SampleScratch<T> sample;
-  Buffer<SelectTask<T>> tasks;
-};
-
 // Of one map over the segments of an image.
 template <typename T>
 class OrderStatistics {
  public:
-  OrderStatistics(const Pixels<T>& pixels, const Segmentation& seg, const Source<T>& x, OrderScratch<T>* scratch)
-      : pixels_(pixels), seg_(seg), x_(x), scratch_(scratch) {
+  OrderStatistics(const Pixels<T>& pixels, const Segmentation& seg, const Source<T>& x) : pixels_(pixels), seg_(seg), x_(x) {
     pixels.count_contexts(seg, 0, pixels.layout.strips(), count_);
   }
 
@@ -259,11 +246,11 @@ class OrderStatistics {
 
   void prepare(const int64_t* rank) {
     for (int u = 0; u < seg_.contexts; ++u) rank_[u] = rank ? rank[u] : (count_[u] - 1) / 2;
-    bracket_.find(pixels_, seg_, x_, count_, rank_, &scratch_->sample);
+    bracket_.find(pixels_, seg_, x_, count_, rank_);
     const int64_t strips = pixels_.layout.strips(), slack = 64;
     groups_ = pixels_.team ? strips : std::min<int64_t>(strips, 1);
-    T* next = scratch_->candidates.need(static_cast<size_t>(seg_.levels * pixels_.layout.n + groups_ * seg_.contexts * slack));
-    tasks_ = scratch_->tasks.need(static_cast<size_t>(groups_));
+    T* next = candidates_.need(static_cast<size_t>(seg_.levels * pixels_.layout.n + groups_ * seg_.contexts * slack));
+    tasks_ = task_memory_.need(static_cast<size_t>(groups_));
     start_.resize(static_cast<size_t>(groups_ * seg_.contexts));
     for (int64_t g = 0; g < groups_; ++g) {
       SelectTask<T>& task = tasks_[g];
@@ -318,9 +305,9 @@ class OrderStatistics {
   // False where the bracket missed.
   bool among_candidates(int u, Statistic* out) const {
     const int64_t inside = inside_[u], k = rank_[u], below = below_[u], above = count_[u] - below - inside;
-    Buffer<T> own[2];  // of a team's thread
-    T* spare = (pixels_.team ? own[0] : scratch_->other).need(static_cast<size_t>(2 * (inside + 64)));
-    const T* list = candidates(u, pixels_.team ? &own[1] : &scratch_->gathered);
+    Buffer<T> other, gathered;
+    T* spare = other.need(static_cast<size_t>(2 * (inside + 64)));
+    const T* list = candidates(u, &gathered);
     const T pivot = bracket_.pivot[u];
     T m;
     double from_m, from_pivot;
@@ -405,7 +392,8 @@ class OrderStatistics {
   const Pixels<T>& pixels_;
   const Segmentation& seg_;
   const Source<T> x_;
-  OrderScratch<T>* scratch_;
+  Buffer<T> candidates_;
+  Buffer<SelectTask<T>> task_memory_;
   SelectTask<T>* tasks_ = nullptr;  // one, or one a strip
   Brackets<T> bracket_;
   int64_t count_[kMaxContexts] = {}, rank_[kMaxContexts];
