@@ -101,7 +101,8 @@ def scan(folder: Path, extensions: Collection[str], *, results: bool = False) ->
 def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The entries of a list file with their line numbers, one by one.
 
-    One entry a line; blank lines and lines that begin with ``#`` are left out. Two columns are separated by a tab, or in lines
+    One entry a line; blank lines, lines that begin with ``#`` and a first line of single words, as a table's heading, that are
+    no files are left out. Two columns are separated by a tab, or in lines
     without one by a comma or a semicolon, so that paths may hold spaces; in lines without any, by blanks. A number behind them
     (the focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, quotes
     around a path and a slash before one (BTS) are taken off, unless a file of that very name exists.
@@ -120,6 +121,8 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
                 if not line or line.startswith("#"):
                     continue
                 parts = (line,) if columns == 1 else _columns(line, columns)
+                if empty and columns > 1 and all(_is_heading(path.parent, part) for part in parts):
+                    continue
                 if len(parts) != columns or not all(parts):
                     what = f"expected {columns} paths separated by tab, comma, semicolon or blanks, got {len(parts)}: {line!r}"
                     raise DataError(f"{path}, line {number}: {what}")
@@ -137,6 +140,11 @@ def _columns(line: str, columns: int) -> tuple[str, ...]:
     separator = next((mark for mark in ("\t", ",", ";") if mark in line), None)
     parts = tuple(part.strip() for part in line.split(separator))
     return parts[:columns] if len(parts) == columns + 1 and _is_number(parts[-1]) else parts
+
+
+def _is_heading(base: Path, text: str) -> bool:
+    """True for a word with no suffix and no folder that is no file either."""
+    return re.fullmatch(r'"?\w+"?', text) is not None and not os.path.isfile(base / text)
 
 
 def _is_number(text: str) -> bool:

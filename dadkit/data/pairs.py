@@ -303,7 +303,7 @@ def _mirrored(
         raise DataError(
             f"{len(missing)} of the {len(names)} images in {root / images} have no depth, first {missing[0]} "
             f"(looked for {(root / depths).absolute() / (stem(missing[0]) + depth_suffix + suffixes[0])}; "
-            "missing: skip leaves them out)"
+            "missing: skip leaves them out; where names differ, root may be a list of pairs, IMAGE,DEPTH a line)"
         )
     return names, [(f"{images}/{n}", f"{depths}/{by_stem[stem(n) + depth_suffix]}") for n in names]
 

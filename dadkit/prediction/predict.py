@@ -274,6 +274,10 @@ class _Pictures:
             note(
                 f"nearly constant: grey levels {levels[0]} to {levels[1]} of 255. If the camera has 10 to 14 bits, give --bits"
             )
+        wrong = ~prediction.depth[index].isfinite()
+        broken = float((wrong if prediction.valid is None else wrong & prediction.valid[index]).float().mean())
+        if broken:
+            note(f"{broken:.0%} of the map is NaN or infinite: see the weights, or give another --precision")
         if (set(work.formats) & set(CLOUDS) or spec.takes_camera) and not lens.knows_focal:
             focal = exif_focal(work.job.read(), (image.shape[-2], image.shape[-1]))
             if focal is not None:

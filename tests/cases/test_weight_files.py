@@ -101,12 +101,15 @@ def test_35_and_36_a_file_of_another_family_is_not_said_to_be_this_one(tmp_path)
         assert ("Intel/zoedepth-nyu" in text) is (component == "dav2/tiny")
 
 
-def test_55_weights_of_nan_are_said(tensors, tmp_path):
+def test_55_and_64_weights_and_maps_of_nan_are_said(tensors, tmp_path, dadkit):
     name = next(iter(tensors))
     for wrong in ("nan", "inf"):
         torch.save({**tensors, name: torch.full_like(tensors[name], float(wrong))}, tmp_path / "a.pth")
         with pytest.warns(UserWarning, match=f"a.pth holds NaN or infinity in {name}"):
             load_model("dav2/tiny", weights=str(tmp_path / "a.pth"))
+    Image.fromarray(picture(28, 42)).save(tmp_path / "p.png")
+    answer = dadkit("predict", tmp_path / "p.png", "-m", f"dav2/tiny:weights={tmp_path / 'a.pth'}", "-o", tmp_path, "-f", "npy")
+    assert "100% of the map is NaN or infinite" in answer.err
 
 
 def not_weights():
