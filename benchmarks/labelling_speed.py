@@ -2,8 +2,9 @@
 
 The teacher alone is asked about pictures that are decoded, resized and stacked already, in as many processes as there are
 workers, with the batch that is fastest. The plain loop, in as many processes, decodes, asks, encodes and writes one picture at
-a time. Both are run with the channels apart, as models come, and with the channels of a pixel together (`channels_last`), which
-`dadkit label` lays them out in on a CPU. All take turns. Processes are ready before the clock starts.
+a time. Both are run with the channels apart, as models come; with the channels of a pixel together (`channels_last`), which
+`dadkit label` lays them out in on a CPU; and with the file that `dadkit export` writes, which `dadkit label` takes as well. All
+take turns. Processes are ready before the clock starts.
 
 Two ratios are printed: of wall time, and of processor time. A worker whose core has nothing to do but its teacher cannot be
 faster than the second, however well the rest is hidden; with cores to spare it is as fast as its teacher.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from multiprocessing import get_context
@@ -24,7 +26,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dadkit import load_teacher
+from dadkit import load_model
 from dadkit.data.images import decode
 from dadkit.data.label_codec import encode_map
 from dadkit.data.store import open_store
@@ -34,9 +36,9 @@ from dadkit.labelling.job import Executor, open_or_make
 from dadkit.labelling.pools import Event
 
 BATCHES = (1, 2, 4, 8)
-LAYOUTS = (torch.contiguous_format, torch.channels_last)
-OTHERS = [(method, layout) for method in ("alone", "plain") for layout in LAYOUTS]
-WHO = ("teacher alone", "teacher alone, channels_last", "plain loop", "plain loop, channels_last", "dadkit label")
+FORMS = ("as it comes", "channels_last", "exported")
+OTHERS = [(method, form) for method in ("teacher alone", "plain loop") for form in FORMS]
+JOBS = ("as it comes", "exported")
 
 
 def make(folder: Path, count: int, megapixels: float) -> None:
@@ -54,13 +56,13 @@ class Contender:
     """What a process does without dadkit's job.
 
     Args:
-        name: the teacher's.
+        name: the teacher's, or its exported file.
         layout: of its weights and pictures.
     """
 
     def __init__(self, name: str, layout: torch.memory_format) -> None:
         torch.set_num_threads(1)
-        self.teacher = load_teacher(name).to(memory_format=layout)
+        self.teacher = load_model(name).to(memory_format=layout)
         self.layout, self.batch = layout, 0
 
     def seen(self, file: Path) -> torch.Tensor:
@@ -94,17 +96,19 @@ class Contender:
             file.with_suffix(".png").unlink()
 
 
-def serve(connection: Any, name: str) -> None:
-    """Answer (method, layout, files) with the seconds of a processor that it took."""
-    contenders = {layout: Contender(name, layout) for layout in LAYOUTS}
+def serve(connection: Any, names: dict[str, str]) -> None:
+    """Answer (method, form, files) with the seconds of a processor that it took."""
+    layouts = {"channels_last": torch.channels_last}
+    contenders = {form: Contender(names[form], layouts.get(form, torch.contiguous_format)) for form in FORMS}
     connection.send(0.0)
     while True:
         try:
-            method, layout, files = connection.recv()
+            method, form, files = connection.recv()
         except EOFError:
             return
         before = time.process_time()
-        getattr(contenders[layout], method)(files)
+        contender = contenders[form]
+        (contender.alone if method == "teacher alone" else contender.plain)(files)
         connection.send(time.process_time() - before)
 
 
@@ -154,18 +158,26 @@ def main() -> None:
     arguments.add_argument("--runs", type=int, default=3)
     arguments.add_argument("--megapixels", type=float, nargs="*", default=[0.2, 12])
     given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name) / "teacher.onnx"
+        subprocess.run(["dadkit", "export", given.teacher, "-o", file], check=True, stdout=subprocess.DEVNULL)
+        compare(given, dict.fromkeys(FORMS, given.teacher) | {"exported": str(file)})
+
+
+def compare(given: argparse.Namespace, names: dict[str, str]) -> None:
+    """Measure and print, with the teacher's name in each form."""
     context, pipes = get_context("spawn"), []
     for _ in range(given.workers):
         here, there = context.Pipe()
-        context.Process(target=serve, args=(there, given.teacher), daemon=True).start()
+        context.Process(target=serve, args=(there, names), daemon=True).start()
         pipes.append(here)
     for pipe in pipes:
         pipe.recv()
 
-    def others(method: str, layout: torch.memory_format, files: list[Path]) -> np.ndarray:
+    def others(method: str, form: str, files: list[Path]) -> np.ndarray:
         begun = time.perf_counter()
         for number, pipe in enumerate(pipes):
-            pipe.send((method, layout, files[number :: len(pipes)]))
+            pipe.send((method, form, files[number :: len(pipes)]))
         used = sum(pipe.recv() for pipe in pipes)
         return np.array([time.perf_counter() - begun, used]) / len(files)
 
@@ -174,23 +186,24 @@ def main() -> None:
             folder, each = Path(name), given.count if megapixels < 5 else given.count // 4
             make(folder / "images", each * given.workers, megapixels)
             files = sorted((folder / "images").iterdir())
-            for layout in LAYOUTS:
-                others("alone", layout, files)
+            for form in FORMS:
+                others("teacher alone", form, files)
             turns = []
             for run in range(given.runs):
-                job = labelled(folder, given.teacher, run, each, given.workers)
-                turns.append([*(others(method, layout, files) for method, layout in OTHERS), job])
+                jobs = [labelled(folder, names[form], f"{run}-{form}", each, given.workers) for form in JOBS]
+                turns.append([*(others(method, form, files) for method, form in OTHERS), *jobs])
         print(f"{megapixels} megapixels, {len(files)} pictures, {given.workers} workers; wall and processor, ms a picture")
-        for turn in turns:
-            told = (f"{who} {1e3 * wall:.1f} {1e3 * used:.1f}" for who, (wall, used) in zip(WHO, turn, strict=True))
-            print("  " + ", ".join(told))
-        for which, clock in enumerate(("wall", "processor")):
-            ratios = [statistics.median(turn[k][which] / turn[-1][which] for turn in turns) for k in range(len(OTHERS))]
-            told = ", ".join(f"{ratio:.2f} of the {who}" for ratio, who in zip(ratios, WHO, strict=False))
-            print(f"  by {clock} time dadkit label does {told}")
+        who = [f"{method} {form}" for method, form in (*OTHERS, *(("dadkit label", form) for form in JOBS))]
+        for one, measured in zip(who, zip(*turns, strict=True), strict=True):
+            print(f"  {one}: " + ", ".join(f"{1e3 * wall:.1f} {1e3 * used:.1f}" for wall, used in measured))
+        for job in range(-len(JOBS), 0):
+            for which, clock in enumerate(("wall", "processor")):
+                ratios = [statistics.median(turn[k][which] / turn[job][which] for turn in turns) for k in range(len(OTHERS))]
+                told = ", ".join(f"{ratio:.2f} of the {one}" for ratio, one in zip(ratios, who, strict=False))
+                print(f"  by {clock} time {who[job]} does {told}")
 
 
-def labelled(folder: Path, teacher: str, run: int, each: int, workers: int) -> np.ndarray:
+def labelled(folder: Path, teacher: str, run: str, each: int, workers: int) -> np.ndarray:
     """Seconds a picture of `dadkit label`, one unit a worker: wall, processor."""
     root = str(folder / f"labels-{run}")
     again = folder / "again"  # the first unit of each worker is not counted

@@ -331,6 +331,8 @@ def _exporter_of(path: Path) -> tuple[Exporter | None, list[str]]:
 
 def _deployed(path: Path) -> DeployedModel:
     """Returns the model in a file that `dadkit export` wrote, by the exporter of its suffix."""
+    from dadkit.weights import note_file
+
     exporter, missing = _exporter_of(path)
     if exporter is None:
         reasons = "".join(f"; {text}" for text in missing)
@@ -343,6 +345,8 @@ def _deployed(path: Path) -> DeployedModel:
             f"{path} was not written by dadkit, so it does not say what its numbers mean. An ONNX file of others is a "
             f"teacher with options: onnx/auto:file={path.name},space=disparity"
         )
+    for file in (path, *exporter.companions(path)):
+        note_file(file, file)
     return DeployedModel(exporter, path, facts)
 
 

@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
     "completion": GROUND | {"alignment", "interfaces", "weights", "loading"},
     "conversion": GROUND | {"interfaces", "loading"},
     "prediction": GROUND | {"alignment", "interfaces", "data", "pictures", "loading"},
-    "labelling": GROUND | {"threads", "alignment", "interfaces", "data", "pictures", "plugin", "loading"},
+    "labelling": GROUND | {"threads", "alignment", "interfaces", "data", "pictures", "plugin", "weights", "loading"},
     "evaluation": GROUND | {"alignment", "interfaces", "data", "pictures", "plugin", "config", "loading"},
     "export": GROUND | {"interfaces", "data", "plugin", "config", "loading", "evaluation"},
     "report": GROUND | {"alignment", "interfaces", "losses", "data", "pictures", "config", "evaluation"},

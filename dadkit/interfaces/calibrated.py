@@ -98,6 +98,10 @@ class CalibratedModel(Teacher):
         given = {"cameras": cameras} if self.model.spec.takes_camera else {}
         return self._metric(self.model.predict_batch(images, **given))
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """As the relative model does."""
+        return self.model.seen_size(height, width)
+
     def brought_to(self, depth: Tensor, size: tuple[int, int]) -> Tensor:
         """Metres at ``size``."""
         return self.metres(self.model.brought_to(depth, size))

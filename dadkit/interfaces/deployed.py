@@ -61,6 +61,10 @@ class DeployedModel(Teacher):
         """As in the base class; a file of one size runs at that."""
         return super().predict_batch(images) if self._size is None else self.forward(images)
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Returns the file's size, or what ``spec.native`` says if it takes any."""
+        return self._size or self.spec.native.target(height, width)
+
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(B, 3, h, w) in [0, 1] -> the file's map (B, 1, h, w)."""
         if self._opened is None:

@@ -176,6 +176,12 @@ class DepthModel(ImageNetwork):
         resized = resize(images, self.spec.native.target(height, width), self.spec.native)
         return self._run(resized, (height, width), cameras) if self.spec.takes_camera else self._run(resized, (height, width))
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Returns the (height, width) at which :meth:`predict` lets the network see an image; None where only an override of
+        :meth:`predict_batch` knows.
+        """
+        return self.spec.native.target(height, width) if type(self).predict_batch is DepthModel.predict_batch else None
+
     def export(self, layout: str) -> Export:
         """Returns the model as other programs store it. A model that names ``layouts`` implements this.
 
@@ -285,6 +291,10 @@ class FrozenTeacher(Teacher):
     def predict_batch(self, images: Tensor, cameras: Tensor | None = None) -> Prediction:
         """Returns the wrapped model's answer, by its own policy."""
         return self.model.predict_batch(images, cameras) if self.spec.takes_camera else self.model.predict_batch(images)
+
+    def seen_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Returns the wrapped model's own."""
+        return self.model.seen_size(height, width)
 
     def _run(self, legal: Tensor, answer_size: tuple[int, int], cameras: Tensor | None = None) -> Prediction:
         if self.spec.takes_camera:

@@ -19,11 +19,12 @@ from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.views import resized
 from dadkit.errors import DataError, SampleError
-from dadkit.interfaces import DepthModel, FrozenTeacher, Prediction, Teacher, resize_camera
+from dadkit.interfaces import FrozenTeacher, Prediction, Teacher, resize_camera
 from dadkit.interfaces.resizing import resize
 from dadkit.labelling.plan import IMPORT, PlanError, Settings, weights_hash
 from dadkit.loading import load_model, pick_device, set_precision
 from dadkit.spaces import Space
+from dadkit.weights.sources import noted_files
 
 __all__ = ["Answers", "load_answers"]
 
@@ -77,45 +78,43 @@ class TeacherAnswers:
     def __init__(
         self, name: str, options: Mapping[str, Any], size: tuple[int, int] | None, precision: str, device: str
     ) -> None:
-        model = set_precision(load_model(name, **options), precision).to(pick_device(device))
+        with noted_files() as files:
+            model = set_precision(load_model(name, **options), precision).to(pick_device(device))
         self._model = model if isinstance(model, Teacher) else FrozenTeacher(model)
         self._model.freeze()
         self._size, self.multiple = size, model.spec.size_multiple
         self.takes_camera, self.needs_camera = model.spec.takes_camera, model.needs_camera
-        inner = model.model if isinstance(model, FrozenTeacher) else model
-        # A model with a policy of its own gets the picture as it is.
-        self._own_policy = type(inner).predict_batch is not DepthModel.predict_batch
         self._device = next((p.device for p in model.parameters()), torch.device("cpu"))
         self.about: Mapping[str, str] = {
             "name": name,
             "space": str(model.spec.space),
             "license": str(model.spec.license),
-            "sha256": weights_hash(model),
+            "sha256": weights_hash(model, files.values()),
         }
         # Convolutions on a CPU are a fifth faster where the channels of a pixel are neighbours (starter/small).
         self._last = self._device.type == "cpu"
         if self._last:
             _lay_out(model, torch.channels_last)
+            if torch.get_num_threads() == 1:
+                _dilate_pointwise(model)
 
     def sees(self, height: int, width: int) -> tuple[int, int] | None:
         """See :class:`Answers`."""
-        if self._size is not None or self._own_policy:
-            return self._size
-        return self._model.spec.native.target(height, width)
+        return self._size or self._model.seen_size(height, width)
 
     def prepare(self, key: str, image: Tensor) -> Tensor:
         """See :class:`Answers`."""
         if self._size is not None:
             height, width = image.shape[-2:]
             return resized(image, (0, 0, width, height), self._size)
-        if self._own_policy:
+        seen = self._model.seen_size(image.shape[-2], image.shape[-1])
+        if seen is None:  # a model with a policy of its own gets the image as it is
             return image
-        policy, (height, width) = self._model.spec.native, image.shape[-2:]
-        return resize(image[None].float().div_(255), policy.target(height, width), policy)[0]
+        return resize(image[None].float().div_(255), seen, self._model.spec.native)[0]
 
     def ask(self, prepared: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""
-        return self._answer(prepared, cameras, self._size is None and self._own_policy)
+        return self._answer(prepared, cameras, self.sees(prepared.shape[-2], prepared.shape[-1]) is None)
 
     def ask_patches(self, patches: Tensor, cameras: Tensor | None = None) -> Prediction:
         """See :class:`Answers`."""
@@ -156,6 +155,19 @@ def _lay_out(model: nn.Module, layout: torch.memory_format) -> None:
     for parameter in model.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def _dilate_pointwise(model: nn.Module) -> None:
+    """Send 1 x 1 convolutions of float32 to oneDNN, also from one thread.
+
+    With one thread PyTorch computes them by a matrix product of its own, which is slower, unless they have a stride or a
+    dilation (``ConvParams::use_mkldnn``). A kernel of one pixel has nothing to dilate, so answers are equal up to rounding.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.weight.dtype == torch.float32:
+            module.dilation = (2, 2)
 
 
 class _PairIndex:

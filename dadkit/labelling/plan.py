@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,18 @@ class Plan:
         return UnitTable(store, self.table)
 
 
-def weights_hash(model: nn.Module) -> str:
-    """Returns the sha256 of a model's parameters and buffers, with their names."""
+def weights_hash(model: nn.Module, files: Iterable[Path] = ()) -> str:
+    """Returns the sha256 of a model's parameters and buffers, with their names.
+
+    Args:
+        model: the model.
+        files: where it comes from. They are hashed in place of a model without parameters: another runtime's file.
+    """
     digest = hashlib.sha256()
+    if next(model.parameters(), None) is None:
+        for file in files:
+            with file.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -15,6 +16,8 @@ from PIL import Image
 import dadkit
 from dadkit.errors import DadkitError
 from dadkit.export import export_model
+from dadkit.export.onnx import OnnxExporter
+from dadkit.labelling.answers import TeacherAnswers
 from dadkit.testing.toy import ToyStudent
 
 pytest.importorskip("onnxruntime")
@@ -59,6 +62,24 @@ def test_commands_take_it(file, picture, tmp_path, dadkit):
     assert answer.code == 0, answer.err
 
 
+def test_labels_have_the_size_that_it_sees_and_name_its_weights(file, tmp_path):
+    def ask(path):
+        return TeacherAnswers(str(path), {}, None, "fp32", "cpu")
+
+    answers = ask(file)
+    assert answers.sees(3000, 4000) == toy().spec.native.target(3000, 4000)
+    twin = tmp_path / file.name
+    for part in file.parent.glob(f"{file.stem}.*"):
+        shutil.copy(part, tmp_path)
+    assert ask(twin).about["sha256"] == answers.about["sha256"]
+    if file.suffix == ".onnx":
+        OnnxExporter().annotate(twin, {"weights": "others"})
+    else:
+        weights = twin.with_suffix(".bin")
+        weights.write_bytes(weights.read_bytes() + b"others")
+    assert ask(twin).about["sha256"] != answers.about["sha256"]
+
+
 def test_signals_are_handled_after_it_was_used(file, picture):
     code = (
         "import faulthandler, os, signal, sys\n"
@@ -82,6 +103,7 @@ def test_a_file_of_one_size_and_of_bytes_sees_every_picture_at_it(tmp_path, pict
     answer = deployed.predict([picture, picture], batch_size=2).depth
     assert answer.shape == (2, 1, 36, 48)
     assert torch.equal(answer[0], answer[1])
+    assert TeacherAnswers(str(path), {}, None, "fp32", "cpu").sees(3000, 4000) == (24, 32)
 
 
 def test_files_of_others_are_told_from_models(tmp_path):

@@ -359,6 +359,27 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):
     assert (labels.scores(0)["height"], labels.scores(0)["width"]) == (1600, 1200)
 
 
+def test_pointwise_convolutions_of_one_thread_are_computed_by_onednn():
+    pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        usual = TeacherAnswers("starter/tiny", {}, None, "fp32", "cpu")
+        torch.set_num_threads(1)
+        teacher = TeacherAnswers("starter/tiny", {}, None, "fp32", "cpu")
+        told = []
+        for one in (usual, teacher):
+            with torch.profiler.profile() as profile:
+                depth = one.ask(pictures).depth
+            told.append((depth, {event.key for event in profile.key_averages()}))
+    finally:
+        torch.set_num_threads(before)
+    (expected, plain), (depth, sent) = told
+    assert torch.allclose(depth, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    if torch.backends.mkldnn.is_available():
+        assert "aten::_slow_conv2d_forward" in plain - sent
+
+
 def test_a_network_that_cannot_take_pixels_with_their_channels_together_is_asked_as_it_is():
     answers = TeacherAnswers("starter/tiny", {}, None, "fp32", "cpu")
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -83,6 +83,10 @@ class OnnxDepth(Teacher):
         """As :meth:`DepthModel.predict_batch`; at the size that the file fixes if it fixes one."""
         return super().predict_batch(images) if self._fixed is None else self.forward(images)
 
+    def seen_size(self, height: int, width: int) -> tuple[int, int] | None:
+        """The size that the file fixes, or the one that ``spec.native`` says."""
+        return self._fixed or self.spec.native.target(height, width)
+
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(B, 3, h, w) -> the file's map, (B, 1, h', w')."""
         x = x * self._input_max

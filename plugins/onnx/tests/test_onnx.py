@@ -54,6 +54,7 @@ def test_a_fixed_size_takes_every_image(network, write):
     expected = F.interpolate(network(small), (48, 50), mode="bilinear")
     assert torch.allclose(model(x).depth, expected, rtol=1e-4)
     assert torch.equal(model(x).depth, model.predict(x[0]).depth)
+    assert model.seen_size(48, 50) == (32, 64)
 
 
 def test_sizes_of_an_open_file(network, write):
