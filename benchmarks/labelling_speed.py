@@ -63,7 +63,7 @@ class Contender:
     def __init__(self, name: str, layout: torch.memory_format) -> None:
         torch.set_num_threads(1)
         self.teacher = load_model(name).to(memory_format=layout)
-        self.layout, self.batch = layout, 0
+        self.layout = layout
 
     def seen(self, file: Path) -> torch.Tensor:
         """The picture as the teacher sees it, (1, 3, h, w)."""
@@ -71,15 +71,18 @@ class Contender:
         small = resize(image[None].float() / 255, policy.target(*image.shape[-2:]), policy)
         return small.contiguous(memory_format=self.layout)
 
+    def ready(self, files: list[Path]) -> None:
+        """Prepare pictures for :meth:`alone`, and choose its batch."""
+        self.pictures = self.seen(files[0]).repeat(max(BATCHES), 1, 1, 1).contiguous(memory_format=self.layout)
+        with torch.inference_mode():
+            times = {batch: min(self._clock(self.pictures[:batch]) / batch for _ in range(4)) for batch in BATCHES}
+        self.batch = min(times, key=lambda batch: times[batch])
+
     def alone(self, files: list[Path]) -> None:
         """The teacher, and nothing else."""
-        pictures = self.seen(files[0]).repeat(max(BATCHES), 1, 1, 1).contiguous(memory_format=self.layout)
         with torch.inference_mode():
-            if not self.batch:  # the first turn is not counted
-                times = {batch: min(self._clock(pictures[:batch]) / batch for _ in range(4)) for batch in BATCHES}
-                self.batch = min(times, key=lambda batch: times[batch])
             for _ in range(len(files) // self.batch):
-                self.teacher(pictures[: self.batch])
+                self.teacher(self.pictures[: self.batch])
 
     def _clock(self, pictures: torch.Tensor) -> float:
         begun = time.thread_time()
@@ -108,7 +111,7 @@ def serve(connection: Any, names: dict[str, str]) -> None:
             return
         before = time.process_time()
         contender = contenders[form]
-        (contender.alone if method == "teacher alone" else contender.plain)(files)
+        {"ready": contender.ready, "teacher alone": contender.alone, "plain loop": contender.plain}[method](files)
         connection.send(time.process_time() - before)
 
 
@@ -187,7 +190,7 @@ def compare(given: argparse.Namespace, names: dict[str, str]) -> None:
             make(folder / "images", each * given.workers, megapixels)
             files = sorted((folder / "images").iterdir())
             for form in FORMS:
-                others("teacher alone", form, files)
+                others("ready", form, files)
             turns = []
             for run in range(given.runs):
                 jobs = [labelled(folder, names[form], f"{run}-{form}", each, given.workers) for form in JOBS]

@@ -175,13 +175,14 @@ def kriging(values: Tensor, at: Tensor, weight: Tensor, over: Tensor, *, nugget:
     )
     axes = torch.stack((row[:, None].expand_as(cells), column.expand_as(cells), level), -1).view(-1, 3)
     place, row_and_level = axes * axes.new_tensor([1, 1, 0.5]), axes[:, [0, 2]]
+    half = row_and_level.square().sum(1, keepdim=True) / -2
+    # The product of a pixel's row and a point's is -b^2 / 2.
+    left, right = torch.cat((row_and_level, half, half.new_ones(half.shape)), 1), [0, 1, 3, 2]
 
     def covariance(pixels: Tensor | slice, dtype: torch.dtype) -> Tensor:
-        a, b = (
-            torch.cdist(of[pixels].to(dtype), of[points].to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
-            for of in (place, row_and_level)
-        )
-        return 1 + (a / -1.5).exp() + (b.square() / -2).exp() / 2
+        a = torch.cdist(place[pixels].to(dtype), place[points].to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
+        b = left[pixels].to(dtype) @ left[points][:, right].to(dtype).T
+        return a.div_(-1.5).exp_().add_(b.exp_(), alpha=0.5).add_(1)
 
     among = covariance(points, over.dtype) + torch.diag(nugget * weight.max() / weight)
     solved = torch.cholesky_solve(values[:, None], torch.linalg.cholesky(among)).float()
