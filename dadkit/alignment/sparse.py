@@ -167,13 +167,13 @@ def _align(
             scale, shift = _global(x[kept], y[kept], space)
             residual = z.log() - metres(x, scale, shift).log()
     weight = _without_outliers(residual, at, weight, size) if len(z) >= MANY else weight
-    fitted, support = metres(relative, scale, shift), distance_to_points(at[weight > 0], size)
+    fitted = metres(relative, scale, shift)
     if local == "knn" and len(z) >= FEW and space not in KEEPS_SHIFT:
         answer = metres(relative, *nearest_lines(x, y, at, weight, size, prior=(scale, shift)))
     else:
         answer = fitted
         if local == "kriging" and len(z) >= FEW:
-            answer = answer * _kriged(residual, at, weight, fitted.log(), support).exp()
+            answer = answer * _kriged(residual, at, weight, fitted.log()).exp()
         elif local != "none" and len(z) >= FEW:
             spread = membrane if local == "poisson" else fill
             answer = answer * spread(residual, at, weight / weight.max(), size).exp()
@@ -181,7 +181,7 @@ def _align(
     used[at[:, 0], at[:, 1]] = weight > 0
     if keep == "exact":
         answer = torch.where(used, depth.double(), answer)
-    return answer, fitted, used, support, (scale, shift, near, far)
+    return answer, fitted, used, distance_to_points(at[weight > 0], size), (scale, shift, near, far)
 
 
 def within(fitted: Tensor, used: Tensor) -> Tensor:
@@ -199,20 +199,16 @@ def within(fitted: Tensor, used: Tensor) -> Tensor:
     return torch.stack(rows).nan_to_num().clamp(0, 1)
 
 
-def _kriged(residual: Tensor, at: Tensor, weight: Tensor, fitted: Tensor, support: Tensor) -> Tensor:
-    """Kriging from some of the points; what it leaves at all of them is filled.
-
-    Beyond the points' depth, and nearer to a point than kriging's cells can tell, the residuals are filled instead.
-    """
+def _kriged(residual: Tensor, at: Tensor, weight: Tensor, fitted: Tensor) -> Tensor:
+    """Kriging from some of the points; what it leaves at all of them is filled. Beyond the points' depth the residuals are."""
     kept = weight > 0
     residual, at, weight, size = residual[kept], at[kept], weight[kept] / weight.max(), (fitted.shape[0], fitted.shape[1])
-    some, cell = slice(None, None, math.ceil(len(at) / MOST_KRIGED)), max(1, round(max(size) / GRID))
-    field = kriging(residual[some], at[some], weight[some], fitted.nan_to_num(), cell=cell)
+    some = slice(None, None, math.ceil(len(at) / MOST_KRIGED))
+    field = kriging(residual[some], at[some], weight[some], fitted.nan_to_num(), cell=max(1, round(max(size) / GRID)))
     used = torch.zeros_like(fitted, dtype=torch.bool)
     used[at[:, 0], at[:, 1]] = True
     rest = fill(residual - field[at[:, 0], at[:, 1]], at, weight, size)
-    share = within(fitted[None, None], used[None, None])[0, 0] * (support / cell).clamp(max=1)
-    return torch.lerp(fill(residual, at, weight, size), field + rest, share)
+    return torch.lerp(fill(residual, at, weight, size), field + rest, within(fitted[None, None], used[None, None])[0, 0])
 
 
 def _global(x: Tensor, y: Tensor, space: Space) -> tuple[float, float]:
