@@ -152,7 +152,7 @@ def kriging(values: Tensor, at: Tensor, weight: Tensor, over: Tensor, *, nugget:
 
     Args:
         values, at, weight: as for :func:`fill`. The cost grows with the number of cells times
-            that of the points, and with the cube of the points: 500 points on 80 x 60 cells take 17 ms on two threads.
+            that of the points, and with the cube of the points: 500 points on 80 x 60 cells take 17 ms of a core.
         over: (H, W) float64 map.
         nugget: variance of a point of the largest weight, where values have a variance of about 2.5.
         cell: the field is computed in cells of this many pixels and interpolated.
