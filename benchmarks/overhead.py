@@ -2,7 +2,7 @@
 
     python benchmarks/overhead.py
 
-``raw`` are the bare operators, forward and backward; ``loss`` is the public function and ``backward()``. The tenth percentile
+``raw`` is the bare operator, which computes the loss and its gradient; ``loss`` is the public function and ``backward()``. The tenth percentile
 of many short rounds is shown, which other processes on the machine disturb least.
 """
 
@@ -37,8 +37,7 @@ def main() -> None:
     ops, kind = torch.ops.dadkit, ([1, 2, 4], 0, 0)
 
     def raw() -> None:
-        stats = ops.hybrid_forward(pred, target, None, *(None,) * 6, *kind, 16, 0.01, False)[-1]
-        ops.hybrid_backward(torch.ones(2), pred, target, None, stats, *kind, 0.01, False)
+        ops.hybrid_mean(pred, target, None, *(None,) * 6, *kind, 16, 0.01, False, True)
 
     def forward() -> None:
         hybrid_norm_loss(tracked, target, backend="fused")

@@ -48,7 +48,12 @@ class Reserve {
   }
 
  private:
-  static constexpr size_t kSmall = 32 << 10, kMost = 64 << 20;
+  static constexpr size_t kSmall = 32 << 10;
+#if defined(__SANITIZE_ADDRESS__)  // sees an access behind a block only where the block is as large as was asked for
+  static constexpr size_t kMost = 0;
+#else
+  static constexpr size_t kMost = 64 << 20;
+#endif
   static Reserve& shared() {
     static Reserve* const reserve = new Reserve;  // never destroyed: threads may outlive what is static
     return *reserve;
