@@ -2,8 +2,8 @@
 
     python benchmarks/overhead.py
 
-``raw`` is the bare operator, which computes the loss and its gradient; ``loss`` is the public function and ``backward()``. The tenth percentile
-of many short rounds is shown, which other processes on the machine disturb least.
+``raw`` is the bare operator, which computes the loss and its gradient; ``loss`` is the public function and ``backward()``. The
+tenth percentile of many short rounds is shown, which other processes on the machine disturb least.
 """
 
 from __future__ import annotations
