@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dadkit.config.components import build
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, first_line
+from dadkit.files import really
 from dadkit.interfaces import Completer, DeployedModel, DepthModel, Exporter, FeatureEncoder, FrozenTeacher, Student, Teacher
 
 if TYPE_CHECKING:
@@ -339,7 +340,10 @@ def _deployed(path: Path) -> DeployedModel:
         raise LoadError(f"{path} is no model: neither a .safetensors nor a file of an exporter{reasons}")
     if exporter.runs_here is not None:
         raise LoadError(f"{path} does not run here: {exporter.runs_here}")
-    facts = json.loads(exporter.metadata(path).get(METADATA_KEY, "null"))
+    try:
+        facts = json.loads(exporter.metadata(path).get(METADATA_KEY, "null"))
+    except Exception as error:  # each runtime's reader has errors of its own for files that are damaged or something else
+        raise LoadError(f"{path} cannot be read as a model: {really(path) or first_line(error)}") from error
     if facts is None:
         raise LoadError(
             f"{path} was not written by dadkit, so it does not say what its numbers mean. An ONNX file of others is a "

@@ -161,10 +161,12 @@ def predict(
     more = {"beyond": beyond, "seconds": seconds, "frames": len(inputs.images) if frames else None}
     settings |= {key: value for key, value in more.items() if value is not None}  # results of earlier versions stay valid
     if isinstance(loaded, CalibratedModel):
-        settings["metres"] = loaded.metres
+        settings["metres"] = str(loaded.metres).replace(", power=1.0", "")  # as versions without a power wrote it
         console.print(f"metres by {calibrated_by} (--align none: without)", highlight=False, markup=False, soft_wrap=True)
     if metres is not None:
         settings |= metres.settings() | {"completer": completer}
+    if steady and not frames and not inputs.films:
+        console.print("--steady is for films, and for pictures with --frames: it changes nothing here", highlight=False)
     plan = make_plan(inputs, output, chosen, identity(model, weights, settings), resume=resume, together=frames and steady)
     _announce(inputs, plan, console)
     for odd in metres.warnings() if metres else []:

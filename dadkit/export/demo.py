@@ -113,7 +113,10 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _model(file: Path) -> dict[str, Any]:
-    facts = read(OnnxExporter().metadata(file)) if file.suffix == ".onnx" and file.is_file() else None
+    try:
+        facts = read(OnnxExporter().metadata(file)) if file.suffix == ".onnx" and file.is_file() else None
+    except Exception:  # the reader of protocol buffers has errors of its own
+        facts = None
     if facts is None:
         raise DemoError(f"{file} is no ONNX file that dadkit wrote; make one with: dadkit export MODEL -o model.onnx")
     data = file.read_bytes()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dadkit.errors import DadkitError, first_line
 from dadkit.interfaces.exporter import Exporter, as_input
 from dadkit.interfaces.model import Teacher
 from dadkit.interfaces.prediction import Prediction
@@ -68,7 +69,10 @@ class DeployedModel(Teacher):
     def estimate(self, x: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(B, 3, h, w) in [0, 1] -> the file's map (B, 1, h, w)."""
         if self._opened is None:
-            self._opened = self.exporter.open(self.path, threads=torch.get_num_threads())
+            try:
+                self._opened = self.exporter.open(self.path, threads=torch.get_num_threads())
+            except Exception as error:  # a damaged file; runtimes have no common class of errors
+                raise DadkitError(f"{self.path} cannot be run: {first_line(error)}. Export it anew") from error
         parts = [x[i : i + 1] for i in range(len(x))] if self._size else [x]
         maps = [torch.from_numpy(self._opened(as_input(part, self.facts["input"]))) for part in parts]
         return torch.cat(maps).to(x.device), {}

@@ -205,6 +205,7 @@ def test_18_frames_of_a_folder_share_their_colours_and_can_be_steadied(tmp_path,
         Image.fromarray(picture(48, 64) // (4 if number == 10 else 1)).save(tmp_path / "frames" / f"{number}.png")
     command = ["predict", tmp_path / "frames", "-m", MODEL, "-f", "color", "-f", "npy"]
     assert dadkit(*command, "-o", tmp_path / "each").code == 0
+    assert "changes nothing here" in dadkit(*command, "--steady", "-o", tmp_path / "single").err
     answer = dadkit(*command, "--frames", "--steady", "-o", tmp_path / "common")
     assert answer.code == 0, answer.err
     assert "mean change from frame to frame" in answer.err

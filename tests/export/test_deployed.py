@@ -117,6 +117,9 @@ def test_files_of_others_are_told_from_models(tmp_path):
     onnx.save(helper.make_model(graph), tmp_path / "foreign.onnx")
     with pytest.raises(DadkitError, match="was not written by dadkit"):
         dadkit.load_model(tmp_path / "foreign.onnx")
+    (tmp_path / "page.onnx").write_text("<!DOCTYPE html><html>")
+    with pytest.raises(DadkitError, match="cannot be read as a model: a web page"):
+        dadkit.load_model(tmp_path / "page.onnx")
     (tmp_path / "model.xyz").write_text("?")
     with pytest.raises(DadkitError, match="is no model"):
         dadkit.load_model(tmp_path / "model.xyz")
