@@ -163,7 +163,7 @@ def test_18_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
     for number, source in enumerate(("films", "list.txt")):
         answer = dadkit("predict", tmp_path / source, "-m", MODEL, "-o", tmp_path / str(number), "-f", "color")
         assert answer.code == 3
-        assert answer.err.startswith("1 images in")
+        assert answer.err.startswith("1 image in")
         assert "cannot read" in answer.err
         assert {path.name for path in (tmp_path / str(number)).rglob("*.mp4")} == {"b.color.mp4", "dot.color.mp4"}
 
