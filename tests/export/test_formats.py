@@ -57,7 +57,9 @@ def test_the_contract_of_exporters(to, suffix):
 @pytest.mark.parametrize(("to", "suffix"), installed("coremltools"))
 def test_what_does_not_run_here_is_converted_and_says_so(tmp_path, to, suffix):
     path = tmp_path / f"student{suffix}"
-    result = export_model(ToyStudent(), path, to=to, options={"picture": True}, size=(16, 24), precision="fp16")
+    model = dadkit.load_model("starter/small")
+    assert model.spec.upsampling == "bicubic"  # coremltools does not know it
+    result = export_model(model, path, to=to, options={"picture": True}, size=(64, 96), precision="fp16")
     assert path.is_dir()
     assert list(tmp_path.iterdir()) == [path]
     import coremltools
@@ -66,7 +68,7 @@ def test_what_does_not_run_here_is_converted_and_says_so(tmp_path, to, suffix):
         pytest.skip("this machine runs it: the checks of the contract do")
     assert result.notes == ["The file was converted, not run: CoreML runs on Apple's systems only."]
     (image,) = coremltools.models.MLModel(str(path), skip_model_load=True).get_spec().description.input
-    assert (image.name, image.type.imageType.height, image.type.imageType.width) == ("image", 16, 24)
+    assert (image.name, image.type.imageType.height, image.type.imageType.width) == ("image", 64, 96)
     with pytest.raises(LoadError, match="CoreML runs on Apple's systems only"):
         dadkit.load_model(path)
 

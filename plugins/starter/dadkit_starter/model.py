@@ -40,4 +40,7 @@ class Starter(TimmStudent):
         file = Path(__file__).with_name(f"{size}.safetensors") if included else weights
         super().__init__(_ENCODER, weights=file, init=init, native_size=native_size, **_SIZES[size])
         licence = "CC-BY-NC-4.0" if included and init != "none" else self.spec.license
-        self.spec = replace(self.spec, name=f"starter-{size}", license=licence)
+        upsampling: Literal["bicubic", "bilinear"] = (
+            "bicubic" if size == "small" else "bilinear"
+        )  # sharper edges; tiny's are soft either way
+        self.spec = replace(self.spec, name=f"starter-{size}", license=licence, upsampling=upsampling)
