@@ -134,7 +134,7 @@ def test_metres_are_held_within_limits_and_marked():
 
 
 def test_the_stereo_pair(tmp_path):
-    """Five places that the command names: nearly as good as the best pair, and the expected error is of the real one's order."""
+    """Five places that the command names: nearly as good as the best pair, and the expected error's order is right."""
     data = pytest.importorskip("skimage.data", reason="scikit-image carries the real stereo pair")
     left, _, disparity = data.stereo_motorcycle()
     valid = np.isfinite(disparity)
