@@ -51,7 +51,7 @@ class CoreMlExporter(Exporter):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ct.convert(
-                request.trace(network).run_decompositions(_known()),
+                request.trace(network).run_decompositions({}),
                 inputs=[image],
                 outputs=[ct.TensorType(name="depth")],
                 convert_to="mlprogram",
@@ -88,14 +88,6 @@ class CoreMlExporter(Exporter):
             return answer
 
         return run
-
-
-def _known() -> dict[Any, Callable[..., Any]]:
-    """Returns how operators that coremltools does not know are written in ones that it does."""
-    import torch
-
-    bicubic = torch.ops.aten.upsample_bicubic2d.vec
-    return {bicubic: torch.export.default_decompositions()[bicubic]}
 
 
 def _coremltools() -> Any:

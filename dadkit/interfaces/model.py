@@ -37,6 +37,14 @@ class CameraError(DadkitError, ValueError):
     exit_code = 2
 
 
+def _doubled(depth: Tensor) -> Tensor:
+    """(B, 1, h, w) -> (B, 1, 2h, 2w), as PyTorch's bicubic interpolation: by a convolution, which runtimes have and do fast."""
+    even = depth.new_tensor([-0.03515625, 0.26171875, 0.87890625, -0.10546875, 0.0])  # Keys' kernel, a = -0.75, a quarter off
+    taps = torch.stack((even, even.flip(0)))
+    kernels = (taps[:, None, :, None] * taps[None, :, None, :]).view(4, 1, 5, 5)
+    return F.pixel_shuffle(F.conv2d(F.pad(depth, (2, 2, 2, 2), mode="replicate"), kernels), 2)
+
+
 class DepthModel(ImageNetwork):
     """What teachers and students share.
 
@@ -212,8 +220,12 @@ class DepthModel(ImageNetwork):
         """Returns a map (B, 1, h, w) of :meth:`estimate` in float32 at ``size``, interpolated as ``spec`` says."""
         depth = depth.float()
         if depth.shape[-2:] != size:
-            depth = F.interpolate(depth, size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
-            if self.spec.upsampling == "bicubic" and self.spec.range != (None, None):
+            bicubic = self.spec.upsampling == "bicubic"
+            if bicubic and not self.spec.align_corners and (2 * depth.shape[-2], 2 * depth.shape[-1]) == size:
+                depth = _doubled(depth)
+            else:
+                depth = F.interpolate(depth, size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
+            if bicubic and self.spec.range != (None, None):
                 depth = depth.clamp(*self.spec.range)
         return depth
 

@@ -58,7 +58,7 @@ def test_the_contract_of_exporters(to, suffix):
 def test_what_does_not_run_here_is_converted_and_says_so(tmp_path, to, suffix):
     path = tmp_path / f"student{suffix}"
     model = dadkit.load_model("starter/small")
-    assert model.spec.upsampling == "bicubic"  # coremltools does not know it
+    assert model.spec.upsampling == "bicubic"  # by a convolution: coremltools has no such interpolation
     result = export_model(model, path, to=to, options={"picture": True}, size=(64, 96), precision="fp16")
     assert path.is_dir()
     assert list(tmp_path.iterdir()) == [path]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from dadkit.interfaces import SizePolicy, nearest_multiple, resize
+from dadkit.testing.toy import ToyStudent
 
 
 @pytest.mark.parametrize(
@@ -40,3 +44,13 @@ def test_nearest_multiple(side: int, multiple: int, wanted: int) -> None:
 def test_an_image_of_the_wanted_size_is_left_alone() -> None:
     images = torch.rand(1, 3, 8, 8)
     assert resize(images, (8, 8), SizePolicy()) is images
+
+
+@pytest.mark.parametrize("size", [(16, 22), (17, 23), (8, 11)])
+def test_a_bicubic_map_is_what_pytorch_interpolates(size: tuple[int, int]) -> None:
+    """Twice the size is a convolution of our own."""
+    model = ToyStudent()
+    model.spec = replace(model.spec, upsampling="bicubic", range=(None, None))
+    depth = torch.rand(2, 1, 8, 11, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(depth, size, mode="bicubic")
+    torch.testing.assert_close(model.brought_to(depth, size), expected, rtol=1e-5, atol=1e-6)
