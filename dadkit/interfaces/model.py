@@ -221,8 +221,9 @@ class DepthModel(ImageNetwork):
         depth = depth.float()
         if depth.shape[-2:] != size:
             bicubic = self.spec.upsampling == "bicubic"
-            if bicubic and not self.spec.align_corners and (2 * depth.shape[-2], 2 * depth.shape[-1]) == size:
-                depth = _doubled(depth)
+            twice = (2 * depth.shape[-2], 2 * depth.shape[-1]) == size
+            if bicubic and twice and not self.spec.align_corners and not torch.is_autocast_enabled(depth.device.type):
+                depth = _doubled(depth)  # autocast would compute it in half precision
             else:
                 depth = F.interpolate(depth, size, mode=self.spec.upsampling, align_corners=self.spec.align_corners)
             if bicubic and self.spec.range != (None, None):

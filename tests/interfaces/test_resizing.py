@@ -54,3 +54,5 @@ def test_a_bicubic_map_is_what_pytorch_interpolates(size: tuple[int, int]) -> No
     depth = torch.rand(2, 1, 8, 11, generator=torch.Generator().manual_seed(0))
     expected = F.interpolate(depth, size, mode="bicubic")
     torch.testing.assert_close(model.brought_to(depth, size), expected, rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model.brought_to(depth, size), expected, rtol=1e-5, atol=1e-6)
