@@ -101,10 +101,10 @@ def scan(folder: Path, extensions: Collection[str], *, results: bool = False) ->
 def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The entries of a list file with their line numbers, one by one.
 
-    One entry a line; blank lines, lines that begin with ``#`` and a first line of single words, as a table's heading, that are
-    no files are left out. Two columns are separated by a tab, or in lines
-    without one by a comma or a semicolon, so that paths may hold spaces; in lines without any, by blanks. A number behind them
-    (the focal length in the lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, quotes
+    One entry a line. Blank lines and lines that begin with ``#`` are left out, and so is a table's heading: a first line of
+    single words, none of which is a file. Two columns are separated by a tab, or in lines without one by a comma or a
+    semicolon, so that paths may hold spaces; in lines without any, by blanks. A number behind them (the focal length in the
+    lists of BTS) is not read. Back-slashes, as Windows writes them, are taken for slashes, quotes
     around a path and a slash before one (BTS) are taken off, unless a file of that very name exists.
 
     Raises:
