@@ -15,16 +15,32 @@ from PIL import features
 from dadkit.errors import DataError
 from dadkit.results import LIST, read_results
 
-__all__ = ["EXTENSIONS", "OWN", "UNREAD", "counted", "expand_braces", "normalise_extensions", "read_list", "scan", "stem"]
+__all__ = [
+    "EXTENSIONS",
+    "LISTS",
+    "OWN",
+    "UNREAD",
+    "counted",
+    "expand_braces",
+    "normalise_extensions",
+    "read_list",
+    "scan",
+    "stem",
+]
 
 AVIF = (".avif",) if features.check("avif") else ()  # Pillow 11.3 and newer
 HEIC = (".heic", ".heif") if find_spec("pillow_heif") else ()
+JPEG2000 = (".jp2",) if features.check("jpg_2000") else ()
 
-EXTENSIONS = tuple(sorted((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp", *AVIF, *HEIC)))
+_ALWAYS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+EXTENSIONS = tuple(sorted((*_ALWAYS, *AVIF, *HEIC, *JPEG2000)))
 """File name extensions taken for images in folders and tar shards, in any case. List files may name anything."""
 
 UNREAD = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf", ".psd"}
 """Extensions of pictures that are left out where nothing reads them."""
+
+LISTS = (".txt", ".lst", ".csv", ".tsv", ".json", ".jsonl")
+"""Extensions of list files. Those in JSON are refused with what to do."""
 
 OWN = "results of dadkit"
 """What :func:`scan` calls files that dadkit wrote, where it counts what it left out."""
@@ -121,7 +137,9 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
                 if not line or line.startswith("#"):
                     continue
                 parts = (line,) if columns == 1 else _columns(line, columns)
-                if empty and columns > 1 and all(_is_heading(path.parent, part) for part in parts):
+                if empty and number == 1 and line[0] in "[{" and not os.path.lexists(path.parent / line):
+                    raise DataError(f"the list {path} is JSON; write its paths as text, {_A_LINE[columns]} a line")
+                if empty and all(_is_heading(path.parent, part) for part in parts):
                     continue
                 if len(parts) != columns or not all(parts):
                     what = f"expected {columns} paths separated by tab, comma, semicolon or blanks, got {len(parts)}: {line!r}"
@@ -134,6 +152,9 @@ def read_list(path: Path, columns: int) -> Iterator[tuple[int, tuple[str, ...]]]
         raise DataError(f"the list {path} is not UTF-8 text: {error}") from error
     if empty:
         raise DataError(f"the list {path} names no file")
+
+
+_A_LINE = {1: "one", 2: "an image and its depth, separated by a tab,"}
 
 
 def _columns(line: str, columns: int) -> tuple[str, ...]:

@@ -165,6 +165,12 @@ class DepthPairs:
         median = float(known.median()) if known.numel() else 1.0
         if not 0.02 <= median <= 300:
             warnings.warn(f"{file}: the median depth is {median:.4g} m: is scale missing, or wrong?", stacklevel=4)
+        elif known.numel() and float(known.max()) == 1.0 and float(known.min()) < 0.5:
+            warnings.warn(
+                f"{file}: the largest depth is exactly 1 m: if each map was normalised to 1, it holds no metres; such maps are "
+                "space: depth, or disparity where larger is nearer",
+                stacklevel=4,
+            )
 
     def _check_largest(self, file: Path, stored: np.ndarray, depth: Tensor, valid: Tensor) -> None:
         """Say what may be sky or unknown: the largest number that the encoding has, and what nothing on earth is as far as."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dadkit.data.folders import OWN, UNREAD, counted, expand_braces, read_list, scan, stem
+from dadkit.data.folders import LISTS, OWN, UNREAD, counted, expand_braces, read_list, scan, stem
 from dadkit.data.packed import ComputedStrings, PackedStrings, repeated
 from dadkit.data.shard_index import open_shard, read_range
 from dadkit.data.store import BucketStore, file_stamp, is_address, read_sample
@@ -207,9 +207,9 @@ def open_root(root: str | Path, extensions: Sequence[str]) -> list[Source]:
         raise DataError(f"{path} is compressed, so its members cannot be read in place; unpack it or make it a plain .tar")
     if path.suffix.lower() == ".tar":
         return [_nonempty_shards(ShardSource([(path.stem, path)], extensions), text, extensions)]
-    if path.suffix.lower() == ".txt":
+    if path.suffix.lower() in LISTS:
         return [_open_list(path)]
-    raise DataError(f"{path} is neither a folder, a list file (.txt) nor a tar shard (.tar)")
+    raise DataError(f"{path} is neither a folder, a list file ({', '.join(LISTS[:4])}) nor a tar shard (.tar)")
 
 
 def _open_folder(path: Path, extensions: Sequence[str]) -> list[Source]:

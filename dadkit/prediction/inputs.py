@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dadkit.data.folders import EXTENSIONS, OWN, counted, scan, stem
+from dadkit.data.folders import EXTENSIONS, LISTS, OWN, counted, scan, stem
 from dadkit.data.sources import FileSource, Source, open_root
 from dadkit.data.store import file_stamp
 from dadkit.errors import DataError
@@ -100,10 +100,10 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
     """Returns the images and films to predict, each with the relative stem of its outputs.
 
     Args:
-        paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``, one
-            path a line, relative to the list's folder), tar shards (``.tar``), addresses of films (``https://…``) and streams
-            (``rtsp://…``), cameras (``/dev/video0``), patterns (``photos/*.jpg``; ``**`` stands for any folders). The results
-            of a stream or camera are named after it and the time.
+        paths: image files, videos, folders (searched recursively for images, videos and tar shards), list files (``.txt``,
+            ``.csv``, …: one path a line, relative to the list's folder), tar shards (``.tar``), addresses of films
+            (``https://…``) and streams (``rtsp://…``), cameras (``/dev/video0``), patterns (``photos/*.jpg``; ``**`` stands
+            for any folders). The results of a stream or camera are named after it and the time.
 
     Returns:
         Jobs, sorted within a folder; a folder's structure is kept in the stems. Files that differ only in their suffix keep it
@@ -122,14 +122,15 @@ def find_inputs(paths: Sequence[str | Path]) -> Inputs:
             _search(path, found)
         elif path.suffix.lower() in VIDEOS and path.is_file():
             found.films.append(Film(path, Path(path.stem)))
-        elif path.suffix.lower() in (".txt", ".tar") or ("{" in str(path) and not path.exists()):
+        elif path.suffix.lower() in (*LISTS, ".tar") or ("{" in str(path) and not path.exists()):
             for source in open_root(path, EXTENSIONS):
                 _add(found, source)
         elif path.is_file():
             _add(found, FileSource(path.parent, [path.name]))
         else:
             raise DataError(
-                f"{path} does not exist; give image files, videos, folders, lists (.txt), tar shards (.tar), or addresses"
+                f"{path} does not exist; give image files, videos, folders, lists ({', '.join(LISTS[:4])}), tar shards (.tar), "
+                "or addresses"
             )
     if not found.images and not found.films:
         looked = f"looked for {', '.join(EXTENSIONS)}, videos and tar shards"

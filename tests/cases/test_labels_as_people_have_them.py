@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dadkit.data import DepthPairs, Sample, SampleError
+from dadkit.data import DepthPairs, Images, Sample, SampleError
 from dadkit.data.benchmarks.training_sets import TartanAir
 from dadkit.data.views import cut
 from dadkit.errors import DataError
@@ -48,6 +48,9 @@ def test_21_whole_numbers_in_metres_need_a_scale(pair):
     assert float(DepthPairs(root, encoding="npy", space="metric", scale=0.001)[0].depth.mean()) == pytest.approx(2.9)
     with pytest.warns(UserWarning, match="2900 m: is scale missing"):
         DepthPairs(root, encoding="npy", space="metric", scale=1)
+    np.save(root / "depth" / "a.npy", np.linspace(0, 1, 2400, dtype=np.float32).reshape(40, 60))
+    with pytest.warns(UserWarning, match="exactly 1 m: if each map was normalised"):
+        DepthPairs(root, encoding="npy", space="metric")
 
 
 def test_21_numbers_that_may_be_sky_or_unknown_are_asked_about(pair):
@@ -172,6 +175,11 @@ def test_29_lists_of_the_field(pair, line, encoding):
     with pytest.warns(UserWarning, match="1 lines without depth"):
         dataset = DepthPairs(root / "list.txt", encoding="npy", space="metric")
     assert [dataset.key(i) for i in range(len(dataset))] == ["images/a"]
+    (root / "list.csv").write_text("image\nimages/a.png\n")
+    assert len(Images(str(root / "list.csv"), min_size=1)) == 1
+    (root / "list.json").write_text('[["images/a.png", "depth/a.npy"]]')
+    with pytest.raises(DataError, match="is JSON; write its paths as text, an image and its depth"):
+        DepthPairs(root / "list.json", encoding="npy", space="metric")
 
 
 def test_30_missing_depth_can_be_skipped_and_counted(pair):

@@ -41,6 +41,9 @@ def test_03_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
     image.save(folder / "IMG_0.jpg")
     for index in range(3):
         (folder / f"IMG_{index}.DNG").write_bytes(b"II*\0")
+    image.save(folder / "download.jfif", "JPEG")
+    image.save(folder / "stereo.mpo", save_all=True, append_images=[image.rotate(180)])
+    assert torch.equal(decode(folder / "stereo.mpo"), decode(folder / "IMG_0.jpg"))
     if AVIF:
         image.save(folder / "a.avif")
     if HEIC:
@@ -50,7 +53,7 @@ def test_03_a_phones_folder_is_counted_where_it_is_not_read(tmp_path, dadkit):
     answer = dadkit("predict", folder, "-m", MODEL, "-o", tmp_path / "out", "-f", "npy")
     assert answer.code == 0
     assert "left out: 3 .dng" in answer.err
-    assert len(list((tmp_path / "out").glob("*.npy"))) == 1 + bool(AVIF) + bool(HEIC)
+    assert len(list((tmp_path / "out").glob("*.npy"))) == 3 + bool(AVIF) + bool(HEIC)
     with pytest.warns(UserWarning, match=r"left out 3 \.dng"):
         Images(str(folder), min_size=1)
 

@@ -134,9 +134,9 @@ def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
         Images(tmp_path / "empty")
     with pytest.raises(DataError, match=r"nowhere does not exist \(looked for /"):
         Images(tmp_path / "nowhere")
-    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "a.doc").write_text("x")
     with pytest.raises(DataError, match="neither a folder, a list file"):
-        Images(tmp_path / "a.csv")
+        Images(tmp_path / "a.doc")
     with pytest.raises(DataError, match="the list of roots is empty"):
         Images([])
 
