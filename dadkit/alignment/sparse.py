@@ -42,6 +42,9 @@ PER_CELL = 2
 """Points a cell of the field that outliers are compared with. Of 1, 2, 4 and 8 on real pairs, 2 kept most sound points."""
 MOST_KRIGED, GRID = 500, 80
 """Points that kriging takes, spread evenly over all, and cells of the longer side that it works on."""
+DENSE, SPARSE = 1.0, 2.5
+"""Such cells from point to point at which kriging is gone, and at which it is whole: where points are denser, cells are too
+coarse."""
 FADE = 0.1
 """Logarithm of the depth beyond that of the points at which kriging is gone: of what is far from all points in depth, points
 on a desk say nothing."""
@@ -200,15 +203,21 @@ def within(fitted: Tensor, used: Tensor) -> Tensor:
 
 
 def _kriged(residual: Tensor, at: Tensor, weight: Tensor, fitted: Tensor) -> Tensor:
-    """Kriging from some of the points; what it leaves at all of them is filled. Beyond the points' depth the residuals are."""
+    """Kriging from some of the points; what it leaves at all of them is filled. Where points are dense, and beyond their depth,
+    the residuals are."""
     kept = weight > 0
     residual, at, weight, size = residual[kept], at[kept], weight[kept] / weight.max(), (fitted.shape[0], fitted.shape[1])
+    filled = fill(residual, at, weight, size)
+    apart = GRID / max(size) * math.sqrt(fitted.numel() / len(at))
+    if apart <= DENSE:
+        return filled
     some = slice(None, None, math.ceil(len(at) / MOST_KRIGED))
     field = kriging(residual[some], at[some], weight[some], fitted.nan_to_num(), cell=max(1, round(max(size) / GRID)))
     used = torch.zeros_like(fitted, dtype=torch.bool)
     used[at[:, 0], at[:, 1]] = True
     rest = fill(residual - field[at[:, 0], at[:, 1]], at, weight, size)
-    return torch.lerp(fill(residual, at, weight, size), field + rest, within(fitted[None, None], used[None, None])[0, 0])
+    share = within(fitted[None, None], used[None, None])[0, 0] * min(1.0, (apart - DENSE) / (SPARSE - DENSE))
+    return torch.lerp(filled, field + rest, share)
 
 
 def _global(x: Tensor, y: Tensor, space: Space) -> tuple[float, float]:
