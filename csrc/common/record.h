@@ -15,10 +15,12 @@ DADKIT_BOTH double& at(double* r, int u, Field f) { return r[kHead + u * kFields
 DADKIT_BOTH double at(const double* r, int u, Field f) { return r[kHead + u * kFields + f]; }
 }  // namespace record
 
-// The same of the gradient matching loss; behind the head per scale: number of pixels, sum of sign(dR) dN.
+// The same of the gradient matching loss; behind the head per scale: number of pixels, and on a GPU the sum of sign(dR) dN.
 namespace matching_record {
 enum Field { kStatus, kMedian, kInverse, kTargetMedian, kTargetInverse, kFlatPred, kFlatTarget, kCount, kSignSum, kTies, kHead };
 DADKIT_BOTH int64_t width(int64_t scales) { return kHead + 2 * scales; }
+DADKIT_BOTH double& pixels(double* r, int64_t scale) { return r[kHead + 2 * scale]; }
+DADKIT_BOTH double pixels(const double* r, int64_t scale) { return r[kHead + 2 * scale]; }
 }  // namespace matching_record
 
 // The same of a map's median and deviation.

@@ -113,7 +113,7 @@ class HybridLoss {
     r[record::kNumber] = static_cast<double>(o.variant == kHdn ? range.count : taking_part(share));
     r[record::kFlatPred] = image_.keep_scales(pred, own, r);
     const double sum = pair_sums(image_, pred, share, r, [&](LossTask<T>* task, const T* px, int64_t first, int64_t size) {
-      image_.sweeps().loss(px, image_.map() + first, image_.pixels().leaf + first, size, task, y.map ? y.map + first : nullptr);
+      image_.sweeps().loss(px, image_.map() + first, image_.pixels().leaves(first), size, task, y.map ? y.map + first : nullptr);
     });
     *y.total = static_cast<T>(sum);
     *y.number = static_cast<T>(r[record::kNumber]);
@@ -145,7 +145,7 @@ class HybridLoss {
     uint8_t takes[256] = {};
     for (int c = 0; c < image_.segmentation().leaves; ++c) takes[c] = share[c] > 0;
     const bool hdn = image_.options().variant == kHdn;
-    for (int64_t i = 0; i < image_.pixels().layout.n; ++i) counted[i] = hdn ? image_.is_valid(i) : takes[image_.pixels().leaf[i]];
+    for (int64_t i = 0; i < image_.pixels().layout.n; ++i) counted[i] = hdn ? image_.is_valid(i) : takes[*image_.pixels().leaves(i)];
   }
 
   SegmentedImage<T>& image_;
@@ -174,20 +174,18 @@ class HybridGradient {
       image_.prepare_leaves(r);
     }
     const GradientTask<T> task = coefficients(pred, r);
-    const uint8_t* all = image_.pixels().leaf;
+    const Pixels<T>& pixels = image_.pixels();
     image_.strips([&](int64_t s, int64_t start, int64_t size) {
       Buffer<uint8_t> own;
-      if (!all) image_.leaves_of_strip(s, own.need(static_cast<size_t>(size + 64)), nullptr);  // just before they are used
-      const uint8_t* leaf = all ? all + start : own.need(0);
-      pred.blocks(image_.pixels().layout, s, [&](const T* px, int64_t first, int64_t n) {
-        sweep(px, leaf + first - start, first, n, task, out + first);
-      });
+      if (!pixels.leaf) image_.leaves_of_strip(s, own.need(static_cast<size_t>(size + 64)), nullptr);  // just before they are used
+      const uint8_t* leaf = pixels.leaf ? pixels.leaves(start) : own.need(0);
+      pred.blocks(pixels.layout, s, [&](const T* px, int64_t first, int64_t n) { sweep(px, leaf + first - start, first, n, task, out + first); });
     });
   }
 
   // Of some pixels of an image that is cut, with the coefficients below.
   void of_block(const T* px, int64_t first, int64_t n, const GradientTask<T>& task, T* out) const {
-    sweep(px, image_.pixels().leaf + first, first, n, task, out);
+    sweep(px, image_.pixels().leaves(first), first, n, task, out);
   }
 
   // The constants of the gradient per (level, leaf); with weights per pixel this sweeps over the image, which must be cut.
@@ -241,7 +239,7 @@ class HybridGradient {
   void weighted_sums(const Source<T>& pred, const T* share, double* r) const {
     for (int u = 0; u < image_.segmentation().contexts; ++u) record::at(r, u, record::kUpstream) = record::at(r, u, record::kUpstreamZ) = 0;
     pair_sums(image_, pred, share, r, [&](LossTask<T>* task, const T* px, int64_t first, int64_t n) {
-      image_.sweeps().weighted_sums(px, image_.map() + first, image_.pixels().leaf + first, upstream_.from(first), n, task);
+      image_.sweeps().weighted_sums(px, image_.map() + first, image_.pixels().leaves(first), upstream_.from(first), n, task);
     });
   }
 

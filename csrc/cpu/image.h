@@ -17,7 +17,7 @@ class SegmentedImage {
   // map: the one that is cut
   SegmentedImage(const Sweeps<T>* sweeps, const Options& options, const T* map, const uint8_t* mask, int64_t height, int64_t width,
                  const Layout& layout, Team* team)
-      : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), pixels_{sweeps, layout, nullptr, nullptr, team} {}
+      : sweeps_(sweeps), options_(options), map_(map), mask_(mask), height_(height), width_(width), pixels_{sweeps, layout, team} {}
 
   const Sweeps<T>& sweeps() const { return *sweeps_; }
   const Options& options() const { return options_; }
@@ -75,6 +75,7 @@ class SegmentedImage {
   // The same without making the leaves: leaves_of_strip makes them where they are needed.
   void prepare_leaves(const double* r) {
     restore_edges(r);
+    if (alike()) return make_leaves();
     finish_rule();
   }
   void keep_edges(double* r) const { std::copy(rule_.edges, rule_.edges + 9, r + record::kEdges); }
@@ -82,11 +83,6 @@ class SegmentedImage {
   // counts: nullptr, or the pixels of every leaf are added to it
   void leaves_of_strip(int64_t s, uint8_t* leaf, int64_t* counts) const {
     const int64_t first = pixels_.layout.first(s), size = pixels_.layout.size(s);
-    if (one_segment() && !mask_) {
-      std::memset(leaf, 0, static_cast<size_t>(size));
-      if (counts) counts[0] += size;
-      return;
-    }
     rule_.apply(*sweeps_, options_, map_ + first, mask_ ? mask_ + first : nullptr, first, size, height_, width_, leaf, counts);
   }
 
@@ -151,12 +147,21 @@ class SegmentedImage {
     seg_.build(options_, rule_.doubled);
   }
 
+  bool alike() const { return one_segment() && !mask_; }  // every pixel lies in leaf 0
+
   void make_leaves() {
     finish_rule();
     const int64_t count = pixels_.layout.strips();
-    uint8_t* leaf = leaf_memory_.need(static_cast<size_t>(pixels_.layout.n + 64));
+    pixels_.step = alike() ? 0 : 1;
+    const size_t size = static_cast<size_t>(alike() ? std::min(pixels_.layout.strip, pixels_.layout.n) : pixels_.layout.n);
+    uint8_t* leaf = leaf_memory_.need(size + 64);
     counts_.assign(static_cast<size_t>(count * kMaxLeaves), 0);
-    strips([&](int64_t s, int64_t first, int64_t) { leaves_of_strip(s, leaf + first, &counts_[static_cast<size_t>(s * kMaxLeaves)]); });
+    if (alike()) {
+      std::memset(leaf, 0, size);
+      for (int64_t s = 0; s < count; ++s) counts_[static_cast<size_t>(s * kMaxLeaves)] = pixels_.layout.size(s);
+    } else {
+      strips([&](int64_t s, int64_t first, int64_t) { leaves_of_strip(s, leaf + first, &counts_[static_cast<size_t>(s * kMaxLeaves)]); });
+    }
     pixels_.leaf = leaf;
     pixels_.counts = counts_.data();
     std::fill(count_, count_ + kMaxContexts, int64_t{0});

@@ -10,7 +10,7 @@
 
 namespace dadkit {
 
-enum RowList { kResidualRows, kNormalisedRows, kWeightRows, kRowLists };
+enum RowList { kResidualRows, kWeightRows, kRowLists };
 
 // The rows of a band at every scale k, of which every 2^k-th row and column belongs to it; the sweeps say how much lies around a row.
 template <typename T>
@@ -62,72 +62,63 @@ class MatchingImage {
     band_ = std::max<int64_t>(32, stride);
   }
 
-  // total and number: one per scale
-  void forward(bool normalize, T* total, T* number, T* map, uint8_t* counted, double* r) {
-    using namespace matching_record;
+  // The record: statistics of both maps, and the number of pixels of every scale.
+  void measure(bool normalize, double* r) {
     std::fill(r, r + matching_record::width(scales_), 0.0);
     statistics(normalize, r);
-    const bool poisoned = r[kStatus] == record::kPoisoned, none = r[kStatus] != record::kFine || r[kFlatTarget] != 0;
-    for (int64_t k = 0; k < scales_; ++k) {
-      const int64_t pixels = r[kStatus] == record::kEmpty || (!poisoned && none) ? 0 : pixels_of(k);
-      number[k] = static_cast<T>(pixels);
-      r[kHead + 2 * k] = static_cast<double>(pixels);
-      total[k] = poisoned ? nan() : T(0);
-    }
-    const int64_t n = height_ * width_;
-    for (int64_t i = 0; map && i < n; ++i) {
-      const bool on = (!mask_ || mask_[i]) && (poisoned || !none);
-      counted[i] = on;
-      map[i] = on && poisoned ? nan() : T(0);
-    }
-    if (none) return;
-    std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-    for_each(team_, bands(), [&](int64_t b) { band_sums(b, r, nullptr, map, &sums[static_cast<size_t>(b)]); });
-    for (int64_t k = 0; k < scales_; ++k) {
-      double sum = 0;
-      for (const Sums& band : sums) {
-        sum += band[static_cast<size_t>(2 * k)];
-        r[kHead + 2 * k + 1] += band[static_cast<size_t>(2 * k + 1)];
-      }
-      total[k] = static_cast<T>(sum);
-    }
+    const bool counts = is_fine(r) || r[matching_record::kStatus] == record::kPoisoned;
+    for (int64_t k = 0; k < scales_; ++k) matching_record::pixels(r, k) = counts ? static_cast<double>(pixels_of(k)) : 0;
   }
 
-  // upstream: the gradient of every scale's total; weight: instead, that of every pixel's loss
-  void backward(bool normalize, const T* upstream, const T* weight, const double* r, T* out) {
+  // total: one per scale; map: nullptr, or every pixel's loss
+  void forward(const double* r, T* total, T* map, uint8_t* counted) const {
+    const bool poisoned = r[matching_record::kStatus] == record::kPoisoned;
+    std::fill(total, total + scales_, poisoned ? nan() : T(0));
+    for (int64_t i = 0; map && i < height_ * width_; ++i) {
+      counted[i] = (!mask_ || mask_[i]) && (poisoned || is_fine(r));
+      map[i] = counted[i] && poisoned ? nan() : T(0);
+    }
+    if (is_fine(r)) bands(r, {map, nullptr, nullptr, nullptr}, total);
+  }
+
+  // upstream: the gradient of every scale's total; weight: instead, that of every pixel's loss. Where total is no nullptr it gets what forward
+  // answers.
+  void backward(bool normalize, const double* r, const T* upstream, const T* weight, T* out, T* total) const {
     using namespace matching_record;
-    if (r[kStatus] != record::kFine || r[kFlatTarget] != 0 || r[kFlatPred] != 0) {
+    if (!is_fine(r) || r[kFlatPred] != 0) {
       for (int64_t i = 0; i < height_ * width_; ++i) out[i] = r[kStatus] == record::kPoisoned && (!mask_ || mask_[i]) ? nan() : T(0);
+      if (total) forward(r, total, nullptr, nullptr);
       return;
     }
-    double to_scale = 0;  // sum of v N, where v is the upstream gradient of N(p); the sum of v itself is 0
-    if (weight) {
-      std::vector<Sums> sums(static_cast<size_t>(bands()), Sums(static_cast<size_t>(2 * scales_), 0.0));
-      for_each(team_, bands(), [&](int64_t b) { band_sums(b, r, weight, nullptr, &sums[static_cast<size_t>(b)]); });
-      for (const Sums& band : sums)
-        for (int64_t k = 0; k < scales_; ++k) to_scale += share(r, k) * band[static_cast<size_t>(2 * k + 1)];
-    } else {
-      for (int64_t k = 0; k < scales_; ++k) to_scale += static_cast<double>(upstream[k]) * r[kHead + 2 * k + 1];
-    }
+    const double to_scale = bands(r, {nullptr, upstream, weight, out}, total);  // the sum of v N; that of v itself is 0
     ResidualTask<T> task = residual_task(r);
     task.side = task.inv_p;
-    task.mad = task.tie = T(0);
     if (normalize) {
       const SegmentGradient g = segment_gradient(0, to_scale, 1 / r[kInverse], r[kCount], r[kSignSum], r[kTies], false, false, false);
       task.mad = static_cast<T>(g.mad);
       task.tie = static_cast<T>(g.tie);
     }
-    for_each(team_, bands(), [&](int64_t b) { band_gradient(b, r, upstream, weight, task, out); });
+    const Layout layout = Layout::of_map(height_ * width_);
+    for_each(team_, layout.strips(), [&](int64_t s) {
+      sweeps_->residual_gradient(pred_ + layout.first(s), layout.size(s), &task, out + layout.first(s));
+    });
   }
 
  private:
-  using Sums = std::vector<double>;
+  // What bands leave behind: every pixel's loss in map, or in out v, the gradient of N(p).
+  struct Wanted {
+    T* map;
+    const T *upstream, *weight;
+    T* out;
+  };
   static T nan() { return std::numeric_limits<T>::quiet_NaN(); }
+  static bool is_fine(const double* r) {
+    return r[matching_record::kStatus] == record::kFine && r[matching_record::kFlatTarget] == 0;
+  }
 
-  int64_t bands() const { return (height_ + band_ - 1) / band_; }
   int64_t stride(int64_t k) const { return static_cast<int64_t>(1) << k; }
-  static double share(const double* r, int64_t k) {  // the map's mean over the counted pixels is the image's loss
-    return r[matching_record::kHead] / std::max(1.0, r[matching_record::kHead + 2 * k]);
+  T share(const double* r, int64_t k) const {  // the map's mean over the counted pixels is the image's loss
+    return static_cast<T>(matching_record::pixels(r, 0) / std::max(1.0, matching_record::pixels(r, k)));
   }
 
   int64_t pixels_of(int64_t k) const {
@@ -171,16 +162,14 @@ class MatchingImage {
   }
 
   // The rows that a band needs at every scale: its own, the next below, and (above) the one before.
-  BandRows<T> load_band(int64_t b, const double* r, const T* weight, bool above, Buffer<T>* memory) const {
+  BandRows<T> load_band(int64_t b, const ResidualTask<T>& task, const T* weight, bool above, Buffer<T>* memory) const {
     const int64_t first = b * band_, last = std::min(height_, first + band_);
     BandRows<T> rows(first, band_, width_, scales_);
     rows.take(memory->need(rows.size()));
-    const ResidualTask<T> task = residual_task(r);
     auto load = [&](int64_t y, int64_t coarsest, bool before) {
       auto row = [&](RowList list, int64_t k) { return before ? rows.before(list, k) : rows.at(list, k, y); };
       const int64_t at = y * width_;
-      sweeps_->residual(pred_ + at, target_ + at, mask_ ? mask_ + at : nullptr, width_, &task, above ? nullptr : row(kNormalisedRows, 0),
-                        row(kResidualRows, 0));
+      sweeps_->residual(pred_ + at, target_ + at, mask_ ? mask_ + at : nullptr, width_, &task, row(kResidualRows, 0));
       if (weight) {
         T* to = std::copy(weight + at, weight + at + width_, row(kWeightRows, 0));
         to[-width_ - 1] = 0;
@@ -189,7 +178,6 @@ class MatchingImage {
       for (int64_t k = 1; k <= coarsest; ++k) {
         const int64_t n = columns(k - 1);
         sweeps_->halve(row(kResidualRows, k - 1), n, nan(), row(kResidualRows, k));
-        if (!above) sweeps_->halve(row(kNormalisedRows, k - 1), n, nan(), row(kNormalisedRows, k));
         if (weight) sweeps_->halve(row(kWeightRows, k - 1), n, T(0), row(kWeightRows, k));
       }
     };
@@ -213,8 +201,6 @@ class MatchingImage {
     d.residual = rows.at(kResidualRows, k, y);
     d.next = next < height_ ? rows.at(kResidualRows, k, next) : rows.absent();
     d.previous = previous >= 0 ? rows.at(kResidualRows, k, previous) : rows.absent();
-    d.normalised = rows.at(kNormalisedRows, k, y);
-    d.normalised_next = rows.at(kNormalisedRows, k, next < height_ ? next : y);
     if (weighted) {
       d.weight = rows.at(kWeightRows, k, y);
       d.weight_previous = rows.at(kWeightRows, k, previous >= 0 ? previous : y);
@@ -222,34 +208,42 @@ class MatchingImage {
     return d;
   }
 
-  void band_sums(int64_t b, const double* r, const T* weight, T* map, Sums* sums) const {
-    Buffer<T> memory;
-    const BandRows<T> rows = load_band(b, r, weight, false, &memory);
-    std::vector<T> steps(map ? static_cast<size_t>(width_ + BandRows<T>::kBehind) : 0);
-    for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
-      for (int64_t k = 0; k <= coarsest(y); ++k) {
-        const DifferenceRows<T> at = rows_of(rows, k, y, weight);
-        double* sum = sums->data() + 2 * k;
-        sweeps_->differences(&at, columns(k), sum, sum + 1, map ? steps.data() : nullptr);
-        for (int64_t j = 0; map && j < columns(k); ++j) map[y * width_ + j * stride(k)] += steps[static_cast<size_t>(j)] * static_cast<T>(share(r, k));
-      }
-    }
+  // Works through all bands: adds every scale's losses to total, unless that is nullptr, and answers the sum of v N.
+  double bands(const double* r, const Wanted& wanted, T* total) const {
+    const int64_t count = (height_ + band_ - 1) / band_;
+    std::vector<double> sums(static_cast<size_t>(count * (scales_ + 1)));
+    for_each(team_, count, [&](int64_t b) { band(b, r, wanted, &sums[static_cast<size_t>(b * (scales_ + 1))]); });
+    auto all = [&](int64_t k) {
+      double sum = 0;
+      for (int64_t b = 0; b < count; ++b) sum += sums[static_cast<size_t>(b * (scales_ + 1) + k)];
+      return sum;
+    };
+    for (int64_t k = 0; total && k < scales_; ++k) total[k] = static_cast<T>(all(k));
+    return all(scales_);
   }
 
-  void band_gradient(int64_t b, const double* r, const T* upstream, const T* weight, const ResidualTask<T>& task, T* out) const {
+  // sums: of every scale's losses, and of v N
+  void band(int64_t b, const double* r, const Wanted& wanted, double* sums) const {
     Buffer<T> memory;
-    const BandRows<T> rows = load_band(b, r, weight, true, &memory);
-    std::vector<T> slopes[2];  // of a row's scales in turn, from the coarsest to the finest
-    for (std::vector<T>& slope : slopes) slope.resize(static_cast<size_t>(width_ + BandRows<T>::kBehind));
+    const ResidualTask<T> task = residual_task(r);
+    const BandRows<T> rows = load_band(b, task, wanted.weight, wanted.out, &memory);
+    std::vector<T> of_scale[2];  // steps, or the slopes of a row's scales in turn, from the coarsest to the finest
+    for (std::vector<T>& row : of_scale) row.resize(static_cast<size_t>(width_ + BandRows<T>::kBehind));
     for (int64_t y = b * band_; y < std::min(height_, (b + 1) * band_); ++y) {
       const T* coarser = nullptr;
       for (int64_t k = coarsest(y); k >= 0; --k) {
-        const DifferenceRows<T> at = rows_of(rows, k, y, weight);
-        T* slope = slopes[k % 2].data();
-        sweeps_->difference_adjoint(&at, columns(k), weight ? static_cast<T>(share(r, k)) : upstream[k], coarser, slope);
-        coarser = slope;
+        const DifferenceRows<T> at = rows_of(rows, k, y, wanted.weight);
+        T* here = of_scale[k % 2].data();
+        if (wanted.out) {
+          sums[k] += sweeps_->differences(&at, columns(k), nullptr, wanted.weight ? share(r, k) : wanted.upstream[k], coarser, here);
+          coarser = here;
+          continue;
+        }
+        sums[k] += sweeps_->differences(&at, columns(k), wanted.map ? here : nullptr, T(0), nullptr, nullptr);
+        for (int64_t j = 0; wanted.map && j < columns(k); ++j) wanted.map[y * width_ + j * stride(k)] += here[j] * share(r, k);
       }
-      sweeps_->residual_gradient(pred_ + y * width_, coarser, rows.at(kResidualRows, 0, y), width_, &task, out + y * width_);
+      const int64_t at = y * width_;
+      if (wanted.out) sums[scales_] += sweeps_->slope(pred_ + at, coarser, rows.at(kResidualRows, 0, y), width_, &task, wanted.out + at);
     }
   }
 

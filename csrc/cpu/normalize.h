@@ -30,7 +30,7 @@ class NormalizedImage {
     if (r[record::kFlatPred] != 0) return;
     const NormalizeTask<T> task = constants(r);
     image_.strips([&](int64_t, int64_t first, int64_t n) {
-      image_.sweeps().normalize(x_ + first, image_.pixels().leaf + first, n, &task, out + first);
+      image_.sweeps().normalize(x_ + first, image_.pixels().leaves(first), n, &task, out + first);
     });
   }
 
@@ -42,7 +42,7 @@ class NormalizedImage {
     NormalizeTask<T> task = constants(r);
     const double to_global = coefficients(r, upstream, &task);
     image_.strips([&](int64_t, int64_t first, int64_t n) {
-      image_.sweeps().normalize_gradient(x_ + first, image_.pixels().leaf + first, upstream + first, n, &task, out + first);
+      image_.sweeps().normalize_gradient(x_ + first, image_.pixels().leaves(first), upstream + first, n, &task, out + first);
     });
     if (to_global != 0) add_whole(r, image_.options().mad_floor * to_global / record::at(r, image_.segmentation().whole, record::kCount), out);
   }
@@ -84,7 +84,7 @@ class NormalizedImage {
     const Segmentation& seg = image_.segmentation();
     std::vector<NormalizeTask<T>> parts(static_cast<size_t>(image_.pixels().layout.strips()), model);
     image_.strips([&](int64_t s, int64_t first, int64_t n) {
-      image_.sweeps().normalize_sums(x_ + first, image_.pixels().leaf + first, upstream + first, n, &parts[static_cast<size_t>(s)]);
+      image_.sweeps().normalize_sums(x_ + first, image_.pixels().leaves(first), upstream + first, n, &parts[static_cast<size_t>(s)]);
     });
     for (const NormalizeTask<T>& part : parts) {
       for (int l = 0; l < levels_; ++l) {

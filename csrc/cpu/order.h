@@ -71,41 +71,34 @@ class Brackets {
       int64_t& slot = place[j % kAhead];
       if (j >= kAhead) {
         const T value = x.at(slot);
-        const uint8_t leaf = pixels.leaf[slot];
+        const uint8_t leaf = *pixels.leaves(slot);
         sample[size] = {value, leaf};
         size += leaf != kNoLeaf && std::isfinite(value);
       }
       if (j >= strata) continue;
       state = state * 1664525u + 1013904223u;
       slot = j * stride + static_cast<int64_t>((static_cast<uint64_t>(state) * static_cast<uint64_t>(stride)) >> 32);
-      __builtin_prefetch(pixels.leaf + slot);
+      __builtin_prefetch(pixels.leaves(slot));
       x.prefetch(slot);
     }
     return size;
   }
 
-  // By value, with the float's bits as an integer key: three passes of eleven bits. Doubles are no hot path.
+  // By value, with the float's bits as an integer key, digit by digit: small samples pay for the buckets, large ones for the passes. Doubles are no
+  // hot path.
   static Sample* sort(Sample* sample, int64_t size, Sample* other) {
     if (sizeof(T) != 4) {
       std::stable_sort(sample, sample + size, [](const Sample& a, const Sample& b) { return a.value < b.value; });
       return sample;
     }
-    constexpr uint32_t kBuckets = 2048;
-    uint32_t at[3][kBuckets] = {};
-    for (int64_t i = 0; i < size; ++i) {
-      const uint32_t k = key(sample[i].value);
-      ++at[0][k % kBuckets];
-      ++at[1][(k >> 11) % kBuckets];
-      ++at[2][k >> 22];
-    }
-    for (int pass = 0; pass < 3; ++pass) {
-      uint32_t before = 0;
-      for (uint32_t& bucket : at[pass]) {
-        const uint32_t here = bucket;
-        bucket = before;
-        before += here;
-      }
-      for (int64_t i = 0; i < size; ++i) other[at[pass][(key(sample[i].value) >> (11 * pass)) % kBuckets]++] = sample[i];
+    const int bits = size > 2048 ? 11 : 8;
+    const uint32_t buckets = 1u << bits;
+    for (int shift = 0; shift < 32; shift += bits) {
+      uint32_t at[2048 + 1];  // where a bucket begins, one place behind
+      std::fill(at, at + buckets + 1, 0u);
+      for (int64_t i = 0; i < size; ++i) ++at[(key(sample[i].value) >> shift) % buckets + 1];
+      for (uint32_t b = 0; b < buckets; ++b) at[b + 1] += at[b];
+      for (int64_t i = 0; i < size; ++i) other[at[(key(sample[i].value) >> shift) % buckets]++] = sample[i];
       std::swap(sample, other);
     }
     return sample;
@@ -228,7 +221,7 @@ class OrderStatistics {
   // Strips that a team shares have sums and lists of candidates of their own, as long as they can ever become; in order they share them.
   void sweep(int64_t s) {
     SelectTask<T>* task = tasks_ + (pixels_.team ? s : 0);
-    x_.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaf + first, n, task); });
+    x_.blocks(pixels_.layout, s, [&](const T* px, int64_t first, int64_t n) { pixels_.sweeps->select(px, pixels_.leaves(first), n, task); });
     if (!pixels_.team) take_sums(task);
   }
 
@@ -350,7 +343,7 @@ class OrderStatistics {
     pixels_.members(seg_, u, member);
     *under = *equal = 0;
     pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
-      pixels_.sweeps->count(px, pixels_.leaf + first, n, member, value, under, equal);
+      pixels_.sweeps->count(px, pixels_.leaves(first), n, member, value, under, equal);
     });
   }
 
@@ -362,7 +355,7 @@ class OrderStatistics {
     all.reserve(static_cast<size_t>(count_[u]));
     pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
       for (int64_t i = 0; i < n; ++i)
-        if (member[pixels_.leaf[first + i]]) all.push_back(px[i]);
+        if (member[*pixels_.leaves(first + i)]) all.push_back(px[i]);
     });
     std::vector<T> sorted = all;
     std::nth_element(sorted.begin(), sorted.begin() + rank_[u], sorted.end());
@@ -380,7 +373,7 @@ class OrderStatistics {
     bool finite = true;
     pixels_.all_blocks(x_, [&](const T* px, int64_t first, int64_t n) {
       for (int64_t i = 0; i < n; ++i)
-        if (pixels_.leaf[first + i] != kNoLeaf) finite &= std::isfinite(px[i]);
+        if (*pixels_.leaves(first + i) != kNoLeaf) finite &= std::isfinite(px[i]);
     });
     return finite;
   }

@@ -69,7 +69,11 @@ DADKIT_INLINE void by_levels(int levels, F f) {
 // Hardware stops fetching ahead at the end of a page: the sweeps over whole maps ask for the next one themselves.
 template <typename T>
 DADKIT_INLINE void fetch_ahead(const T* x) {
-  __builtin_prefetch(reinterpret_cast<const char*>(x) + 2048);
+  __builtin_prefetch(reinterpret_cast<const char*>(x) + 8192);
+}
+template <typename T>
+DADKIT_INLINE void fetch_to_write(const T* x) {  // a store waits for the line that it changes
+  __builtin_prefetch(reinterpret_cast<const char*>(x) + 4096, 1);
 }
 
 // Splits n pixels into blocks of at most 256 vectors and a rest of less than one vector.

@@ -152,9 +152,13 @@ template <typename T>
 struct Pixels {
   const Sweeps<T>* sweeps;
   Layout layout;
-  const uint8_t* leaf;
-  const int64_t* counts;  // strips x kMaxLeaves
-  Team* team;             // or nullptr
+  Team* team;                       // or nullptr
+  const uint8_t* leaf = nullptr;    // of every pixel, or of one strip that stands for all
+  int64_t step = 1;                 // 0: for all
+  const int64_t* counts = nullptr;  // strips x kMaxLeaves
+
+  // From pixel `first` to the end of its strip.
+  const uint8_t* leaves(int64_t first) const { return leaf + step * first; }
 
   // member[leaf]: whether the leaf belongs to a context
   void members(const Segmentation& seg, int context, uint8_t* member) const {

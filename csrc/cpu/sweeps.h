@@ -30,8 +30,8 @@ const Sweeps<typename V::Scalar>* table() {
       add_scaled_sweep<V>,
       residual_sweep<V>,
       halve_sweep<V>,
-      difference_sweep<V>,
-      difference_adjoint_sweep<V>,
+      differences_sweep<V>,
+      slope_sweep<V>,
       residual_gradient_sweep<V>,
   };
   return &sweeps;

@@ -129,7 +129,7 @@ void gradient_block(const typename V::Scalar* p, const typename V::Scalar* d, co
     for (int64_t i = first * V::W; i < last * V::W; i += V::W) {
       fetch_ahead(xs + i);
       fetch_ahead(ys + i);
-      __builtin_prefetch(reinterpret_cast<const char*>(to + i) + 4096, 1);  // to be written
+      fetch_to_write(to + i);
       const M m = V::leaf_is(leaves + i, c);
       const F x = V::load(xs + i), y = V::load(ys + i);
       const F w = kWeighted ? V::load(ws + i) : nothing;

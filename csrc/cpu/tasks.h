@@ -86,11 +86,10 @@ struct ResidualTask {
   T side, mad, tie;
 };
 
-// A row of residuals and of N(p), its neighbours and their weights
+// A row of residuals, its neighbours and their weights
 template <typename T>
 struct DifferenceRows {
   const T *residual, *next, *previous;
-  const T *normalised, *normalised_next;
   const T *weight, *weight_previous;  // or nullptr: 1
 };
 
@@ -120,11 +119,11 @@ struct Sweeps {
   void (*adjoint_row)(const PatchTask<T>* patch, const T* line, T* out);
   void (*add_scaled)(const T* x, T scale, int64_t n, T* out);
   // gradient matching, see sweeps_matching.h
-  void (*residual)(const T* p, const T* d, const uint8_t* mask, int64_t n, const ResidualTask<T>* task, T* normalised, T* residual);
+  void (*residual)(const T* p, const T* d, const uint8_t* mask, int64_t n, const ResidualTask<T>* task, T* residual);
   void (*halve)(const T* row, int64_t n, T outside, T* out);
-  void (*differences)(const DifferenceRows<T>* rows, int64_t n, double* sum_abs, double* sum_z, T* steps);
-  void (*difference_adjoint)(const DifferenceRows<T>* rows, int64_t n, T scale, const T* coarser, T* out);
-  void (*residual_gradient)(const T* p, const T* v, const T* residual, int64_t n, const ResidualTask<T>* task, T* out);
+  double (*differences)(const DifferenceRows<T>* rows, int64_t n, T* steps, T scale, const T* coarser, T* slopes);
+  double (*slope)(const T* p, const T* slope, const T* residual, int64_t n, const ResidualTask<T>* task, T* out);
+  void (*residual_gradient)(const T* p, int64_t n, const ResidualTask<T>* task, T* out);
 };
 
 // nullptr where the unit was not compiled or the processor lacks it
