@@ -46,6 +46,8 @@ def main() -> None:
     assert student.name is not None
     relative = model.predict(image)
     completers = {f"align:local={local}": load_completer("align", local=local) for local in get_args(Local)}
+    second = {"second": "starter/small", "second_options": {"native_size": 192}}
+    completers["kriging with the second opinion of starter/small at 192"] = load_completer("align", local="kriging", **second)
     completers["refine as in configs/completion.yaml"] = load_completer(student.name, **student.options)
     calls: dict[str, Callable[[], object]] = {f"stage one, {given.model}": lambda: model.predict(image)}
     for name, completer in completers.items():
