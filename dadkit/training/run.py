@@ -25,7 +25,7 @@ from dadkit.ops.selfcheck import ensure
 from dadkit.plugin import Component
 from dadkit.report import write_report
 from dadkit.results import claim
-from dadkit.threads import in_force, shared_cores
+from dadkit.threads import in_force, shared_cores, yielding
 from dadkit.training.assess import deciding_metric, evaluate_at_end, validator
 from dadkit.training.build import build_stage
 from dadkit.training.checkpoint import file_sha256
@@ -127,7 +127,8 @@ def train(run: RunConfig, *, fresh: bool = False, console: Console | None = None
             if checked is not None:
                 console.print(f"fused operators on this GPU: {checked.message}", highlight=False, soft_wrap=True)
             runner = _Runner(run, plan, folder, device, console, ranks, hooks=[*named, *hooks], loggers=loggers)
-            records = runner.stages()
+            with yielding() if device.type == "cpu" else nullcontext():
+                records = runner.stages()
             found: dict[str, list[Evaluation]] = {}
             ranks.from_main(lambda: found.update(_conclude(runner)))
     evaluations = found.pop("", [])

@@ -177,29 +177,41 @@ def _joined(index: Path, names: Sequence[str]) -> dict[str, Any]:
     return saved
 
 
+def _is_safetensors(file: Path) -> bool:
+    """By what the file begins with, since names are changed; by its name where that tells neither format."""
+    with file.open("rb") as handle:
+        head = handle.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
+        return True
+    return file.suffix == ".safetensors" and not head.startswith((b"PK\3\4", b"\x80"))
+
+
 def _open(file: Path) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """Returns what was saved, and the metadata of a safetensors file."""
     if shards := shards_of(file):
         return _joined(file, shards), {}
+    safe = False
     try:
-        if file.suffix == ".safetensors":
+        safe = _is_safetensors(file)
+        if safe:
             from safetensors import safe_open
             from safetensors.torch import load_file
 
             with safe_open(file, framework="pt") as handle:
                 metadata = handle.metadata() or {}
             return load_file(file), metadata
-        with torch.serialization.safe_globals(_INERT):
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        # an open file, since torch.load goes by the name of another one
+        with file.open("rb") as opened, torch.serialization.safe_globals(_INERT):
+            state = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged files raise whatever their reader stumbles over: zip, EOF, key, JSON errors
         words = really(file)
-        if words is not None and (file.suffix == ".safetensors" or words not in ("a zip archive", "a pickle")):
+        if words is not None and (safe or words not in ("a zip archive", "a pickle")):
             raise WeightsError(f"cannot read {file}: the file is {words}") from error
         if "PytorchStreamReader" in str(error) or "incomplete metadata" in str(error):
             raise WeightsError(f"cannot read {file}: it is cut short or damaged; fetch it again") from error
         if "hasRecord" in str(error) or "not in a subdirectory" in str(error):
             raise WeightsError(f"cannot read {file}: it is a zip archive, but not one of torch.save; unpack it") from error
-        if file.suffix == ".safetensors":
+        if safe:
             raise WeightsError(f"cannot read {file}: no safetensors file, or a damaged one: {first_line(error)}") from error
         if file.suffix == ".onnx":
             raise WeightsError(f"{file} is an exported graph, not weights: it is a model itself, --model {file}") from error

@@ -1,9 +1,11 @@
 """How long waiting threads spin, and what is said about shared cores."""
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -42,6 +44,9 @@ def test_60_what_is_in_force_in_words(monkeypatch):
     monkeypatch.setattr(threads, "available_cores", lambda: 4)
     monkeypatch.setenv("GOMP_SPINCOUNT", "10000")
     assert threads.in_force(1) == "1 thread on 4 cores, spinning for 10000 rounds"
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
+    assert threads.in_force(4).endswith("for 1000 rounds, in training for 100 while other processes want the cores")
     monkeypatch.delenv("GOMP_SPINCOUNT")
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     assert threads.in_force(4) == "4 threads on 4 cores, spinning by passive"
@@ -58,6 +63,65 @@ def test_60_shared_cores_are_said(monkeypatch):
     assert "OMP_NUM_THREADS=4" in threads.shared_cores(64)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     assert threads.shared_cores(4) is None  # a quota: the load of the other 60 cores is not ours
+
+
+def test_60_waiting_threads_spin_less_while_others_want_the_cores(monkeypatch):
+    """Half a second, then a thousandth of one, is waited between two looks."""
+    waits, seen, over = iter([0.0, 0.0, 0.5, 0.501]), [], threading.Event()
+
+    @contextlib.contextmanager
+    def crowd():
+        seen.append("crowd")
+        yield
+        seen.append("alone")
+        over.set()
+
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("GOMP_SPINCOUNT", str(threads.SPIN_ROUNDS))
+    monkeypatch.setattr(threads, "_crowd", crowd)
+    monkeypatch.setattr(threads, "_waited", lambda: next(waits, 0.501))
+    with threads.yielding(period=0.05):
+        assert over.wait(10)
+    assert seen == ["crowd", "alone"]
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")  # chosen by the user
+    monkeypatch.setattr(threads, "_watch", None)
+    with threads.yielding():
+        pass
+
+
+SPUN = """
+import time, torch
+from dadkit.threads import _crowd
+
+def spun():
+    x.add_(0)
+    begun = time.process_time()
+    for _ in range(10):
+        x.add_(0)
+        time.sleep(0.02)
+    return time.process_time() - begun
+
+x = torch.ones(1 << 17)
+before = spun()
+with _crowd():
+    crowded = spun()
+time.sleep(0.1)
+print(before, crowded, spun())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PyTorch for Linux has GNU's OpenMP")
+def test_60_a_crowd_stops_spinning_and_leaves():
+    clean = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    result = subprocess.run(
+        [sys.executable, "-c", SPUN],
+        env=clean | {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "300000"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, crowded, after = map(float, result.stdout.split())
+    assert crowded < 0.5 * min(before, after)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")

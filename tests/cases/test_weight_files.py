@@ -134,6 +134,15 @@ def not_weights():
     }
 
 
+def test_56_a_files_content_says_its_format(tensors, tmp_path):
+    """Not its name, which somebody has changed."""
+    (tmp_path / "a.pth").write_bytes(save(dict(tensors)))
+    torch.save(dict(tensors), tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        found = load_model("dav2/tiny", weights=str(tmp_path / name)).state_dict()
+        assert all(torch.equal(found[key], value) for key, value in tensors.items())
+
+
 def test_56_quantised_weights_are_refused(tensors, tmp_path):
     torch.save({name: value.to(torch.int8) for name, value in tensors.items()}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"holds int8 where .*scales.*\(15\d: "):
