@@ -66,7 +66,7 @@ DADKIT_INLINE void by_levels(int levels, F f) {
   }
 }
 
-// Hardware stops fetching ahead at the end of a page: the sweeps over whole maps ask for the next one themselves.
+// Hardware stops fetching ahead at the end of a page: the sweeps over whole maps ask for what is two pages ahead themselves.
 template <typename T>
 DADKIT_INLINE void fetch_ahead(const T* x) {
   __builtin_prefetch(reinterpret_cast<const char*>(x) + 8192);
