@@ -5,9 +5,9 @@ wants its core, it keeps the thread that everyone waits for from running. The co
 to 100 while other processes want the cores. Measured on two cores (``benchmarks/results/threads.txt``), with the memory that
 is kept, as multiples of the speed by default on quiet cores: the quickstart, whose loader wants a core too, 1.29, and 0.88
 beside a busy process instead of 0.57; a fused loss 1.08 and 1.08 instead of 0.48; a convolutional student at 192 px 1.17 and
-0.45 instead of 0.38, where one thread has 0.70 and 0.71. With 100 rounds while a busy process is there the student keeps 0.51
-of its own quiet speed instead of 0.38, and the quickstart 0.74 instead of 0.58. On quiet cores 100 rounds, or
-``OMP_WAIT_POLICY=PASSIVE``, cost the student a third of its speed.
+0.45 instead of 0.38, where one thread has 0.70 and 0.71. With 100 rounds while a busy process is there the student keeps 0.47
+to 0.51 of its own quiet speed instead of 0.38 to 0.42 (three runs); for the quickstart the runs do not agree. On quiet cores
+100 rounds, or ``OMP_WAIT_POLICY=PASSIVE``, cost the student a third of its speed.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ PER_CELL = 2
 MOST_KRIGED, GRID = 500, 80
 """Points that kriging takes, spread evenly over all, and cells of the longer side that it works on."""
 DENSE, SPARSE = 1.0, 2.5
-"""Such cells from point to point at which kriging is gone, and at which it is whole: where points are denser, cells are too
-coarse."""
+"""Distances between points, in cells: kriging has no weight up to the first, and all of it from the second on. Cells that hold
+several points are too coarse for it."""
 FADE = 0.1
 """Logarithm of the depth beyond that of the points at which kriging is gone: of what is far from all points in depth, points
 on a desk say nothing."""
@@ -203,8 +203,8 @@ def within(fitted: Tensor, used: Tensor) -> Tensor:
 
 
 def _kriged(residual: Tensor, at: Tensor, weight: Tensor, fitted: Tensor) -> Tensor:
-    """Kriging from some of the points; what it leaves at all of them is filled. Where points are dense, and beyond their depth,
-    the residuals are."""
+    """Kriging from some of the points, then filling of what it leaves at all of them. Filling alone where points are dense, and
+    beyond their depth."""
     kept = weight > 0
     residual, at, weight, size = residual[kept], at[kept], weight[kept] / weight.max(), (fitted.shape[0], fitted.shape[1])
     filled = fill(residual, at, weight, size)

@@ -63,8 +63,8 @@ class Align(Completer):
     def complete(
         self, images: Tensor, hints: Hints, relative: Prediction | None = None, intrinsics: Tensor | None = None
     ) -> Prediction:
-        """See :meth:`dadkit.interfaces.Completer.complete`. ``intrinsics`` are not looked at, ``images`` by the second
-        model alone."""
+        """See :meth:`dadkit.interfaces.Completer.complete`. Only the second model looks at ``images``, and nothing at
+        ``intrinsics``."""
         if relative is None:
             raise ValueError("align needs the map of a depth model (relative=…)")
         fit = self._fit(relative, hints)
@@ -103,7 +103,7 @@ class Align(Completer):
 
 
 def _variance(fit: SparseFit, hints: Hints) -> Tensor:
-    """(B,): of the logarithms that the global fit leaves at the kept points, from their median absolute deviation."""
+    """Returns (B,): the variance of log depth around the global fit at the kept points, from the median absolute deviation."""
     left = [(z[used] / fitted[used]).log() for z, used, fitted in zip(hints.depth, fit.used, fit.fitted, strict=True)]
     spread = torch.stack([(values - values.median()).abs().median() for values in left])
     return (1.4826 * spread).square() + LEAST_VARIANCE

@@ -66,7 +66,7 @@ def test_60_shared_cores_are_said(monkeypatch):
 
 
 def test_60_waiting_threads_spin_less_while_others_want_the_cores(monkeypatch):
-    """Half a second, then a thousandth of one, is waited between two looks."""
+    """The threads waited for half a second between two looks, then for a thousandth of one."""
     waits, seen, over = iter([0.0, 0.0, 0.5, 0.501]), [], threading.Event()
 
     @contextlib.contextmanager
@@ -101,10 +101,17 @@ def spun():
         time.sleep(0.02)
     return time.process_time() - begun
 
+def gradient():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(8, 16, 3)
+    layer(torch.randn(4, 8, 64, 64)).square().mean().backward()
+    return layer.weight.grad
+
 x = torch.ones(1 << 17)
-before = spun()
+before, usual = spun(), gradient()
 with _crowd():
     crowded = spun()
+    assert torch.equal(gradient(), usual)
 time.sleep(0.1)
 print(before, crowded, spun())
 """
