@@ -20,6 +20,9 @@ __all__ = ["OverwriteError", "Plan", "Work", "check_targets", "identity", "make_
 
 _Job = TypeVar("_Job", Job, Film)
 
+# A folder of such a name is hardly what somebody who typed it wants.
+_OF_FILES = {Path(f"_{ending}").suffix for ending in (*FORMATS.values(), *MOVING.values())} | {".jpg", ".jpeg", ".tif", ".tiff"}
+
 
 class OverwriteError(DadkitError):
     """A result would be written over a file that dadkit did not write."""
@@ -73,7 +76,7 @@ def target(job: Job | Film, name: str) -> str:
 
 
 def check_targets(inputs: Inputs, output: Path, formats: Sequence[str], *, overwrite: bool = False) -> None:
-    """Refuse to write over files that dadkit did not write.
+    """Refuse to write over files that dadkit did not write, and a folder that would look like a file.
 
     Args:
         inputs: what will be predicted.
@@ -82,9 +85,15 @@ def check_targets(inputs: Inputs, output: Path, formats: Sequence[str], *, overw
         overwrite: files that are no input may be replaced.
 
     Raises:
+        DadkitError: ``output`` is no folder yet and has the name of a picture, an array or a film.
         OverwriteError: a result would replace an input, or a file that dadkit's list of results does not name.
     """
     if not output.is_dir():
+        if output.suffix.lower() in _OF_FILES:
+            raise DadkitError(
+                f"--output is a folder, since a picture has several results, and {output} has the name of a file; "
+                f"give --output {output.with_suffix('')}, and --format color for nothing but colours"
+            )
         return
     results = read_results(output)
     targets = dict.fromkeys(target(job, name) for job in inputs.all for name in formats)

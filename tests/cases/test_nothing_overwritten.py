@@ -43,6 +43,10 @@ def test_40_a_file_that_is_no_input_is_not_replaced_unasked(photos, tmp_path, da
     assert "p1.png exists, and dadkit did not write it" in answer.err
     assert contents(out) == before
     assert dadkit("predict", photos, "-m", MODEL, "-o", out, "-f", "png16", "--overwrite").code == 0
+    answer = dadkit("predict", photos / "p0.png", "-m", MODEL, "-o", tmp_path / "depth.png")
+    assert answer.code == 1
+    assert f"--output {tmp_path / 'depth'}" in answer.err
+    assert not (tmp_path / "depth.png").exists()
 
 
 def test_02_and_41_the_first_runs_results_are_not_the_second_runs_images(photos, tmp_path, dadkit):
