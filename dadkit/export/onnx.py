@@ -59,6 +59,7 @@ class OnnxExporter(Exporter):
             opset_version=self.opset,
             external_data=False,
             verbose=False,
+            custom_translation_table={torch.ops.aten.softplus.default: _softplus},
         )
         assert translated is not None
         model = translated.model_proto
@@ -99,6 +100,15 @@ class OnnxExporter(Exporter):
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         return lambda image: session.run(None, {name: image})[0]
+
+
+def _softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """``softplus`` of operators that runtimes vectorise, for every x: onnxruntime computes its own one number at a time."""
+    from onnxscript import opset18 as op
+
+    scaled = x if beta == 1 else op.Mul(x, beta)
+    answer = op.Sub(op.Relu(scaled), op.Log(op.Sigmoid(op.Abs(scaled))))
+    return answer if beta == 1 else op.Div(answer, beta)
 
 
 def _forget_places(model: Any) -> None:

@@ -247,9 +247,10 @@ def _legal(model: DepthModel, exporter: Exporter, size: tuple[int, int] | None) 
 
 
 def _network(model: DepthModel, request: ExportRequest) -> nn.Module:
-    network: nn.Module = model.deployable(request.size)
-    mend(network)
-    return (FromBytes(network) if request.input == "uint8" else network).cpu().eval()
+    network: nn.Module = model.deployable(request.size).cpu()
+    multiple = model.spec.size_multiple
+    mend(network, request.size or (3 * multiple, 4 * multiple))
+    return (FromBytes(network) if request.input == "uint8" else network).eval()
 
 
 class FromBytes(nn.Module):

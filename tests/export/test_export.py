@@ -10,6 +10,7 @@ import torch
 
 import dadkit
 from dadkit.export import ExportError, export_model, writing
+from dadkit.export.mends import mend
 from dadkit.export.photographs import cropped, photographs
 from dadkit.interfaces import Exporter
 from dadkit.testing.toy import ToyExporter, ToyStudent
@@ -148,3 +149,14 @@ def test_the_students_export_at_any_size(tmp_path, name):
     with torch.no_grad():
         wanted = model.eval()(image).depth
     assert np.allclose(run(None, {"image": image.numpy()})[0], wanted.numpy(), atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize(("size", "in_blocks"), [(None, True), ((24, 32), True), ((6, 8), False)])
+def test_a_convolution_to_one_channel_is_computed_in_blocks_where_they_fit(size, in_blocks):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(5, 1, 3, padding=1))
+    image = torch.rand(2, 3, *(size or (12, 20)))
+    wanted = network(image)
+    mend(network, size or (12, 16))
+    assert (type(network[-1]) is not torch.nn.Conv2d) == in_blocks
+    torch.testing.assert_close(network(image), wanted)
