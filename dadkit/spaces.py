@@ -6,6 +6,8 @@ anything else. Every model, label and metric therefore names its space, and noth
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from dadkit.errors import DadkitError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Space", "SpaceError", "check_conversion", "conversion_text", "convert", "depth_of"]
+__all__ = ["Metres", "Space", "SpaceError", "check_conversion", "conversion_text", "convert", "depth_of"]
 
 
 class Space(StrEnum):
@@ -36,6 +38,7 @@ class SpaceError(DadkitError, ValueError):
     exit_code = 2
 
 
+_LEAST = 1e-12
 _LOG_DEPTH = (-5.0, 6.0)
 _WHY = {
     (Space.DEPTH, Space.DISPARITY): "affine depth has an unknown shift, so 1/depth is not its disparity",
@@ -135,3 +138,57 @@ def convert(values: Tensor, valid: Tensor | None, source: Space | str, target: S
     usable = values > 0  # False for NaN; True for +inf, whose disparity is 0
     inverse = (1.0 / values.where(usable, values.new_ones(()))).where(usable, values.new_zeros(()))
     return inverse, usable if valid is None else valid & usable
+
+
+@dataclass(frozen=True)
+class Metres:
+    """How values of a map become metres.
+
+    Attributes:
+        space: of the values.
+        scale, shift, power: metres are scale * value ** power + shift, for disparity 1 divided by this. Where the power is not
+            1, values below 0 count as 0.
+        nearest, farthest: metres are held within these; what would be beyond is not valid.
+        bends: (low, high, more): between these two values the power is larger by ``more``. So the logarithm of the metres is a
+            chain of straight lines over that of the values.
+
+    Example:
+        >>> import torch
+        >>> metres = Metres(Space.DISPARITY, 0.5, 0.0, 0.5, 10.0)
+        >>> metres(torch.tensor([4.0, 1.0, 0.0])).tolist(), metres.inside(torch.tensor([4.0, 1.0, 0.0])).tolist()
+        ([0.5, 2.0, 10.0], [True, True, False])
+    """
+
+    space: Space
+    scale: float
+    shift: float
+    nearest: float
+    farthest: float
+    power: float = 1.0
+    bends: tuple[tuple[float, float, float], ...] = ()
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Metres of the same shape, finite and positive."""
+        fitted = self._fitted(values)
+        if self.space is Space.DISPARITY:
+            return fitted.clamp(1 / self.farthest, 1 / self.nearest).reciprocal()
+        return fitted.clamp(self.nearest, self.farthest)
+
+    def inside(self, values: Tensor) -> Tensor:
+        """True where the metres were not held back."""
+        fitted = self._fitted(values)
+        low, high = self.nearest, self.farthest
+        if self.space is Space.DISPARITY:
+            low, high = 1 / high, 1 / low
+        return (fitted >= low * (1 - 1e-6)) & (fitted <= high * (1 + 1e-6))
+
+    def _fitted(self, values: Tensor) -> Tensor:
+        if self.bends:
+            logarithm = values.clamp(min=_LEAST).log()
+            exponent = self.power * logarithm
+            for low, high, more in self.bends:
+                exponent = exponent + more * (logarithm.clamp(math.log(low), math.log(high)) - math.log(low))
+            return exponent.exp() * self.scale + self.shift
+        if self.power != 1:
+            values = values.clamp(min=0) ** self.power
+        return values * self.scale + self.shift

@@ -1,8 +1,10 @@
-"""Metres from a few known distances: one robust pair for a relative map, its expected error, and the points that disagree.
+"""Metres from a few known distances: a robust fit for a relative map, its expected error, and the points that disagree.
 
-Three forms are tried and the one with the smallest leave-one-out error is kept: one factor; a factor with a shift, by the
-median of the slopes of all pairs (Theil 1950, Sen 1968), of which 29 % may be wrong; and a factor with a power, which is the
-same line between logarithms. Two numbers need three points. A power never puts a positive value beyond infinity.
+Three simple forms are tried: one factor; a factor with a shift, by the median of the slopes of all pairs (Theil 1950, Sen
+1968), of which 29 % may be wrong; and a factor with a power, which is the same line between logarithms. Two numbers need three
+points. A power never puts a positive value beyond infinity. The form with the smallest leave-one-out error says which points
+are wrong. From four points on a curve goes through the others: straight between logarithms from point to point, with points in
+the wrong order pooled. It is kept unless a simple form says the points that are left out in turn far better.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dadkit.errors import DadkitError
-from dadkit.spaces import Space
+from dadkit.spaces import Metres, Space
 
 __all__ = ["CalibrationError", "FewFit", "Form", "fit_few"]
 
@@ -31,7 +34,14 @@ MOST_PAIRED = 200
 DISAGREES = 0.1
 """A point within 10 % of the fit agrees in any case."""
 
-Form = Literal["auto", "scale", "affine", "power"]
+WRONG = 0.4
+"""A curve leaves a point out that disagrees by more than this in the logarithm."""
+FAR_BETTER = 2.0
+"""A simple form is kept where the leave-one-out error of the curve, wrong points aside, is larger by more than this factor."""
+PRECISE = 0.005
+"""A simple form is kept where it says the points that are left out to half a percent."""
+
+Form = Literal["auto", "scale", "affine", "power", "curve"]
 
 
 class CalibrationError(DadkitError):
@@ -45,10 +55,9 @@ class FewFit:
     """What :func:`fit_few` found.
 
     Attributes:
-        form: ``scale``, ``affine`` or ``power``.
-        scale, shift, power: metres are scale * value ** power + shift, for disparity 1 divided by this.
-        nearest, farthest: metres beyond which the fit is not trusted.
-        metres: (n,) what the fit answers at the points.
+        form: ``scale``, ``affine``, ``power`` or ``curve``.
+        curve: brings values to metres.
+        metres: (n,) what it answers at the points.
         residuals: (n,) the same divided by the known metres, minus 1.
         left_out: (n,) the same for fits without the point; empty for fewer than three points and for sets.
         disagree: indices of points that do not fit to the others.
@@ -56,11 +65,7 @@ class FewFit:
     """
 
     form: str
-    scale: float
-    shift: float
-    power: float
-    nearest: float
-    farthest: float
+    curve: Metres
     metres: Sequence[float]
     residuals: Sequence[float]
     left_out: Sequence[float]
@@ -74,15 +79,15 @@ class FewFit:
 
 
 def fit_few(values: Tensor, metres: Tensor, space: Space | str, maps: Tensor, *, form: Form = "auto") -> FewFit:
-    """Fit the pair that brings ``values`` to ``metres``, in the space of the values.
+    """Fit what brings ``values`` to ``metres``, in the space of the values.
 
     Args:
         values: (n,) what the model answers at the points.
         metres: (n,) their true distances along the optical axis.
         space: of the values.
         maps: any shape: all values in view, which must become possible distances.
-        form: ``scale``, ``affine`` or ``power``; ``auto`` takes the one with the smallest leave-one-out error. Maps in
-            ``scale`` and ``metric`` space have a factor only.
+        form: ``scale``, ``affine``, ``power`` or ``curve``; ``auto`` chooses by the leave-one-out error. Maps in ``scale`` and
+            ``metric`` space have a factor only.
 
     Raises:
         CalibrationError: fewer than two points, a distance that is not positive, or no form that gives possible distances.
@@ -92,111 +97,108 @@ def fit_few(values: Tensor, metres: Tensor, space: Space | str, maps: Tensor, *,
         raise CalibrationError(f"at least two known distances are needed, better five, from near to far; got {len(values)}")
     if not bool(((metres > 0) & metres.isfinite()).all()):
         raise CalibrationError(f"distances are positive metres; got {metres.tolist()}")
-    fitter = _Fitter(space, metres, maps.double().flatten().cpu())
-    forms = ("affine", "power", "scale") if form == "auto" else (form,)
-    refusals = {name: fitter.why_not(name, values, metres) for name in forms}
+    fitter = _Fitter(space, metres, maps.double().flatten().cpu().sort().values)
+    refusals = {name: fitter.why_not(name, values, metres) for name in (*_SIMPLE, "curve")}
     if form != "auto" and refusals[form]:
         raise CalibrationError(f"no {'shift' if form == 'affine' else form} can be fitted: {refusals[form]}")
-    tried = [
-        (name, fitter.fit(name, values, metres), fitter.left_out(name, values, metres)) for name in forms if not refusals[name]
-    ]
-    possible = [row for row in tried if row[1].scale > 0]
-    refused = refusals.get("affine", "")
+    simple = {name: fitter.tried(name, values, metres) for name in _SIMPLE if not refusals[name]}
+    possible = {name: found for name, found in simple.items() if found.curve.scale > 0}
     if not possible:
+        refused = refusals["affine"]
         raise CalibrationError(
             "the model's values at these points are not positive multiples of the metres, so one factor cannot be fitted"
             + (f"; a shift cannot either: {refused}" if refused else "; try other points")
         )
-    name, curve, left_out = min(possible, key=lambda row: sum(map(_size, row[2])))
-    answer = fitter.metres(values, curve)
-    residuals = answer / metres - 1
-    return FewFit(
-        name,
-        *curve,
-        fitter.nearest,
-        fitter.farthest,
-        answer.tolist(),
-        residuals.tolist(),
-        left_out,
-        _disagreeing(residuals) if len(values) > 3 else [],
-        refused,
-    )
+    best = min(possible, key=lambda name: possible[name].error())
+    name, guide = (best, possible[best]) if form in ("auto", "curve") else (form, simple[form])
+    if not guide.curve.scale > 0:
+        raise CalibrationError(f"no {form} can be fitted: the model's values are not positive multiples of the metres")
+    disagree = _disagreeing(guide.curve(values) / metres) if len(values) > 3 else []
+    found = guide
+    if form == "curve" or (form == "auto" and not refusals["curve"]):
+        bent = fitter.tried("curve", values, metres, guide=best)
+        of_simple, of_curve = (row.error(apart_from=disagree) for row in (guide, bent))
+        if form == "curve" or max(of_curve / FAR_BETTER, PRECISE * len(values)) <= of_simple:
+            name, found = "curve", bent
+    answer = found.curve(values)
+    residuals = (answer / metres - 1).tolist()
+    return FewFit(name, found.curve, answer.tolist(), residuals, found.left_out, disagree, refusals["affine"])
 
 
-class _Curve(NamedTuple):
-    """In the space of the values: scale * value ** power + shift."""
+_SIMPLE = ("affine", "power", "scale")
 
-    scale: float
-    shift: float = 0.0
-    power: float = 1.0
+
+@dataclass(frozen=True)
+class _Tried:
+    curve: Metres
+    left_out: list[float]
+
+    def error(self, apart_from: Sequence[int] = ()) -> float:
+        return sum(abs(math.log1p(max(one, -0.999))) for index, one in enumerate(self.left_out) if index not in apart_from)
 
 
 @dataclass(frozen=True)
 class _Fitter:
     space: Space
     known: Tensor
-    maps: Tensor
+    maps: Tensor  # sorted
 
-    @property
-    def nearest(self) -> float:
-        return float(self.known.min()) / BEYOND
-
-    @property
-    def farthest(self) -> float:
-        return float(self.known.max()) * BEYOND
+    def curve(
+        self, scale: float, shift: float = 0.0, power: float = 1.0, bends: tuple[tuple[float, float, float], ...] = ()
+    ) -> Metres:
+        nearest, farthest = float(self.known.min()) / BEYOND, float(self.known.max()) * BEYOND
+        return Metres(self.space, scale, shift, nearest, farthest, power, bends)
 
     def target(self, metres: Tensor) -> Tensor:
         return metres.reciprocal() if self.space is Space.DISPARITY else metres
 
-    def fit(self, form: str, values: Tensor, metres: Tensor) -> _Curve:
+    def fit(self, form: str, values: Tensor, metres: Tensor, guide: str = "") -> Metres:
         target = self.target(metres)
         if form == "affine":
             # An error of the inverse is a relative error of the distance times the inverse itself.
-            return _Curve(*_slopes(values, target, metres if self.space is Space.DISPARITY else metres.reciprocal()))
+            return self.curve(*_slopes(values, target, metres if self.space is Space.DISPARITY else metres.reciprocal()))
         if not bool((values > 0).all()):
-            return _Curve(0.0)  # refused by the caller
+            return self.curve(0.0)  # refused by the caller
         if form == "power":
             power, logarithm = _slopes(values.log(), target.log(), torch.ones_like(target))
-            return _Curve(math.exp(logarithm), 0.0, power)
-        return _Curve(_factor(values, target))
+            return self.curve(math.exp(logarithm), 0.0, power)
+        if form == "curve":
+            errors = self.fit(guide, values, metres)(values) / metres
+            kept = errors.log().abs() <= WRONG
+            kept[[index for index in range(len(values)) if index not in _disagreeing(errors)]] = True
+            return self.curve(*_chain(values[kept].log().tolist(), target[kept].log().tolist()))
+        return self.curve(_factor(values, target))
 
-    def metres(self, values: Tensor, curve: _Curve) -> Tensor:
-        fitted = curve.scale * (values if curve.power == 1 else values.clamp(min=0) ** curve.power) + curve.shift
-        if self.space is Space.DISPARITY:
-            return fitted.clamp(min=1 / self.farthest).reciprocal().clamp(min=self.nearest)
-        return fitted.clamp(self.nearest, self.farthest)
-
-    def left_out(self, form: str, values: Tensor, metres: Tensor) -> list[float]:
-        if not 3 <= len(values) <= MOST_PAIRED:
-            return []
+    def tried(self, form: str, values: Tensor, metres: Tensor, guide: str = "") -> _Tried:
         errors = []
-        for index in range(len(values)):
+        for index in range(len(values)) if 3 <= len(values) <= MOST_PAIRED else ():
             rest = torch.arange(len(values)) != index
-            curve = self.fit(form, values[rest], metres[rest])
-            errors.append(float(self.metres(values[index : index + 1], curve) / metres[index] - 1))
-        return errors
+            curve = self.fit(form, values[rest], metres[rest], guide)
+            errors.append(float(curve(values[index : index + 1]) / metres[index] - 1))
+        return _Tried(self.fit(form, values, metres, guide), errors)
 
     def why_not(self, form: str, values: Tensor, metres: Tensor) -> str:
         """Returns why a form cannot be fitted; empty if it can be tried."""
         if form == "scale":
             return ""
-        second = "shift" if form == "affine" else "power"
+        second = "shift" if form == "affine" else form
         if self.space in (Space.SCALE, Space.METRIC):
             return f"maps of space {self.space} have none"
         if len(values) < 3:
             return f"two points cannot tell a factor and a {second} from an error of the tape; three can"
-        ordered = self.maps.sort().values
-        low, high = float(ordered[len(ordered) // 100]), float(ordered[-1 - len(ordered) // 100])
+        if form == "curve" and len(values) < 4:
+            return "three points cannot tell a curve from an error of the tape; four can"
+        low, high = float(self.maps[len(self.maps) // 100]), float(self.maps[-1 - len(self.maps) // 100])
         span = float(values.max() - values.min()) / max(high - low, 1e-12)
         if span < LEAST_SPAN:
             return f"the points span {span:.0%} of the map's range; measure something nearer and something farther"
-        if form == "power" and not bool((values > 0).all()):
+        if form != "affine" and not bool((values > 0).all()):
             return "the model's values at these points are not all positive"
-        curve = self.fit(form, values, metres)
+        curve = self.fit("power" if form == "curve" else form, values, metres)
         if min(curve.scale, curve.power) <= 0:
             nearer = "nearer" if self.space is Space.DISPARITY else "farther"
             return f"by these points what the model calls {nearer} would be the other way; check the places and the metres"
-        positive = self.maps > (0 if form == "power" else -curve.shift / curve.scale)
+        positive = self.maps > (-curve.shift / curve.scale if form == "affine" else 0)
         impossible = 1 - float(positive.double().mean())
         if impossible > MOST_IMPOSSIBLE:
             where = "beyond infinity" if self.space is Space.DISPARITY else "at negative distances"
@@ -230,11 +232,26 @@ def _weighted_median(values: Tensor, weight: Tensor) -> float:
     return float(values[order][int(torch.searchsorted(sums, 0.5 * sums[-1]))])
 
 
-def _disagreeing(residuals: Tensor) -> list[int]:
-    sizes = (1 + residuals).log().abs()
+def _chain(x: list[float], y: list[float]) -> tuple[float, float, float, tuple[tuple[float, float, float], ...]]:
+    """Returns scale, shift, power and bends of a chain of straight lines, in logarithms, that never falls.
+
+    Points in the wrong order, or of one value, are pooled: each becomes the mean of its pool (Barlow et al. 1972, pool adjacent
+    violators). Beyond the ends it goes on as straight as from the first point to the last.
+    """
+    pools: list[tuple[float, float, int]] = []  # mean x, mean y, points
+    for pool in sorted(zip(x, y, [1] * len(x), strict=True)):
+        pools.append(pool)
+        while len(pools) > 1 and (pools[-1][0] - pools[-2][0] < 1e-6 or pools[-1][1] <= pools[-2][1]):
+            (x0, y0, n0), (x1, y1, n1) = pools[-2:]
+            pools[-2:] = [((x0 * n0 + x1 * n1) / (n0 + n1), (y0 * n0 + y1 * n1) / (n0 + n1), n0 + n1)]
+    (first, low, _), (last, high, _) = pools[0], pools[-1]
+    power = (high - low) / (last - first) if len(pools) > 1 else 0.0
+    bends = tuple((math.exp(x0), math.exp(x1), (y1 - y0) / (x1 - x0) - power) for (x0, y0, _), (x1, y1, _) in pairwise(pools))
+    return math.exp(low - power * first), 0.0, power, bends if len(bends) > 1 else ()
+
+
+def _disagreeing(ratios: Tensor) -> list[int]:
+    """Indices of points whose fitted metres are not the known ones."""
+    sizes = ratios.log().abs()
     limit = max(DISAGREES, 3 * 1.4826 * float(sizes.median()))
     return (sizes > limit).nonzero().flatten().tolist()
-
-
-def _size(error: float) -> float:
-    return abs(math.log1p(max(error, -0.999)))

@@ -51,6 +51,8 @@ def calibrate_set(
         raise CalibrationError(f"a set needs at least two pictures with metric depth; found {len(pictures)}")
     if form in ("affine", "power") and shiftless:
         raise CalibrationError(f"maps of space {space} have a factor only; leave --form out")
+    if form == "curve":
+        raise CalibrationError("a curve goes through a few points; a labelled set takes scale, affine or power")
     forms = ["scale"] if shiftless else ["scale", "affine", "power"] if form == "auto" else [form]
     possible = [row for row in (_across(pictures, space, one) for one in forms) if row is not None]
     if not possible:

@@ -18,7 +18,7 @@ from dadkit.alignment.few import CalibrationError, Form, fit_few
 from dadkit.calibration.record import Calibration, digest
 from dadkit.data.images import decode, exif_focal
 from dadkit.errors import SampleError
-from dadkit.interfaces import DepthModel, Metres, Space
+from dadkit.interfaces import DepthModel, Space
 from dadkit.prediction import Lens
 from dadkit.prediction.camera import given_cameras
 
@@ -181,11 +181,11 @@ def calibrate_points(
         point = points[index]
         notes.append(
             f"the point {point.x:g},{point.y:g} of {point.picture.name} does not fit to the others: {depths[index]:.2f} m "
-            f"where they say {fit.metres[index]:.2f} m; measure it again or leave it out"
+            f"where they say {depths[index] * (1 + fit.left_out[index]):.2f} m; measure it again or leave it out"
         )
     facts = {"pictures": {picture.name: digest(picture) for picture in maps}, "lens": None if lens is None else asdict(lens)}
     return Calibration(
-        Metres(space, fit.scale, fit.shift, fit.nearest, fit.farthest, fit.power),
+        fit.curve,
         fit.form,
         fit.expected,
         facts,

@@ -18,8 +18,8 @@ from dadkit.loading import result_path
 
 __all__ = ["Calibration", "beside", "calibrated", "digest", "of_model", "read_calibration", "write_calibration"]
 
-FORMATS = ("dadkit calibration 1", "dadkit calibration 2")
-"""The second has a power."""
+FORMATS = ("dadkit calibration 1", "dadkit calibration 2", "dadkit calibration 3")
+"""The second has a power, the third bends."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Calibration:
 
     Attributes:
         metres: the pair.
-        form: ``scale``, ``affine`` or ``power``.
+        form: ``scale``, ``affine``, ``power`` or ``curve``.
         expected: relative error that other pixels will have: the median error of points that were left out of the fit, or the
             mean AbsRel of pictures that were left out; None for two points.
         facts: where it comes from, for the file.
@@ -47,7 +47,7 @@ class Calibration:
     def plain(self) -> dict[str, Any]:
         """As the file stores it."""
         return {
-            "format": FORMATS[self.metres.power != 1],
+            "format": FORMATS[2 if self.metres.bends else int(self.metres.power != 1)],
             "writer": f"dadkit {__version__}",
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             **asdict(self.metres),
@@ -115,7 +115,8 @@ def read_calibration(file: Path, model: str, space: Space) -> Metres:
             f"{file} was made for {was} with maps of space {found['space']}, not for {model} as it is now: calibrate it anew"
         )
     numbers = {key: float(found[key]) for key in ("scale", "shift", "nearest", "farthest")}
-    return Metres(Space(found["space"]), **numbers, power=float(found.get("power", 1.0)))
+    bends = tuple((float(low), float(high), float(more)) for low, high, more in found.get("bends", []))
+    return Metres(Space(found["space"]), **numbers, power=float(found.get("power", 1.0)), bends=bends)
 
 
 def calibrated(model: DepthModel, name: str, file: str | Path | None = None) -> tuple[DepthModel, Path | None]:

@@ -37,7 +37,7 @@ def calibrate(
     along_axis: Annotated[
         bool, typer.Option("--along-axis", help="Distances are along the optical axis, not to the lens as a tape gives them.")
     ] = False,
-    form: Annotated[str, typer.Option(help="auto, scale, affine (with a shift) or power.")] = "auto",
+    form: Annotated[str, typer.Option(help="auto, scale, affine (with a shift), power or curve.")] = "auto",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to store it. Default: beside the model's weights.")
     ] = None,
@@ -121,6 +121,8 @@ def _report(found: Calibration) -> None:
     pair = found.metres
     fitted = f"{pair.scale:.6g} * value" + (f" ** {pair.power:.6g}" if pair.power != 1 else f" + {pair.shift:.6g}")
     formula = f"1 / ({fitted})" if pair.space == "disparity" else fitted
+    if pair.bends:
+        formula += f", bent at {len(pair.bends) - 1} values between the points"
     note(f"metres = {formula}, from {pair.nearest:.2f} to {pair.farthest:.2f} m")
     if "abs_rel" in found.facts:
         row = found.facts["abs_rel"]

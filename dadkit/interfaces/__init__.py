@@ -11,7 +11,7 @@ Two ways of calling a depth model, never to be confused:
 * ``model.predict(image)`` applies **the model's own resizing policy** in inference mode. Evaluation and users use it.
 """
 
-from dadkit.interfaces.calibrated import CalibratedModel, Metres
+from dadkit.interfaces.calibrated import CalibratedModel
 from dadkit.interfaces.cameras import (
     camera_from_fov,
     crop_camera,
@@ -30,7 +30,7 @@ from dadkit.interfaces.prediction import Estimate, Prediction
 from dadkit.interfaces.resizing import SizePolicy, nearest_multiple, resize
 from dadkit.interfaces.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, NetworkSpec
 from dadkit.interfaces.term import FeaturePair, MapPair, Need, Normalizer, PatchPair, StepInputs, Term
-from dadkit.spaces import Space, SpaceError, check_conversion, convert
+from dadkit.spaces import Metres, Space, SpaceError, check_conversion, convert
 
 __all__ = [
     "IMAGENET_MEAN",

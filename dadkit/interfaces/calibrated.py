@@ -1,67 +1,22 @@
-"""A relative model with a fixed pair of numbers that makes its maps metric."""
+"""A relative model with fixed numbers that make its maps metric."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from dadkit.interfaces.model import DepthModel, Teacher
 from dadkit.interfaces.prediction import Estimate, Prediction
-from dadkit.spaces import Space
+from dadkit.spaces import Metres, Space
 
 if TYPE_CHECKING:
     from dadkit.interfaces.model import Deployable
 
-__all__ = ["CalibratedModel", "Metres"]
-
-
-@dataclass(frozen=True)
-class Metres:
-    """How values of a map become metres.
-
-    Attributes:
-        space: of the values.
-        scale, shift, power: metres are scale * value ** power + shift, for disparity 1 divided by this. Where the power is not
-            1, values below 0 count as 0.
-        nearest, farthest: metres are held within these; what would be beyond is not valid.
-
-    Example:
-        >>> import torch
-        >>> metres = Metres(Space.DISPARITY, 0.5, 0.0, 0.5, 10.0)
-        >>> metres(torch.tensor([4.0, 1.0, 0.0])).tolist(), metres.inside(torch.tensor([4.0, 1.0, 0.0])).tolist()
-        ([0.5, 2.0, 10.0], [True, True, False])
-    """
-
-    space: Space
-    scale: float
-    shift: float
-    nearest: float
-    farthest: float
-    power: float = 1.0
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """Metres of the same shape, finite and positive."""
-        fitted = self._fitted(values)
-        if self.space is Space.DISPARITY:
-            return fitted.clamp(1 / self.farthest, 1 / self.nearest).reciprocal()
-        return fitted.clamp(self.nearest, self.farthest)
-
-    def inside(self, values: Tensor) -> Tensor:
-        """True where the metres were not held back."""
-        fitted = self._fitted(values)
-        low, high = self.nearest, self.farthest
-        if self.space is Space.DISPARITY:
-            low, high = 1 / high, 1 / low
-        return (fitted >= low * (1 - 1e-6)) & (fitted <= high * (1 + 1e-6))
-
-    def _fitted(self, values: Tensor) -> Tensor:
-        if self.power != 1:
-            values = values.clamp(min=0) ** self.power
-        return values * self.scale + self.shift
+__all__ = ["CalibratedModel"]
 
 
 class CalibratedModel(Teacher):

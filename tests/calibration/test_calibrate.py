@@ -87,6 +87,35 @@ def test_a_power_is_found_stored_and_exported(ramp, tmp_path):
     assert read_calibration(tmp_path / "line.json", "starter/tiny", "disparity").power == 1
 
 
+def test_a_curve_goes_through_the_points_that_agree(ramp, tmp_path):
+    """Where the map is darker than 0.5, metres grow with another power; one point is wrong."""
+
+    def metres(value):
+        return 1 / (0.8 * value * min(1.0, value / 0.5))
+
+    points = []
+    for p in known(ramp, [5, 20, 35, 50, 65, 80, 90]):
+        points.append(KnownPoint(ramp, p.x, p.y, metres((1 / p.metres - B) / A) * (2.5 if p.x == 35 else 1)))
+    found = calibrate_points(Brightness(), points, along_axis=True)
+    assert found.form == "curve"
+    assert [row["x"] for row in found.rows if abs(row["error"]) > 1e-6] == [35]
+    assert 35 in [row["x"] for row in found.rows if row["disagrees"]]
+    values = torch.linspace(0.1, 1, 200)
+    inside = (values > 0.15) & (values < 0.95)
+    truth = torch.tensor([metres(float(value)) for value in values])
+    assert float((found.metres(values) / truth - 1)[inside].abs().max()) < 0.15
+    assert bool((found.metres(values).diff() <= 0).all())
+    write_calibration(found, tmp_path / "curve.json", "starter/tiny")
+    assert read_calibration(tmp_path / "curve.json", "starter/tiny", "disparity") == found.metres
+    model, image = CalibratedModel(Brightness(), found.metres), values.expand(1, 3, 1, 200)
+    torch.testing.assert_close(model.deployable()(image), model(image).depth)
+    # Three points have no curve, and points in the wrong order are pooled.
+    assert calibrate_points(Brightness(), points[:3], along_axis=True).form != "curve"
+    swapped = fit_few(torch.tensor([0.2, 0.4, 0.5, 0.8]), torch.tensor([5.0, 2.2, 2.6, 1.0]), "disparity", values, form="curve")
+    assert swapped.metres[1] < swapped.metres[0]
+    assert swapped.metres[2] <= swapped.metres[1]
+
+
 def test_a_tape_measures_to_the_lens(ramp):
     """At 90 degrees the right edge is seen at 45 degrees: sqrt(2) farther from the lens than along the axis."""
     points = known(ramp, [5, 50, 95])
@@ -134,7 +163,7 @@ def test_metres_are_held_within_limits_and_marked():
 
 
 def test_the_stereo_pair(tmp_path):
-    """Places that the command names: five are nearly as good as the best pair, and twenty expect about the real error."""
+    """Places that the command names: five are as good as the best pair, and twenty expect about the real error."""
     data = pytest.importorskip("skimage.data", reason="scikit-image carries the real stereo pair")
     left, _, disparity = data.stereo_motorcycle()
     valid = np.isfinite(disparity)
@@ -161,11 +190,11 @@ def test_the_stereo_pair(tmp_path):
         for a in np.linspace(0.04, 0.07, 16)
         for b in np.linspace(0.08, 0.18, 11)
     )
-    assert error < 1.2 * best < 0.09
+    assert error < best < 0.09
     error, expected = measured(20)
-    assert expected == pytest.approx(error, rel=0.5)
+    assert expected == pytest.approx(error, rel=0.6)
     exact = fit_few(1 / truth[::60000], truth[::60000], "disparity", 1 / truth)  # of a perfect relative model
-    assert float(((1 / truth * exact.scale + exact.shift).reciprocal() / truth - 1).abs().max()) < 1e-9
+    assert float((exact.curve(1 / truth) / truth - 1).abs().max()) < 1e-9
 
 
 def labelled(pairs):
