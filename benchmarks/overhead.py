@@ -34,10 +34,10 @@ def main() -> None:
     torch.set_num_threads(1)
     pred, target = torch.rand(2, 2, 8, 8)
     tracked = pred.clone().requires_grad_()
-    ops, kind = torch.ops.dadkit, ([1, 2, 4], 0, 0)
+    ops, kind = torch.ops.dadkit, ([0, 0, 16, 0, 1, 2, 4], 0.01)
 
     def raw() -> None:
-        ops.hybrid_mean(pred, target, None, *(None,) * 6, *kind, 16, 0.01, False, True)
+        ops.hybrid_mean(pred, target, None, [], *kind, True)
 
     def forward() -> None:
         hybrid_norm_loss(tracked, target, backend="fused")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -52,11 +53,12 @@ class Contender:
 
 
 def measure(contenders: dict[str, Contender], rounds: int, cold: bool) -> None:
-    """Run ``rounds`` rounds after one that warms up, every round beginning with another contender."""
+    """Run ``rounds`` rounds after one that warms up, each in an order drawn anew: nobody always follows the same one."""
     names, device = list(contenders), next(iter(contenders.values())).pred.device
     sweep = torch.zeros(SWEEP if cold else 1, device=device)
-    for k in range(rounds + 1):
-        for name in names[k % len(names) :] + names[: k % len(names)]:
+    draw = random.Random(0)
+    for _ in range(rounds + 1):
+        for name in draw.sample(names, len(names)):
             sweep.add_(1)
             contenders[name].run()
     for contender in contenders.values():

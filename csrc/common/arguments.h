@@ -15,24 +15,19 @@ namespace dadkit {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Maybe = std::optional<Tensor>;
+using Tensors = std::vector<Tensor>;
 using Ints = std::vector<int64_t>;
 
-inline Options options_of(const Ints& segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor,
-                          bool detach_median = false) {
-  STD_TORCH_CHECK(!segments.empty() && segments.size() <= 4, "segments must hold one to four levels, got ", segments.size());
-  Options o{};
-  for (size_t l = 0; l < segments.size(); ++l) {
-    const int64_t s = segments[l];
+// given: partition, variant, min_pixels, detach_median, and the levels of segments
+inline Options options_of(const Ints& given, double mad_floor = 0) {
+  STD_TORCH_CHECK(given.size() >= 5 && given.size() <= 8, "options must hold four numbers and one to four levels, got ", given.size());
+  STD_TORCH_CHECK(given[0] >= 0 && given[0] <= 2 && (given[1] == 0 || given[1] == 1), "unknown partition or variant");
+  Options o{{}, static_cast<int>(given.size()) - 4, static_cast<Partition>(given[0]), static_cast<Variant>(given[1]), given[2], mad_floor, given[3] != 0};
+  for (int l = 0; l < o.n_segments; ++l) {
+    const int64_t s = given[static_cast<size_t>(l) + 4];
     STD_TORCH_CHECK(s == 1 || s == 2 || s == 4 || s == 8, "a level must be 1, 2, 4 or 8, got ", s);
     o.segments[l] = static_cast<int>(s);
   }
-  o.n_segments = static_cast<int>(segments.size());
-  STD_TORCH_CHECK(partition >= 0 && partition <= 2 && (variant == 0 || variant == 1), "unknown partition or variant");
-  o.partition = static_cast<Partition>(partition);
-  o.variant = static_cast<Variant>(variant);
-  o.min_pixels = min_pixels;
-  o.mad_floor = mad_floor;
-  o.detach_median = detach_median;
   return o;
 }
 
@@ -48,7 +43,7 @@ inline void check_map(const Tensor& x, const char* name, int64_t dim, bool half 
 }
 
 // Of what treats a map as one segment.
-inline Options whole_map() { return options_of({1}, kRange, kDadkit, 0, 0); }
+inline Options whole_map() { return options_of({kRange, kDadkit, 0, 0, 1}); }
 
 inline void check_device(const Tensor& x, const Tensor& map, const char* name) {
   STD_TORCH_CHECK(x.get_device_index() == map.get_device_index(), name, " must be on the maps' device");
@@ -64,6 +59,9 @@ inline void check_type(const Tensor& x, const Tensor& map, const char* name) {
   check_device(x, map, name);
   STD_TORCH_CHECK(x.scalar_type() == computed_type(map), name, " must have the maps' dtype (float32 beside half precision)");
 }
+
+// As large as x. (torch::stable::empty_like looks its operator up by name.)
+inline Tensor empty_as(const Tensor& x) { return torch::stable::new_empty(x, x.sizes()); }
 
 // The rows of doubles that a forward left for its backward.
 inline void check_stats(const Tensor& stats, const Tensor& map, int64_t images, int64_t width) {
@@ -117,8 +115,7 @@ struct Batch {
 // What a loss compares: maps (B, H, W), or through boxes (B, N, 4) of the student's maps the teacher's patches (B, N, h, w).
 struct LossMaps {
   const Tensor &pred, &target;
-  const Tensor* boxes;  // nullptr: maps
-  const Maybe& mask;
+  const Maybe &boxes, &mask;  // no boxes: maps
 
   void check(bool half) const {
     check_map(pred, "pred", 3, half);
@@ -137,35 +134,33 @@ struct LossMaps {
 };
 
 // ------------------------------------------------------------------------------------------------ target statistics, passed in
+// Those that are not given are nullptr.
 struct GivenTensors {
-  const Maybe &edges, &count, &median, &mad, &global_mad, &flat;
+  const Tensor *edges = nullptr, *count = nullptr, *median = nullptr, *mad = nullptr, *global_mad = nullptr, *flat = nullptr;
+
+  explicit GivenTensors(const Maybe& borders) : edges(borders ? &*borders : nullptr) {}
+  // none, the borders alone, or all, in the order of TargetStats
+  explicit GivenTensors(const Tensors& known) {
+    STD_TORCH_CHECK(known.size() <= 1 || known.size() == 6, "target statistics must be none, edges, or all six, got ", known.size());
+    const Tensor** at[] = {&edges, &count, &median, &mad, &global_mad, &flat};
+    for (size_t k = 0; k < known.size(); ++k) *at[k] = &known[k];
+  }
 
   void check(int64_t images, const Options& o, const Tensor& map) const {
-    const int64_t borders = o.partition == kGrid ? 0 : o.finest() + 1, contexts = o.contexts();
-    auto column = [&](const Maybe& x, int64_t size, const char* name) {
-      if (x) STD_TORCH_CHECK(x->numel() == images * size && x->is_contiguous(), "target statistics: ", name, " must hold ", size, " values per map");
+    auto column = [&](const Tensor* x, int64_t size, ScalarType type, const char* name) {
+      if (!x) return;
+      check_device(*x, map, "target statistics");
+      STD_TORCH_CHECK(x->numel() == images * size && x->is_contiguous() && x->scalar_type() == type, "target statistics: ", name,
+                      " must be contiguous, with ", size, " values per map, in the maps' dtype (count: int64, flat: bool)");
     };
-    column(edges, borders, "edges");
-    column(count, contexts, "count");
-    column(median, contexts, "median");
-    column(mad, contexts, "mad");
-    column(global_mad, 1, "global_mad");
-    column(flat, 1, "flat");
-    for (const Maybe* x : {&edges, &median, &mad, &global_mad})
-      if (*x) check_type(**x, map, "target statistics");
-    for (const Maybe* x : {&count, &flat})
-      if (*x) check_device(**x, map, "target statistics");
-    STD_TORCH_CHECK(!count || count->scalar_type() == ScalarType::Long, "target statistics: count must be int64");
-    STD_TORCH_CHECK(!flat || flat->scalar_type() == ScalarType::Bool, "target statistics: flat must be bool");
-    STD_TORCH_CHECK(!median || (count && mad && global_mad && flat), "target statistics: all or none");
+    column(edges, o.partition == kGrid ? 0 : o.finest() + 1, computed_type(map), "edges");
+    column(count, o.contexts(), ScalarType::Long, "count");
+    column(median, o.contexts(), computed_type(map), "median");
+    column(mad, o.contexts(), computed_type(map), "mad");
+    column(global_mad, 1, computed_type(map), "global_mad");
+    column(flat, 1, ScalarType::Bool, "flat");
   }
 };
-
-// Target statistics of which only the borders may be given.
-inline GivenTensors only_edges(const Maybe& edges) {
-  static const Maybe none;
-  return {edges, none, none, none, none, none};
-}
 
 // ------------------------------------------------------------------------------------------------ answers
 using LossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
@@ -200,7 +195,7 @@ struct MeanOutputs {
   MeanOutputs(const Tensor& pred, bool wanted)
       : want_gradient(wanted),
         loss(torch::stable::new_empty(pred, Ints{})),
-        gradient(wanted ? torch::stable::empty_like(pred) : torch::stable::new_empty(pred, Ints{0})) {}
+        gradient(wanted ? empty_as(pred) : torch::stable::new_empty(pred, Ints{0})) {}
 
   std::tuple<Tensor, Tensor> all() const { return {loss, gradient}; }
 };

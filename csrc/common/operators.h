@@ -9,40 +9,32 @@
 namespace dadkit {
 
 // Maps are contiguous (B, H, W) float32 or float64, masks bool; a backend with kReadsHalf takes the maps of a loss in float16 and bfloat16
-// too, and answers in float32. `segments`, `partition` (0 range, 1 quantile, 2 grid) and `variant` (0 dadkit, 1 hdn) are those of
-// dadkit.losses. `stats` is private to an operator and its backward. Nothing mutates its inputs.
+// too, and answers in float32. `options` are partition (0 range, 1 quantile, 2 grid), variant (0 dadkit, 1 hdn), min_pixels, detach_median and
+// then segments, those of dadkit.losses; `known` what is known of the target: nothing, edges, or all of TargetStats. `stats` is private to an
+// operator and its backward. Nothing mutates its inputs.
+//
+// With boxes (B, N, 4), in pixels of pred, finite and not empty, a loss compares patches: pred (B, H, W), target (B, N, h, w), results (B, N).
 template <typename Library>
 void define_operators(Library& m) {
   // per image: sum of the pixels' losses, number of pixels; with want_map also every pixel's loss and which pixels take part
   m.def(
-      "hybrid_forward(Tensor pred, Tensor target, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, Tensor? global_mad, "
-      "Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool want_map) "
+      "hybrid_forward(Tensor pred, Tensor target, Tensor? boxes, Tensor? mask, Tensor[] known, int[] options, float mad_floor, bool want_map) "
       "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
   // grad: (B,) of the totals or (B, H, W) of the map
   m.def(
-      "hybrid_backward(Tensor grad, Tensor pred, Tensor target, Tensor? mask, Tensor stats, int[] segments, int partition, int variant, "
-      "float mad_floor, bool detach_median) -> Tensor");
+      "hybrid_backward(Tensor grad, Tensor pred, Tensor target, Tensor? boxes, Tensor? mask, Tensor stats, int[] options, float mad_floor) "
+      "-> Tensor");
   m.def(
-      "segment_statistics(Tensor target, Tensor? mask, Tensor? edges, int[] segments, int partition, int variant) "
+      "segment_statistics(Tensor target, Tensor? mask, Tensor? edges, int[] options) "
       "-> (Tensor edges_out, Tensor count, Tensor median, Tensor mad, Tensor global_mad, Tensor flat)");
   // ranks (B, R) int64, from 0; a rank outside is the nearest inside; 0 where an image has no valid pixel
   m.def("order_statistics(Tensor x, Tensor? mask, Tensor ranks) -> Tensor");
   m.def("median_mad_forward(Tensor x, Tensor? mask) -> (Tensor median, Tensor mad, Tensor stats)");
   m.def("median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Tensor? mask, Tensor stats) -> Tensor");
   m.def(
-      "normalize_forward(Tensor x, Tensor? mask, Tensor reference, Tensor? edges, int[] segments, int partition, int variant, float mad_floor) "
+      "normalize_forward(Tensor x, Tensor? mask, Tensor reference, Tensor? edges, int[] options, float mad_floor) "
       "-> (Tensor out, Tensor stats)");
-  m.def(
-      "normalize_backward(Tensor grad, Tensor x, Tensor? mask, Tensor reference, Tensor stats, int[] segments, int partition, int variant, "
-      "float mad_floor, bool detach_median) -> Tensor");
-  // pred (B, H, W), target (B, N, h, w), boxes (B, N, 4) in pixels of pred, finite and not empty; results per patch (B, N)
-  m.def(
-      "local_global_forward(Tensor pred, Tensor target, Tensor boxes, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, "
-      "Tensor? global_mad, Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool want_map) "
-      "-> (Tensor total, Tensor number, Tensor map, Tensor counted, Tensor stats)");
-  m.def(
-      "local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor boxes, Tensor? mask, Tensor stats, int[] segments, int partition, "
-      "int variant, float mad_floor, bool detach_median) -> Tensor");
+  m.def("normalize_backward(Tensor grad, Tensor x, Tensor? mask, Tensor reference, Tensor stats, int[] options, float mad_floor) -> Tensor");
   // total and number per image and scale, (B, S); grad: of the totals, or (B, H, W) of the map
   m.def(
       "gradient_matching_forward(Tensor pred, Tensor target, Tensor? mask, int scales, bool normalize, bool want_map) "
@@ -54,8 +46,7 @@ void define_operators(Library& m) {
 template <typename Library>
 void define_means(Library& m) {
   m.def(
-      "hybrid_mean(Tensor pred, Tensor target, Tensor? mask, Tensor? edges, Tensor? count, Tensor? median, Tensor? mad, Tensor? global_mad, "
-      "Tensor? flat, int[] segments, int partition, int variant, int min_pixels, float mad_floor, bool detach_median, bool want_gradient) "
+      "hybrid_mean(Tensor pred, Tensor target, Tensor? mask, Tensor[] known, int[] options, float mad_floor, bool want_gradient) "
       "-> (Tensor loss, Tensor gradient)");
   m.def(
       "gradient_matching_mean(Tensor pred, Tensor target, Tensor? mask, int scales, bool normalize, bool want_gradient) "
@@ -64,25 +55,30 @@ void define_means(Library& m) {
 
 // ------------------------------------------------------------------------------------------------ the losses
 template <typename Backend>
-LossOutputs loss_forward(const LossMaps& maps, const GivenTensors& given, const Options& o, bool want_map) {
+LossOutputs hybrid_forward(Tensor pred, Tensor target, Maybe boxes, Maybe mask, Tensors known, Ints options, double mad_floor, bool want_map) {
+  const LossMaps maps{pred, target, boxes, mask};
+  const GivenTensors given(known);
+  const Options o = options_of(options, mad_floor);
   maps.check(Backend::kReadsHalf);
   const Batch batch = maps.batch();
-  given.check(batch.images, o, maps.pred);
-  const Outputs y(maps.target, maps.losses(), maps.losses(), record::width(o), want_map);
+  given.check(batch.images, o, pred);
+  const Outputs y(target, maps.losses(), maps.losses(), record::width(o), want_map);
   if (batch.images > 0) Backend::loss_forward(maps, batch, given, o, y);
   return y.all();
 }
 
 template <typename Backend>
-Tensor loss_backward(const LossMaps& maps, const Tensor& grad, const Tensor& stats, const Options& o) {
+Tensor hybrid_backward(Tensor grad, Tensor pred, Tensor target, Maybe boxes, Maybe mask, Tensor stats, Ints options, double mad_floor) {
+  const LossMaps maps{pred, target, boxes, mask};
+  const Options o = options_of(options, mad_floor);
   maps.check(Backend::kReadsHalf);
   const Batch batch = maps.batch();
-  const bool per_pixel = grad.dim() == maps.target.dim();
-  check_type(grad, maps.pred, "grad");
+  const bool per_pixel = grad.dim() == target.dim();
+  check_type(grad, pred, "grad");
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == batch.images * (per_pixel ? batch.n : 1),
-                  maps.boxes ? "grad must be (B, N) or (B, N, h, w)" : "grad must be (B,) or (B, H, W)");
-  check_stats(stats, maps.pred, batch.images, record::width(o));
-  Tensor result = torch::stable::empty_like(maps.pred);
+                  boxes ? "grad must be (B, N) or (B, N, h, w)" : "grad must be (B,) or (B, H, W)");
+  check_stats(stats, pred, batch.images, record::width(o));
+  Tensor result = empty_as(pred);
   if (result.numel() == 0) return result;
   if (batch.images == 0) return torch::stable::zero_(result);
   Backend::loss_backward(maps, batch, grad, per_pixel, stats, o, result);
@@ -90,35 +86,8 @@ Tensor loss_backward(const LossMaps& maps, const Tensor& grad, const Tensor& sta
 }
 
 template <typename Backend>
-LossOutputs hybrid_forward(Tensor pred, Tensor target, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad, Maybe global_mad, Maybe flat,
-                           Ints segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor, bool want_map) {
-  return loss_forward<Backend>({pred, target, nullptr, mask}, {edges, count, median, mad, global_mad, flat},
-                               options_of(segments, partition, variant, min_pixels, mad_floor), want_map);
-}
-
-template <typename Backend>
-Tensor hybrid_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tensor stats, Ints segments, int64_t partition, int64_t variant,
-                       double mad_floor, bool detach_median) {
-  return loss_backward<Backend>({pred, target, nullptr, mask}, grad, stats, options_of(segments, partition, variant, 0, mad_floor, detach_median));
-}
-
-template <typename Backend>
-LossOutputs local_global_forward(Tensor pred, Tensor target, Tensor boxes, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad,
-                                 Maybe global_mad, Maybe flat, Ints segments, int64_t partition, int64_t variant, int64_t min_pixels,
-                                 double mad_floor, bool want_map) {
-  return loss_forward<Backend>({pred, target, &boxes, mask}, {edges, count, median, mad, global_mad, flat},
-                               options_of(segments, partition, variant, min_pixels, mad_floor), want_map);
-}
-
-template <typename Backend>
-Tensor local_global_backward(Tensor grad, Tensor pred, Tensor target, Tensor boxes, Maybe mask, Tensor stats, Ints segments, int64_t partition,
-                             int64_t variant, double mad_floor, bool detach_median) {
-  return loss_backward<Backend>({pred, target, &boxes, mask}, grad, stats, options_of(segments, partition, variant, 0, mad_floor, detach_median));
-}
-
-template <typename Backend>
 LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_map) {
-  const LossMaps maps{pred, target, nullptr, mask};
+  const LossMaps maps{pred, target, std::nullopt, mask};
   maps.check(Backend::kReadsHalf);
   check_scales(scales);
   const Batch batch = maps.batch();
@@ -129,7 +98,7 @@ LossOutputs gradient_matching_forward(Tensor pred, Tensor target, Maybe mask, in
 
 template <typename Backend>
 Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe mask, Tensor stats, int64_t scales, bool normalize) {
-  const LossMaps maps{pred, target, nullptr, mask};
+  const LossMaps maps{pred, target, std::nullopt, mask};
   maps.check(Backend::kReadsHalf);
   check_type(grad, pred, "grad");
   check_scales(scales);
@@ -137,19 +106,17 @@ Tensor gradient_matching_backward(Tensor grad, Tensor pred, Tensor target, Maybe
   const bool per_pixel = grad.dim() == 3;
   STD_TORCH_CHECK(grad.is_contiguous() && grad.numel() == batch.images * (per_pixel ? batch.n : scales), "grad must be (B, S) or (B, H, W)");
   check_stats(stats, pred, batch.images, matching_record::width(scales));
-  Tensor result = torch::stable::empty_like(pred);
+  Tensor result = empty_as(pred);
   if (result.numel() > 0) Backend::matching_backward(maps, batch, grad, per_pixel, stats, scales, normalize, result);
   return result;
 }
 
 // ------------------------------------------------------------------------------------------------ the losses' means
 template <typename Backend>
-std::tuple<Tensor, Tensor> hybrid_mean(Tensor pred, Tensor target, Maybe mask, Maybe edges, Maybe count, Maybe median, Maybe mad, Maybe global_mad,
-                                       Maybe flat, Ints segments, int64_t partition, int64_t variant, int64_t min_pixels, double mad_floor,
-                                       bool detach_median, bool want_gradient) {
-  const LossMaps maps{pred, target, nullptr, mask};
-  const GivenTensors given{edges, count, median, mad, global_mad, flat};
-  const Options o = options_of(segments, partition, variant, min_pixels, mad_floor, detach_median);
+std::tuple<Tensor, Tensor> hybrid_mean(Tensor pred, Tensor target, Maybe mask, Tensors known, Ints options, double mad_floor, bool want_gradient) {
+  const LossMaps maps{pred, target, std::nullopt, mask};
+  const GivenTensors given(known);
+  const Options o = options_of(options, mad_floor);
   maps.check(Backend::kReadsHalf);
   const Batch batch = maps.batch();
   given.check(batch.images, o, pred);
@@ -160,7 +127,7 @@ std::tuple<Tensor, Tensor> hybrid_mean(Tensor pred, Tensor target, Maybe mask, M
 
 template <typename Backend>
 std::tuple<Tensor, Tensor> gradient_matching_mean(Tensor pred, Tensor target, Maybe mask, int64_t scales, bool normalize, bool want_gradient) {
-  const LossMaps maps{pred, target, nullptr, mask};
+  const LossMaps maps{pred, target, std::nullopt, mask};
   maps.check(Backend::kReadsHalf);
   check_scales(scales);
   const MeanOutputs y(pred, want_gradient);
@@ -170,33 +137,32 @@ std::tuple<Tensor, Tensor> gradient_matching_mean(Tensor pred, Tensor target, Ma
 
 // ------------------------------------------------------------------------------------------------ normalised maps
 template <typename Backend>
-std::tuple<Tensor, Tensor> normalize_forward(Tensor x, Maybe mask, Tensor reference, Maybe edges, Ints segments, int64_t partition, int64_t variant,
-                                             double mad_floor) {
+std::tuple<Tensor, Tensor> normalize_forward(Tensor x, Maybe mask, Tensor reference, Maybe edges, Ints options, double mad_floor) {
   check_map(x, "x", 3);
   check_like(reference, x, "reference");
   check_type(reference, x, "reference");
-  const Options o = options_of(segments, partition, variant, 0, mad_floor);
+  const Options o = options_of(options, mad_floor);
   const Batch batch(x, mask);
-  only_edges(edges).check(batch.images, o, x);
+  const GivenTensors given(edges);
+  given.check(batch.images, o, x);
   const Tensor y = torch::stable::new_empty(x, Ints{batch.images, o.n_segments, batch.height, batch.width}),
                stats = torch::stable::new_empty(x, Ints{batch.images, record::width(o)}, ScalarType::Double);
-  if (batch.images > 0) Backend::normalize_forward(x, reference, batch, edges, o, y, stats);
+  if (batch.images > 0) Backend::normalize_forward(x, reference, batch, given, o, y, stats);
   return {y, stats};
 }
 
 template <typename Backend>
-Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, Tensor stats, Ints segments, int64_t partition, int64_t variant,
-                          double mad_floor, bool detach_median) {
+Tensor normalize_backward(Tensor grad, Tensor x, Maybe mask, Tensor reference, Tensor stats, Ints options, double mad_floor) {
   check_map(x, "x", 3);
   check_like(reference, x, "reference");
   check_type(reference, x, "reference");
   check_map(grad, "grad", 4);
   check_type(grad, x, "grad");
-  const Options o = options_of(segments, partition, variant, 0, mad_floor, detach_median);
+  const Options o = options_of(options, mad_floor);
   const Batch batch(x, mask);
   STD_TORCH_CHECK(grad.numel() == x.numel() * o.n_segments, "grad must fit x");
   check_stats(stats, x, batch.images, record::width(o));
-  Tensor result = torch::stable::empty_like(x);
+  Tensor result = empty_as(x);
   if (result.numel() > 0) Backend::normalize_backward(grad, x, reference, batch, stats, o, result);
   return result;
 }
@@ -220,20 +186,20 @@ Tensor median_mad_backward(Tensor grad_median, Tensor grad_mad, Tensor x, Maybe 
   const Batch batch(x, mask);
   STD_TORCH_CHECK(grad_median.numel() == batch.images && grad_mad.numel() == batch.images, "gradients must be (B,)");
   check_stats(stats, x, batch.images, median_record::kWidth);
-  Tensor result = torch::stable::empty_like(x);
+  Tensor result = empty_as(x);
   if (result.numel() > 0) Backend::median_backward(grad_median, grad_mad, x, batch, stats, result);
   return result;
 }
 
 template <typename Backend>
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> segment_statistics(Tensor target, Maybe mask, Maybe edges, Ints segments,
-                                                                              int64_t partition, int64_t variant) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> segment_statistics(Tensor target, Maybe mask, Maybe edges, Ints options) {
   check_map(target, "target", 3);
-  const Options o = options_of(segments, partition, variant, 0, 0);
+  const Options o = options_of(options);
   const Batch batch(target, mask);
-  only_edges(edges).check(batch.images, o, target);
+  const GivenTensors given(edges);
+  given.check(batch.images, o, target);
   const StatisticsOutputs y(target, batch.images, o);
-  if (batch.images > 0) Backend::statistics(target, batch, edges, o, y);
+  if (batch.images > 0) Backend::statistics(target, batch, given, o, y);
   return y.all();
 }
 
@@ -252,8 +218,6 @@ template <typename Backend, typename Library>
 void implement(Library& m) {
   m.impl("hybrid_forward", TORCH_BOX(&hybrid_forward<Backend>));
   m.impl("hybrid_backward", TORCH_BOX(&hybrid_backward<Backend>));
-  m.impl("local_global_forward", TORCH_BOX(&local_global_forward<Backend>));
-  m.impl("local_global_backward", TORCH_BOX(&local_global_backward<Backend>));
   m.impl("normalize_forward", TORCH_BOX(&normalize_forward<Backend>));
   m.impl("normalize_backward", TORCH_BOX(&normalize_backward<Backend>));
   m.impl("median_mad_forward", TORCH_BOX(&median_mad_forward<Backend>));

@@ -21,14 +21,14 @@ struct Cpu {
                                 bool normalize, const Tensor& result);
   static void hybrid_mean(const LossMaps& maps, const Batch& batch, const GivenTensors& given, const Options& o, const MeanOutputs& y);
   static void matching_mean(const LossMaps& maps, const Batch& batch, int64_t scales, bool normalize, const MeanOutputs& y);
-  static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const Maybe& edges, const Options& o, const Tensor& y,
+  static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const GivenTensors& given, const Options& o, const Tensor& y,
                                 const Tensor& stats);
   static void normalize_backward(const Tensor& grad, const Tensor& x, const Tensor& reference, const Batch& batch, const Tensor& stats,
                                  const Options& o, const Tensor& result);
   static void median_forward(const Tensor& x, const Batch& batch, const Tensor& median, const Tensor& mad, const Tensor& stats);
   static void median_backward(const Tensor& grad_median, const Tensor& grad_mad, const Tensor& x, const Batch& batch, const Tensor& stats,
                               const Tensor& result);
-  static void statistics(const Tensor& target, const Batch& batch, const Maybe& edges, const Options& o, const StatisticsOutputs& y);
+  static void statistics(const Tensor& target, const Batch& batch, const GivenTensors& given, const Options& o, const StatisticsOutputs& y);
   static void order(const Tensor& x, const Batch& batch, const Tensor& ranks, const Tensor& result);
 };
 

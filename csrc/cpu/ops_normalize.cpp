@@ -4,13 +4,13 @@
 
 namespace dadkit {
 
-void Cpu::normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const Maybe& edges, const Options& o, const Tensor& y,
+void Cpu::normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const GivenTensors& given, const Options& o, const Tensor& y,
                             const Tensor& stats) {
   each_image(x, batch.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;
     SegmentedImage<T> image = turn.segmented(o, reference, batch);
     NormalizedImage<T>(&image, turn.in(x, batch.n))
-        .forward(given_row<T>(only_edges(edges), turn.image, o).edges, turn.to(y, o.n_segments * batch.n),
+        .forward(given_row<T>(given, turn.image, o).edges, turn.to(y, o.n_segments * batch.n),
                  turn.template to<double>(stats, record::width(o)));
   });
 }

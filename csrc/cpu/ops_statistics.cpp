@@ -20,12 +20,12 @@ bool four_ranks(const SegmentedImage<T>& image, const int64_t* rank, int size, i
 
 }  // namespace
 
-void Cpu::statistics(const Tensor& target, const Batch& batch, const Maybe& edges, const Options& o, const StatisticsOutputs& y) {
+void Cpu::statistics(const Tensor& target, const Batch& batch, const GivenTensors& given, const Options& o, const StatisticsOutputs& y) {
   each_image(target, batch.images, [&](const auto& turn) {
     using T = TypeOf<decltype(turn)>;
     SegmentedImage<T> image = turn.segmented(o, target, batch);
     const RangeTask<T> range = image.range_of(Source<T>(image.map()));
-    image.cut(given_row<T>(only_edges(edges), turn.image, o).edges, range);
+    image.cut(given_row<T>(given, turn.image, o).edges, range);
     TargetSide<T> side;
     Statistic own[kMaxContexts];
     if (image.medians(Source<T>(image.map()), own)) side.compute(image, own, &range);

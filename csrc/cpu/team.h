@@ -132,7 +132,7 @@ void share_out(int64_t images, bool large, const F& f) {
   Clock::duration worked{0};  // by the calling thread; neither waiting for others nor for a core
   torch::stable::parallel_for(0, threads, 1, [&](int64_t first, int64_t last) {
     for (int64_t thread = first; thread < last; ++thread) {
-      const Clock::duration came = time_on_core();
+      const Clock::duration came = helped ? time_on_core() : Clock::duration(0);
       for (int64_t image; (image = next++) < images;) {
         const Counted end(&finished);
         f(image, large && images - image < threads ? &teams[static_cast<size_t>(thread)] : nullptr);
@@ -142,7 +142,7 @@ void share_out(int64_t images, bool large, const F& f) {
           while (team.work()) turn = 0;
         Team::rest(turn);
       }
-      if (thread == 0) worked = time_on_core() - came;
+      if (helped && thread == 0) worked = time_on_core() - came;
     }
   });
   if (!helped) return;

@@ -111,7 +111,8 @@ struct Sample {
       }
     });
     for_each(block, 2 * kSides, [&](int q) {
-      (q % 2 ? context.high : context.low)[q / 2] = static_cast<double>(value_of<T>(shared.search.key[q]));
+      double& end = q % 2 ? context.high[q / 2] : context.low[q / 2];
+      end = static_cast<double>(value_of<T>(shared.search.key[q]));
     });
   }
 

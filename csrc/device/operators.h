@@ -259,8 +259,8 @@ void launch_gradient(const Launcher& launch, const Call<T>& c, const LossUpstrea
 }
 
 template <typename T>
-const T* borders_of(const Maybe& edges, const Options& o) {
-  return edges && o.partition != kGrid ? data<T>(*edges) : nullptr;
+const T* borders_of(const GivenTensors& given, const Options& o) {
+  return given.edges && o.partition != kGrid ? data<T>(*given.edges) : nullptr;
 }
 
 // ------------------------------------------------------------------------------------------------ the backend
@@ -279,7 +279,7 @@ struct Device {
         statistics = {data<T>(*known.median), data<T>(*known.mad), data<T>(*known.global_mad), data<uint8_t>(*known.flat)};
       }
       const Memory memory = allocate(launch, &c, given.pred, true);
-      launch_statistics(launch, &c, borders_of<T>(known.edges, o), statistics);
+      launch_statistics(launch, &c, borders_of<T>(known, o), statistics);
       by_walk(c, [&](auto levels, auto walk) {
         launch.blocks(Loss<T, decltype(levels)::value, decltype(walk)::value>{
                           c.maps, c.cut, c.sums, y.want_map ? out<T>(y.map) : nullptr, out<T>(y.total), out<T>(y.number),
@@ -354,7 +354,7 @@ struct Device {
     });
   }
 
-  static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const Maybe& edges, const Options& o, const Tensor& y,
+  static void normalize_forward(const Tensor& x, const Tensor& reference, const Batch& batch, const GivenTensors& given, const Options& o, const Tensor& y,
                                 const Tensor& stats) {
     const Launcher launch(x);
     by_type(x, [&](auto zero) {
@@ -363,7 +363,7 @@ struct Device {
       c.cut.sides[kTarget] = false;
       c.cut.keep_all = true;
       const Memory memory = allocate(launch, &c, x, true);
-      launch_statistics(launch, &c, borders_of<T>(edges, o), Known<T>{});
+      launch_statistics(launch, &c, borders_of<T>(given, o), Known<T>{});
       launch.blocks(Normalize<T>{c.maps, c.cut, out<T>(y), out<double>(stats)}, batch.images, c.maps.slices);
     });
   }
@@ -407,7 +407,7 @@ struct Device {
     });
   }
 
-  static void statistics(const Tensor& target, const Batch& batch, const Maybe& edges, const Options& o, const StatisticsOutputs& y) {
+  static void statistics(const Tensor& target, const Batch& batch, const GivenTensors& given, const Options& o, const StatisticsOutputs& y) {
     const Launcher launch(target);
     by_type(target, [&](auto zero) {
       using T = decltype(zero);
@@ -415,7 +415,7 @@ struct Device {
       Call<T> c = call_of<T>(input<T>(target), input<T>(target), batch, o, Launcher::slice);
       if (sizeof(T) != 4 || walk_of(c.maps, c.cut) == kGeneral) c = call_of<T>({}, input<T>(target), batch, o, Launcher::slice);
       const Memory memory = allocate(launch, &c, target, true);
-      launch_statistics(launch, &c, borders_of<T>(edges, o), Known<T>{});
+      launch_statistics(launch, &c, borders_of<T>(given, o), Known<T>{});
       launch.blocks(SaveStatistics<T>{c.cut, out<T>(y.edges), out<T>(y.median), out<T>(y.mad), out<T>(y.global_mad), out<int64_t>(y.count),
                                       out<uint8_t>(y.flat)},
                     batch.images, 1);

@@ -6,6 +6,7 @@ know that there is no context among them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import Parameter
 
+from dadkit.ops import library
 from dadkit.ops.library import codes, operators
 from dadkit.ops.reference.options import NormOptions
 
-__all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize", "mean_operator", "mean_with_gradient"]
+__all__ = ["GradientMatching", "HybridNorm", "MedianMad", "Normalize", "gives_means", "hybrid_mean", "matching_mean"]
 
 
 _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)  # not public
@@ -79,10 +81,12 @@ class _Mean(Function):
     """The mean of a loss from an operator that computes its gradient in the same pass; backward only scales that."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Any, options: Sequence[Any], want_gradient: bool, *tensors: Tensor | None) -> Tensor:
-        loss, ctx.gradient = operator(*tensors, *options, want_gradient)
+    def forward(
+        ctx: Any, operator: Any, options: Sequence[Any], want_gradient: bool, pred: Tensor, target: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        loss, ctx.gradient = operator(pred, target, mask, *options, want_gradient)
         ctx.operator, ctx.options = operator, options
-        ctx.save_for_backward(*tensors)
+        ctx.save_for_backward(pred, target, mask)
         return loss  # type: ignore[no-any-return]
 
     @staticmethod
@@ -99,23 +103,45 @@ class _Mean(Function):
                 gradient.mul_(factor)
         if torch.is_grad_enabled():
             gradient = _SecondDerivative.apply(gradient, ctx.saved_tensors[0])
-        return (None, None, None, gradient, *(None,) * (len(ctx.saved_tensors) - 1))
+        return None, None, None, gradient, None, None
 
 
-def mean_operator(name: str, pred: Tensor) -> Any:
-    """Returns the operator that computes the mean of a loss and its gradient at once; None where there is none for ``pred``.
+def gives_means(pred: Tensor) -> bool:
+    """Returns True if the mean of a loss of ``pred`` and its gradient come from one operator.
 
     There are such operators on the CPU. Transforms, compilation and subclasses of tensors take the operators apart.
     """
-    if torch.compiler.is_compiling() or _transformed() or type(pred) not in (Tensor, Parameter) or pred.device.type != "cpu":
-        return None
-    return getattr(operators(), name, None)
+    plain = pred.is_cpu and type(pred) in _PLAIN
+    return plain and not _transformed() and not torch.compiler.is_compiling() and _means(library.NAMESPACE) is not None
 
 
-def mean_with_gradient(operator: Any, tensors: Sequence[Tensor | None], options: Sequence[Any]) -> Tensor:
-    """Returns the mean that ``operator`` computes; gradient to the first of ``tensors``."""
-    pred: Any = tensors[0]
-    loss: Tensor = _Mean.apply(operator.default, options, pred.requires_grad and torch.is_grad_enabled(), *tensors)
+_PLAIN = (Tensor, Parameter)
+
+
+@functools.cache
+def _means(namespace: str) -> tuple[Any, Any] | None:
+    """The operators that compute a loss's mean with its gradient: hybrid and gradient matching; None where there are none."""
+    ops = getattr(torch.ops, namespace)
+    return (ops.hybrid_mean.default, ops.gradient_matching_mean.default) if hasattr(ops, "hybrid_mean") else None
+
+
+_packed = functools.lru_cache(codes)
+"""For means, which are not compiled: a call in caches that others have swept pays for every line of Python that it runs."""
+
+
+def hybrid_mean(pred: Tensor, target: Tensor, mask: Tensor | None, known: Sequence[Tensor], options: NormOptions) -> Tensor:
+    """Returns the mean of the hybrid loss; gradient to ``pred``."""
+    return _mean(0, pred, target, mask, (known, _packed(options), options.mad_floor))
+
+
+def matching_mean(pred: Tensor, target: Tensor, mask: Tensor | None, scales: int, normalize: bool) -> Tensor:
+    """Returns the mean of the gradient matching loss; gradient to ``pred``."""
+    return _mean(1, pred, target, mask, (scales, normalize))
+
+
+def _mean(which: int, pred: Tensor, target: Tensor, mask: Tensor | None, options: Sequence[Any]) -> Tensor:
+    operator = _means(library.NAMESPACE)[which]  # type: ignore[index]  # gives_means says that they are there
+    loss: Tensor = _Mean.apply(operator, options, pred.requires_grad and torch.is_grad_enabled(), pred, target, mask)
     return loss
 
 
@@ -134,10 +160,8 @@ class _Loss(_PerMap):
 class _HybridNormBackward(_Backward):
     @staticmethod
     def forward(grad, pred, target, boxes, mask, stats, options):  # type: ignore[no-untyped-def]
-        chosen = (*codes(options), options.mad_floor, options.detach_median)
-        if boxes is None:
-            return operators().hybrid_backward.default(grad, pred, target, mask, stats, *chosen)
-        return operators().local_global_backward.default(grad, pred, target, boxes, mask, stats, *chosen)
+        chosen = (codes(options), options.mad_floor)
+        return operators().hybrid_backward.default(grad, pred, target, boxes, mask, stats, *chosen)
 
 
 class HybridNorm(_Loss):
@@ -147,11 +171,9 @@ class HybridNorm(_Loss):
     def forward(  # type: ignore[no-untyped-def]
         pred, target, boxes, mask, edges, count, median, mad, global_mad, flat, options: NormOptions, want_map: bool
     ):
-        known = (edges, count, median, mad, global_mad, flat)
-        chosen = (*codes(options), options.min_pixels, options.mad_floor)
-        if boxes is None:
-            return operators().hybrid_forward.default(pred, target, mask, *known, *chosen, want_map)
-        return operators().local_global_forward.default(pred, target, boxes, mask, *known, *chosen, want_map)
+        known = [x for x in (edges, count, median, mad, global_mad, flat) if x is not None]
+        chosen = (codes(options), options.mad_floor)
+        return operators().hybrid_forward.default(pred, target, boxes, mask, known, *chosen, want_map)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:
@@ -222,8 +244,7 @@ class MedianMad(_PerMap):
 class _NormalizeBackward(_Backward):
     @staticmethod
     def forward(grad, x, mask, reference, stats, options):  # type: ignore[no-untyped-def]
-        chosen = (*codes(options), options.mad_floor, options.detach_median)
-        return operators().normalize_backward.default(grad, x, mask, reference, stats, *chosen)
+        return operators().normalize_backward.default(grad, x, mask, reference, stats, codes(options), options.mad_floor)
 
 
 class Normalize(_PerMap):
@@ -231,7 +252,7 @@ class Normalize(_PerMap):
 
     @staticmethod
     def forward(x, mask, reference, edges, options: NormOptions):  # type: ignore[no-untyped-def]
-        return operators().normalize_forward.default(x, mask, reference, edges, *codes(options), options.mad_floor)
+        return operators().normalize_forward.default(x, mask, reference, edges, codes(options), options.mad_floor)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, ...]) -> None:

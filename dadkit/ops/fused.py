@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize, mean_operator, mean_with_gradient
+from dadkit.ops.autograd import GradientMatching, HybridNorm, MedianMad, Normalize, gives_means, hybrid_mean, matching_mean
 from dadkit.ops.library import cannot_launch, codes, devices, load_error, operators
 from dadkit.ops.reference.gradient import reduce_scales
 from dadkit.ops.reference.hybrid import is_flat
@@ -75,7 +75,7 @@ def target_statistics(target: Tensor, mask: Tensor | None = None, options: NormO
     """Returns the statistics of a target, to be kept and passed back as ``target_stats``."""
     target, mask = target.detach().contiguous(), _contiguous(mask)
     borders = _borders(target, mask, options)
-    answer = operators().segment_statistics(target, mask, borders, *codes(options))
+    answer = operators().segment_statistics(target, mask, borders, codes(options))
     edges, count, median, mad, global_mad, flat = answer
     if options.variant == "hdn":  # its loss does not need the whole map's deviation, but the statistics hold it
         _, global_mad, _ = operators().median_mad_forward(target, mask)
@@ -107,10 +107,9 @@ def hybrid_norm_loss(
     pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
     per_pixel = reduction == "none" or trim > 0
     given = _given(target, mask, options, target_stats)
-    if reduction == "mean" and not per_pixel and (mean := mean_operator("hybrid_mean", pred)) is not None:
-        chosen = (*codes(options), options.min_pixels, options.mad_floor, options.detach_median)
-        return mean_with_gradient(mean, (pred, target, mask, *given), chosen)
-    total, number, losses, counted, _ = HybridNorm.apply(pred, target, None, mask, *given, options, per_pixel)
+    if reduction == "mean" and not per_pixel and gives_means(pred):
+        return hybrid_mean(pred, target, mask, given, options)
+    total, number, losses, counted, _ = HybridNorm.apply(pred, target, None, mask, *_six(given), options, per_pixel)
     if per_pixel:
         return reduce(losses, counted, _poison(total), reduction=reduction, trim=trim)
     return reduce_sums(total, number, reduction)
@@ -140,7 +139,7 @@ def local_global_loss(
     per_pixel = reduction == "none" or trim > 0
     flat_target, flat_mask = target.flatten(0, 1), None if mask is None else mask.flatten(0, 1)
     given = _given(flat_target, flat_mask, options, target_stats)
-    total, number, losses, counted, _ = HybridNorm.apply(pred, target, boxes, mask, *given, options, per_pixel)
+    total, number, losses, counted, _ = HybridNorm.apply(pred, target, boxes, mask, *_six(given), options, per_pixel)
     if per_pixel:
         poison = _poison(total).flatten()
         return reduce_patches(losses.flatten(0, 1), counted.flatten(0, 1), poison, present, reduction=reduction, trim=trim)
@@ -158,8 +157,8 @@ def gradient_matching_loss(
 ) -> Tensor:
     """Absolute forward differences of the residual at strides 1, 2, 4, …; gradient to ``pred`` only."""
     pred, target, mask = pred.contiguous(), _constant(target), _contiguous(mask)
-    if reduction == "mean" and (mean := mean_operator("gradient_matching_mean", pred)) is not None:
-        return mean_with_gradient(mean, (pred, target, mask), (scales, normalize))
+    if reduction == "mean" and gives_means(pred):
+        return matching_mean(pred, target, mask, scales, normalize)
     per_pixel = reduction == "none"
     losses: Tensor
     total, number, losses, _, _ = GradientMatching.apply(pred, target, mask, scales, normalize, per_pixel)
@@ -182,11 +181,16 @@ def _poison(total: Tensor) -> Tensor:
     return torch.where(total.isnan(), torch.nan, torch.ones_like(total))
 
 
-def _given(target: Tensor, mask: Tensor | None, options: NormOptions, stats: TargetStats | None) -> tuple[Tensor | None, ...]:
-    """Edges, count, median, mad, global_mad, flat as far as they are known before the operator runs."""
-    if stats is None:
-        return (_borders(target, mask, options), *(None,) * 5)
-    return tuple(x.contiguous() for x in stats)
+def _given(target: Tensor, mask: Tensor | None, options: NormOptions, stats: TargetStats | None) -> tuple[Tensor, ...]:
+    """What is known of the target before the operator runs: nothing, edges, or all of TargetStats."""
+    if stats is not None:
+        return tuple(x.contiguous() for x in stats)
+    borders = _borders(target, mask, options)
+    return () if borders is None else (borders,)
+
+
+def _six(given: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    return (*given, *(None,) * (6 - len(given)))
 
 
 def _borders(target: Tensor, mask: Tensor | None, options: NormOptions) -> Tensor | None:

@@ -25,10 +25,9 @@ __all__ = [
     "load_error",
     "loaded",
     "operators",
-    "stats_width",
 ]
 
-KERNELS_VERSION = "1"
+KERNELS_VERSION = "2"
 """Of the operators' schema (csrc/common/operators.h); setup.py writes it into what it builds."""
 
 LIBRARY_STEM = "_kernels"
@@ -156,20 +155,21 @@ def driver() -> int:
     return version.value
 
 
-def codes(options: NormOptions) -> tuple[list[int], int, int]:
-    """Returns segments, partition and variant as the operators take them."""
-    return list(options.segments), _PARTITIONS[options.partition], _VARIANTS[options.variant]
+def codes(options: NormOptions) -> list[int]:
+    """Returns partition, variant, min_pixels, detach_median and segments as the operators take them."""
+    kind = (_PARTITIONS[options.partition], _VARIANTS[options.variant], options.min_pixels, int(options.detach_median))
+    return [*kind, *options.segments]
 
 
-def stats_width(segments: Sequence[int], partition: int, variant: int) -> int:
+def _stats_width(options: Sequence[int]) -> int:
     """Returns the length of the row that an operator keeps for its backward, in float64."""
-    added = variant == _VARIANTS["dadkit"] and 1 not in segments  # the whole map's deviation is needed for the floor
-    return _HEAD + _FIELDS * (_segments(segments, partition) + added)
+    added = options[1] == _VARIANTS["dadkit"] and 1 not in options[4:]  # the whole map's deviation is needed for the floor
+    return _HEAD + _FIELDS * (_segments(options) + added)
 
 
-def _segments(levels: Sequence[int], partition: int) -> int:
-    kind = next(name for name, code in _PARTITIONS.items() if code == partition)
-    return sum(segment_count(level, kind) for level in levels)
+def _segments(options: Sequence[int]) -> int:
+    kind = next(name for name, code in _PARTITIONS.items() if code == options[0])
+    return sum(segment_count(level, kind) for level in options[4:])
 
 
 def _register_fake(name: str, shapes: Callable[[Any], Any]) -> None:
@@ -186,8 +186,7 @@ def _like(name: str) -> Callable[[Any], Tensor]:
 
 
 def _loss(a: Any) -> tuple[Tensor, ...]:
-    width = stats_width(a.segments, a.partition, a.variant)
-    return _loss_of(a, a.target, a.target.shape[:-2], a.target.shape[:-2], width)
+    return _loss_of(a, a.target, a.target.shape[:-2], a.target.shape[:-2], _stats_width(a.options))
 
 
 def _mean(a: Any) -> tuple[Tensor, Tensor]:
@@ -215,8 +214,8 @@ def _loss_of(a: Any, maps: Tensor, sums: Sequence[int], rows: Sequence[int], wid
 
 
 def _statistics(a: Any) -> tuple[Tensor, ...]:
-    images, segments = a.target.shape[0], _segments(a.segments, a.partition)
-    borders = 0 if a.partition == _PARTITIONS["grid"] else max(a.segments) + 1
+    images, segments = a.target.shape[0], _segments(a.options)
+    borders = 0 if a.options[0] == _PARTITIONS["grid"] else max(a.options[4:]) + 1
     return (
         a.target.new_empty((images, borders)),
         a.target.new_empty((images, segments), dtype=torch.int64),
@@ -229,8 +228,8 @@ def _statistics(a: Any) -> tuple[Tensor, ...]:
 
 def _normalized(a: Any) -> tuple[Tensor, ...]:
     batch, height, width = a.x.shape
-    row = stats_width(a.segments, a.partition, a.variant)
-    return a.x.new_empty((batch, len(a.segments), height, width)), a.x.new_empty((batch, row), dtype=torch.float64)
+    levels, row = len(a.options) - 4, _stats_width(a.options)
+    return a.x.new_empty((batch, levels, height, width)), a.x.new_empty((batch, row), dtype=torch.float64)
 
 
 def _median_mad(a: Any) -> tuple[Tensor, ...]:
@@ -242,8 +241,6 @@ _SHAPES: dict[str, Callable[[Any], Any]] = {
     "hybrid_forward": _loss,
     "hybrid_backward": _like("pred"),
     "hybrid_mean": _mean,
-    "local_global_forward": _loss,
-    "local_global_backward": _like("pred"),
     "gradient_matching_forward": _matching,
     "gradient_matching_backward": _like("pred"),
     "gradient_matching_mean": _mean,

@@ -96,10 +96,10 @@ def test_a_sample_that_misleads_changes_nothing(emulated, misled, segments):
 
 def test_stale_statistics_and_ranks_outside_are_answered_as_on_the_cpu(pair):
     (pred, target), (_, other) = (pair((2, 24, 40), "smooth", torch.float32, seed=seed) for seed in (0, 1))
-    kind, answers = ([1, 2, 4], 0, 0), []
+    options, answers = [0, 0, 16, 0, 1, 2, 4], []
     for ops in (torch.ops.dadkit, torch.ops.dadkit_emulated):
-        stale = ops.segment_statistics(0.5 * other + 1, None, None, *kind)
-        total, number, *_ = ops.hybrid_forward(pred, target, None, *stale, *kind, 16, 0.01, False)
+        stale = ops.segment_statistics(0.5 * other + 1, None, None, options)
+        total, number, *_ = ops.hybrid_forward(pred, target, None, None, list(stale), options, 0.01, False)
         ends = ops.order_statistics(target, None, torch.tensor([[-5, 10**9]]).expand(2, 2).contiguous())
         assert torch.equal(ends, torch.stack([target.amin((1, 2)), target.amax((1, 2))], 1))
         answers.append((total, number))

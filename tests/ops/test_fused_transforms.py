@@ -22,45 +22,45 @@ def _inputs(pair, batch=2):
 def test_opcheck(fused, pair):
     pred, target, mask = _inputs(pair)
     ops, check = torch.ops.dadkit, torch.library.opcheck
-    kind = ([1, 2, 4], 0, 0)
+    kind = ([0, 0, 16, 0, 1, 2, 4], 0.01)
     for m in (None, mask):
-        check(ops.segment_statistics.default, (target, m, None, *kind))
+        check(ops.segment_statistics.default, (target, m, None, kind[0]))
         check(ops.order_statistics.default, (pred, m, torch.tensor([[0, 3], [1, 7]])))
-        given = ops.segment_statistics(target, m, None, *kind)
-        for known, want_map in (((None,) * 6, True), (given, False)):
-            arguments = (pred, target, m, *known, *kind, 16, 0.01, want_map)
+        given = list(ops.segment_statistics(target, m, None, kind[0]))
+        for known, want_map in (([], True), (given[:1], True), (given, False)):
+            arguments = (pred, target, None, m, known, *kind, want_map)
             check(ops.hybrid_forward.default, arguments)
             stats, grad = ops.hybrid_forward(*arguments)[-1], torch.ones(pred.shape if want_map else 2)
-            check(ops.hybrid_backward.default, (grad, pred, target, m, stats, *kind, 0.01, False))
-            check(ops.hybrid_mean.default, (*arguments[:-1], False, want_map))
+            check(ops.hybrid_backward.default, (grad, pred, target, None, m, stats, *kind))
+            check(ops.hybrid_mean.default, (pred, target, m, known, *kind, want_map))
         check(ops.median_mad_forward.default, (pred, m))
         stats = ops.median_mad_forward(pred, m)[-1]
         check(ops.median_mad_backward.default, (torch.ones(2), torch.ones(2), pred, m, stats))
-        check(ops.normalize_forward.default, (pred, m, target, None, *kind, 0.01))
-        out, stats = ops.normalize_forward(pred, m, target, None, *kind, 0.01)
-        check(ops.normalize_backward.default, (torch.ones_like(out), pred, m, target, stats, *kind, 0.01, True))
+        check(ops.normalize_forward.default, (pred, m, target, None, *kind))
+        out, stats = ops.normalize_forward(pred, m, target, None, *kind)
+        check(ops.normalize_backward.default, (torch.ones_like(out), pred, m, target, stats, *kind))
         check(ops.gradient_matching_forward.default, (pred, target, m, 3, True, False))
         stats = ops.gradient_matching_forward(pred, target, m, 3, True, False)[-1]
         check(ops.gradient_matching_backward.default, (torch.ones(2, 3), pred, target, m, stats, 3, True))
         check(ops.gradient_matching_mean.default, (pred, target, m, 3, True, True))
     boxes, patches = torch.tensor([[[1.5, 2.0, 20.0, 20.5]]]).repeat(2, 1, 1), target[:, None, :16, :16].contiguous()
-    arguments = (pred, patches, boxes, None, *(None,) * 6, *kind, 16, 0.01, False)
-    check(ops.local_global_forward.default, arguments)
-    stats = ops.local_global_forward(*arguments)[-1]
-    check(ops.local_global_backward.default, (torch.ones(2, 1), pred, patches, boxes, None, stats, *kind, 0.01, False))
+    arguments = (pred, patches, boxes, None, [], *kind, False)
+    check(ops.hybrid_forward.default, arguments)
+    stats = ops.hybrid_forward(*arguments)[-1]
+    check(ops.hybrid_backward.default, (torch.ones(2, 1), pred, patches, boxes, None, stats, *kind))
 
 
 def test_operators_refuse_what_they_would_read_wrongly(fused, pair):
     pred, target, _ = _inputs(pair)
-    ops, kind = torch.ops.dadkit, ([1, 2, 4], 0, 0)
-    given = list(ops.segment_statistics(target, None, None, *kind))
+    ops, kind = torch.ops.dadkit, ([0, 0, 16, 0, 1, 2, 4], 0.01)
+    given = list(ops.segment_statistics(target, None, None, kind[0]))
     for index, wrong in ((1, given[1].int()), (5, given[5].float())):
         known = [wrong if k == index else x for k, x in enumerate(given)]
         with pytest.raises(RuntimeError, match="target statistics"):
-            ops.hybrid_forward(pred, target, None, *known, *kind, 16, 0.01, False)
-    stats = ops.hybrid_forward(pred, target, None, *given, *kind, 16, 0.01, False)[-1]
+            ops.hybrid_forward(pred, target, None, None, known, *kind, False)
+    stats = ops.hybrid_forward(pred, target, None, None, given, *kind, False)[-1]
     with pytest.raises(RuntimeError, match="expected contiguous float64"):
-        ops.hybrid_backward(torch.ones(2), pred, target, None, stats.float(), *kind, 0.01, False)
+        ops.hybrid_backward(torch.ones(2), pred, target, None, None, stats.float(), *kind)
 
 
 def test_forward_mode_is_refused(fused, pair):
