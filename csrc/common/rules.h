@@ -79,13 +79,13 @@ struct SegmentGradient {
 };
 
 DADKIT_BOTH SegmentGradient segment_gradient(double upstream, double upstream_z, double scale, double divisor, double sign_sum, double ties,
-                                             bool floored, bool constant_scale, bool detach_median) {
+                                             bool floored, bool detach_median) {
   SegmentGradient g{0, 0, 0};
   const double to_scale = -upstream_z / scale;  // dL/dS
   double to_median = -upstream / scale;
   if (floored) {
     g.scale = to_scale;
-  } else if (!constant_scale) {
+  } else {
     g.mad = to_scale / divisor;
     to_median -= g.mad * sign_sum;
   }

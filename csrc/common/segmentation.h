@@ -5,12 +5,6 @@
 
 #include "rules.h"
 
-#if defined(__CUDACC__)
-#define DADKIT_MEMBER __host__ __device__
-#else
-#define DADKIT_MEMBER
-#endif
-
 namespace dadkit {
 
 constexpr int kMaxLevels = 8;     // segments is a subset of {1, 2, 4, 8}; variant hdn may list a level twice (see Segmentation)
@@ -27,19 +21,19 @@ struct Options {
   double mad_floor;
   bool detach_median;
 
-  DADKIT_MEMBER int finest() const {
+  DADKIT_BOTH int finest() const {
     int k = 1;
     for (int l = 0; l < n_segments; ++l) k = segments[l] > k ? segments[l] : k;
     return k;
   }
-  DADKIT_MEMBER int parts(int level) const { return partition == kGrid ? level * level : level; }
+  DADKIT_BOTH int parts(int level) const { return partition == kGrid ? level * level : level; }
   // contexts of all user levels, in the order of TargetStats
-  DADKIT_MEMBER int contexts() const {
+  DADKIT_BOTH int contexts() const {
     int n = 0;
     for (int l = 0; l < n_segments; ++l) n += parts(segments[l]);
     return n;
   }
-  DADKIT_MEMBER bool has_whole() const {
+  DADKIT_BOTH bool has_whole() const {
     for (int l = 0; l < n_segments; ++l)
       if (segments[l] == 1) return true;
     return false;

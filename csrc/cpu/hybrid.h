@@ -197,8 +197,7 @@ class HybridGradient {
     const double unit = upstream_.per_pixel ? 1 : static_cast<double>(upstream_.total);
     if (upstream_.per_pixel) weighted_sums(pred, share, sums.data());
     SegmentGradient of[kMaxContexts];
-    for (int u = 0; u < seg.contexts; ++u) of[u] = of_segment(sums.data(), u, unit);
-    pass_on_floors(r, of);
+    segment_gradients(image_, sums.data(), unit, of);
     GradientTask<T> task;
     pair_constants<T>(seg, r, seg.levels, &task);
     for (int l = 0; l < seg.levels; ++l) {
@@ -217,23 +216,6 @@ class HybridGradient {
  private:
   void sweep(const T* px, const uint8_t* leaf, int64_t first, int64_t n, const GradientTask<T>& task, T* out) const {
     image_.sweeps().gradient(px, image_.map() + first, leaf, upstream_.from(first), n, &task, out);
-  }
-
-  SegmentGradient of_segment(const double* r, int u, double unit) const {
-    if (record::at(r, u, record::kKept) == 0 || record::at(r, u, record::kCount) == 0) return SegmentGradient{0, 0, 0};
-    return segment_gradient_of(image_, r, u, unit * record::at(r, u, record::kUpstream), unit * record::at(r, u, record::kUpstreamZ));
-  }
-
-  // Floored segments have S = tau s_g: their gradient belongs to the whole map's deviation.
-  void pass_on_floors(const double* r, SegmentGradient* of) const {
-    const Segmentation& seg = image_.segmentation();
-    double to_global = 0;
-    for (int u = 0; u < seg.contexts; ++u) to_global += of[u].scale;
-    if (seg.whole == kNoContext || to_global == 0) return;
-    const double mad = image_.options().mad_floor * to_global / record::at(r, seg.whole, record::kCount);
-    of[seg.whole].mad += mad;
-    const double ties = record::at(r, seg.whole, record::kTies);
-    if (!image_.options().detach_median && ties > 0) of[seg.whole].tie -= mad * record::at(r, seg.whole, record::kSignSum) / ties;
   }
 
   void weighted_sums(const Source<T>& pred, const T* share, double* r) const {

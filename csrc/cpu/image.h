@@ -181,12 +181,24 @@ class SegmentedImage {
   int64_t count_[kMaxContexts] = {};
 };
 
-// Gradient of one segment of x, from x's record and the sums G of the upstream gradient and H of its product with N(x).
+// Gradients of all kept segments of x, from x's record and its sums of the upstream gradient of N(x), times `unit`, and of that times N(x).
+// Floored segments have S = tau s_g: their gradient belongs to the whole map's deviation.
 template <typename T>
-SegmentGradient segment_gradient_of(const SegmentedImage<T>& image, const double* r, int u, double sum, double sum_z) {
-  return segment_gradient(sum, sum_z, record::at(r, u, record::kScale), image.divisor(record::at(r, u, record::kCount)),
-                          record::at(r, u, record::kSignSum), record::at(r, u, record::kTies), record::at(r, u, record::kFloored) != 0, false,
-                          image.options().detach_median);
+void segment_gradients(const SegmentedImage<T>& image, const double* r, double unit, SegmentGradient* of) {
+  using namespace record;
+  const Segmentation& seg = image.segmentation();
+  double to_global = 0;
+  for (int u = 0; u < seg.contexts; ++u) {
+    of[u] = SegmentGradient{0, 0, 0};
+    if (at(r, u, kKept) == 0 || at(r, u, kCount) == 0) continue;
+    of[u] = segment_gradient(unit * at(r, u, kUpstream), unit * at(r, u, kUpstreamZ), at(r, u, kScale), image.divisor(at(r, u, kCount)),
+                             at(r, u, kSignSum), at(r, u, kTies), at(r, u, kFloored) != 0, image.options().detach_median);
+    to_global += of[u].scale;
+  }
+  if (seg.whole == kNoContext || to_global == 0) return;
+  const double mad = image.options().mad_floor * to_global / at(r, seg.whole, kCount), ties = at(r, seg.whole, kTies);
+  of[seg.whole].mad += mad;
+  if (!image.options().detach_median && ties > 0) of[seg.whole].tie -= mad * at(r, seg.whole, kSignSum) / ties;
 }
 
 }  // namespace dadkit

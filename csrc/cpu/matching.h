@@ -94,7 +94,7 @@ class MatchingImage {
     ResidualTask<T> task = residual_task(r);
     task.side = task.inv_p;
     if (normalize) {
-      const SegmentGradient g = segment_gradient(0, to_scale, 1 / r[kInverse], r[kCount], r[kSignSum], r[kTies], false, false, false);
+      const SegmentGradient g = segment_gradient(0, to_scale, 1 / r[kInverse], r[kCount], r[kSignSum], r[kTies], false, false);
       task.mad = static_cast<T>(g.mad);
       task.tie = static_cast<T>(g.tie);
     }

@@ -40,11 +40,10 @@ class NormalizedImage {
     if (r[record::kStatus] != record::kFine || r[record::kFlatPred] != 0) return;
     image_.cut_again(r);
     NormalizeTask<T> task = constants(r);
-    const double to_global = coefficients(r, upstream, &task);
+    coefficients(r, upstream, &task);
     image_.strips([&](int64_t, int64_t first, int64_t n) {
       image_.sweeps().normalize_gradient(x_ + first, image_.pixels().leaves(first), upstream + first, n, &task, out + first);
     });
-    if (to_global != 0) add_whole(r, image_.options().mad_floor * to_global / record::at(r, image_.segmentation().whole, record::kCount), out);
   }
 
  private:
@@ -66,7 +65,7 @@ class NormalizedImage {
   NormalizeTask<T> constants(const double* r) const {
     const Segmentation& seg = image_.segmentation();
     NormalizeTask<T> task{};
-    task.levels = levels_;
+    task.levels = task.upstreams = levels_;
     task.pitch = n_;
     for (int l = 0; l < levels_; ++l) {
       for (int c = 0; c < seg.leaves; ++c) {
@@ -79,8 +78,8 @@ class NormalizedImage {
     return task;
   }
 
-  // Sums of the upstream gradient u and of u N(x) over every segment.
-  void sums(const T* upstream, const NormalizeTask<T>& model, double* sum, double* sum_z) const {
+  // Sums of the upstream gradient u and of u N(x) over every segment, into the record.
+  void sums(const T* upstream, const NormalizeTask<T>& model, double* r) const {
     const Segmentation& seg = image_.segmentation();
     std::vector<NormalizeTask<T>> parts(static_cast<size_t>(image_.pixels().layout.strips()), model);
     image_.strips([&](int64_t s, int64_t first, int64_t n) {
@@ -90,41 +89,31 @@ class NormalizedImage {
       for (int l = 0; l < levels_; ++l) {
         for (int c = 0; c < seg.leaves; ++c) {
           if (seg.context[l][c] == kNoContext) continue;
-          sum[seg.context[l][c]] += part.u_sum.at[l][c];
-          sum_z[seg.context[l][c]] += part.z_sum.at[l][c];
+          record::at(r, seg.context[l][c], record::kUpstream) += part.u_sum.at[l][c];
+          record::at(r, seg.context[l][c], record::kUpstreamZ) += part.z_sum.at[l][c];
         }
       }
     }
   }
 
-  // The gradient's constants; answers what the floored segments hand to the whole map's deviation.
-  double coefficients(const double* r, const T* upstream, NormalizeTask<T>* task) const {
+  // The gradient's constants; where the whole map is no level of its own, but lends its deviation, it is one more level without upstream gradients.
+  void coefficients(const double* r, const T* upstream, NormalizeTask<T>* task) const {
     const Segmentation& seg = image_.segmentation();
-    double sum[kMaxContexts] = {}, sum_z[kMaxContexts] = {}, to_global = 0;
-    sums(upstream, *task, sum, sum_z);
-    for (int l = 0; l < levels_; ++l) {
-      bool seen[kMaxContexts] = {};
+    std::vector<double> all(r, r + record::width(image_.options()));
+    for (int u = 0; u < seg.contexts; ++u) record::at(all.data(), u, record::kKept) = 1;
+    sums(upstream, *task, all.data());
+    SegmentGradient of[kMaxContexts];
+    segment_gradients(image_, all.data(), 1.0, of);
+    task->levels = std::min(seg.levels, levels_ + (seg.whole >= image_.options().contexts()));
+    for (int l = 0; l < task->levels; ++l) {
       for (int c = 0; c < seg.leaves; ++c) {
         const int u = seg.context[l][c];
-        if (u == kNoContext || image_.count_of(u) == 0) continue;
-        const SegmentGradient g = segment_gradient_of(image_, r, u, sum[u], sum_z[u]);
-        task->side.at[l][c] = task->inv.at[l][c];
-        task->mad.at[l][c] = static_cast<T>(g.mad);
-        task->tie.at[l][c] = static_cast<T>(g.tie);
-        if (!seen[u]) to_global += g.scale;
-        seen[u] = true;
+        if (u == kNoContext) continue;
+        task->m.at[l][c] = static_cast<T>(record::at(r, u, record::kMedian));
+        task->side.at[l][c] = l < levels_ ? task->inv.at[l][c] : T(0);
+        task->mad.at[l][c] = static_cast<T>(of[u].mad);
+        task->tie.at[l][c] = static_cast<T>(of[u].tie);
       }
-    }
-    return seg.whole == kNoContext ? 0 : to_global;
-  }
-
-  void add_whole(const double* r, double mad, T* out) const {
-    const int u = image_.segmentation().whole;
-    const T m = static_cast<T>(record::at(r, u, record::kMedian)), side = static_cast<T>(mad);
-    const double ties = record::at(r, u, record::kTies);
-    const T tie = image_.options().detach_median || ties == 0 ? T(0) : static_cast<T>(-mad * record::at(r, u, record::kSignSum) / ties);
-    for (int64_t i = 0; i < n_; ++i) {
-      if (image_.is_valid(i)) out[i] += x_[i] > m ? side : (x_[i] < m ? -side : tie);
     }
   }
 

@@ -12,7 +12,6 @@ namespace dadkit::DADKIT_UNIT {
 template <typename V>
 const Sweeps<typename V::Scalar>* table() {
   static const Sweeps<typename V::Scalar> sweeps = {
-      V::W,
       range_sweep<V>,
       leaves_sweep<V>,
       select_sweep<V>,

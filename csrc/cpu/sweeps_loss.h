@@ -235,7 +235,7 @@ void normalize_gradient_sweep(const typename V::Scalar* x, const uint8_t* leaf, 
                               const NormalizeTask<typename V::Scalar>* task, typename V::Scalar* out) {
   using F = typename V::F;
   for (int l = 0; l < task->levels; ++l) {
-    level_sweep<V>(x, leaf, upstream + l * task->pitch, n, out, [&](uint8_t c, typename V::M m, F value, F u, F before) {
+    level_sweep<V>(x, leaf, l < task->upstreams ? upstream + l * task->pitch : nullptr, n, out, [&](uint8_t c, typename V::M m, F value, F u, F before) {
       const F off = value - V::set1(task->m.at[l][c]), nothing = V::zero();
       const F mad = V::set1(task->mad.at[l][c]), tie = V::set1(task->tie.at[l][c]);
       F g = before + u * V::set1(task->side.at[l][c]);

@@ -55,7 +55,7 @@ struct GradientTask {
 // side * u + mad * sign(x - m) + tie * [x = m]
 template <typename T>
 struct NormalizeTask {
-  int levels;
+  int levels, upstreams;  // upstreams: the first of the levels, those that have upstream gradients
   Table<T> m, inv, side, mad, tie;
   Table<double> u_sum, z_sum;
   int64_t pitch;  // between the levels of out and of upstream
@@ -95,7 +95,6 @@ struct DifferenceRows {
 
 template <typename T>
 struct Sweeps {
-  int lanes;
   void (*range)(const T* x, const uint8_t* mask, int64_t n, RangeTask<T>* out);
   // leaf = number of edges that d reaches (at_edge: d >= edge; else d > edge); also counts the pixels of every leaf,
   // unless counts is nullptr

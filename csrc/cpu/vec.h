@@ -229,72 +229,47 @@ struct CompressTable {
 };
 static constexpr CompressTable kCompress{};
 
-struct FloatVec {
-  using Scalar = float;
-  using Lane = int32_t;
-  static constexpr int W = 8;
-  using F = __m256;
-  using I = __m256i;
-  using M = __m256i;
-
-  static DADKIT_INLINE F as_f(I v) { return _mm256_castsi256_ps(v); }
-  static DADKIT_INLINE I as_i(F v) { return _mm256_castps_si256(v); }
-  static DADKIT_INLINE F load(const float* p) { return _mm256_loadu_ps(p); }
-  static DADKIT_INLINE void store(float* p, F v) { _mm256_storeu_ps(p, v); }
-  static DADKIT_INLINE void store_counts(Lane* p, I v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
-  static DADKIT_INLINE F set1(float x) { return _mm256_set1_ps(x); }
-  static DADKIT_INLINE F zero() { return _mm256_setzero_ps(); }
-  static DADKIT_INLINE I no_counts() { return _mm256_setzero_si256(); }
-  static DADKIT_INLINE F abs(F a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff))); }
+// The compiler's vector, but for what it does not put into one or two instructions.
+struct FloatVec : PortableVec<float, 32> {
+  static DADKIT_INLINE F as_f(I v) { return reinterpret_cast<F>(v); }
+  static DADKIT_INLINE __m256i bits(I v) { return reinterpret_cast<__m256i>(v); }
+  static DADKIT_INLINE I ints(__m256i v) { return reinterpret_cast<I>(v); }
   static DADKIT_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
   static DADKIT_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
-  static DADKIT_INLINE M lt(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
-  static DADKIT_INLINE M le(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_LE_OQ)); }
-  static DADKIT_INLINE M ge(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_GE_OQ)); }
-  static DADKIT_INLINE M eq(F a, F b) { return as_i(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
-  static DADKIT_INLINE M lt_in(M m, F a, F b) { return both(m, lt(a, b)); }
-  static DADKIT_INLINE M differ_in(M m, F a, F b) { return both(m, as_i(_mm256_cmp_ps(a, b, _CMP_NEQ_OQ))); }
-  static DADKIT_INLINE F turned(F a, F e) { return _mm256_xor_ps(a, _mm256_and_ps(e, _mm256_set1_ps(-0.0f))); }
-  static DADKIT_INLINE M both(M a, M b) { return _mm256_and_si256(a, b); }
-  static DADKIT_INLINE M without(M a, M b) { return _mm256_andnot_si256(b, a); }
+  static DADKIT_INLINE M differ_in(M m, F a, F b) { return m & reinterpret_cast<I>(_mm256_cmp_ps(a, b, _CMP_NEQ_OQ)); }
   static DADKIT_INLINE F select(M m, F a, F b) { return _mm256_blendv_ps(b, a, as_f(m)); }
-  static DADKIT_INLINE F add_if(F acc, M m, F a) { return _mm256_add_ps(acc, _mm256_and_ps(as_f(m), a)); }
-  static DADKIT_INLINE F sub_if(F acc, M m, F a) { return _mm256_sub_ps(acc, _mm256_and_ps(as_f(m), a)); }
-  static DADKIT_INLINE I inc_if(I n, M m) { return _mm256_sub_epi32(n, m); }
-  static DADKIT_INLINE bool any(M m) { return _mm256_testz_si256(m, m) == 0; }
-  static DADKIT_INLINE I widen(const uint8_t* p) {
-    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-  }
-  static DADKIT_INLINE M leaf_is(const uint8_t* leaf, uint8_t c) { return _mm256_cmpeq_epi32(widen(leaf), _mm256_set1_epi32(c)); }
+  static DADKIT_INLINE I select_counts(M m, I a, I b) { return ints(_mm256_blendv_epi8(bits(b), bits(a), bits(m))); }
+  static DADKIT_INLINE bool any(M m) { return _mm256_testz_si256(bits(m), bits(m)) == 0; }
+  static DADKIT_INLINE I widen(const uint8_t* p) { return ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))); }
+  static DADKIT_INLINE M leaf_is(const uint8_t* leaf, uint8_t c) { return widen(leaf) == counts1(c); }
   static DADKIT_INLINE bool uniform(const uint8_t* leaf, uint8_t c) {
     const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(leaf));
     const __m128i same = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(static_cast<char>(c))), _mm_cmpeq_epi8(v, _mm_set1_epi8(-1)));
     return (_mm_movemask_epi8(same) & 0xff) == 0xff;
   }
   static DADKIT_INLINE bool uniform4(const uint8_t* leaf, uint8_t c) {
-    const I v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(leaf));
-    const I same = _mm256_or_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(c))), _mm256_cmpeq_epi8(v, _mm256_set1_epi8(-1)));
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(leaf));
+    const __m256i same = _mm256_or_si256(_mm256_cmpeq_epi8(v, _mm256_set1_epi8(static_cast<char>(c))), _mm256_cmpeq_epi8(v, _mm256_set1_epi8(-1)));
     return _mm256_movemask_epi8(same) == -1;
   }
-  static DADKIT_INLINE M mask_of(const uint8_t* valid) { return _mm256_cmpgt_epi32(widen(valid), _mm256_setzero_si256()); }
+  static DADKIT_INLINE M mask_of(const uint8_t* valid) { return widen(valid) > no_counts(); }
   static DADKIT_INLINE void store_bytes(uint8_t* out, I v) {
-    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(bits(v)), _mm256_extracti128_si256(bits(v), 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(words, words));
   }
-  static DADKIT_INLINE I select_counts(M m, I a, I b) { return _mm256_blendv_epi8(b, a, m); }
-  static DADKIT_INLINE I counts1(int x) { return _mm256_set1_epi32(x); }
   static DADKIT_INLINE float* compress(float* out, M m, F v) {
-    const unsigned bits = static_cast<unsigned>(_mm256_movemask_ps(as_f(m)));
-    const I order = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(kCompress.lanes[bits])));
-    _mm256_storeu_ps(out, _mm256_permutevar8x32_ps(v, order));
-    return out + __builtin_popcount(bits);
+    const unsigned lanes = static_cast<unsigned>(_mm256_movemask_ps(as_f(m)));
+    store(out, _mm256_permutevar8x32_ps(v, bits(widen(kCompress.lanes[lanes]))));
+    return out + __builtin_popcount(lanes);
   }
   static DADKIT_INLINE F evens(F a, F b) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88)), 0xd8));
   }
-  static DADKIT_INLINE F spread(const float* x) { return as_f(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)))); }
+  static DADKIT_INLINE F spread(const float* x) {
+    return _mm256_castsi256_ps(_mm256_cvtepu32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+  }
   static DADKIT_INLINE void gather_pair(const float* a, const int32_t* at, F& left, F& right) {
-    const I i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+    const __m256i i = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
     left = _mm256_i32gather_ps(a, i, 4);
     right = _mm256_i32gather_ps(a + 1, i, 4);
   }

@@ -188,7 +188,7 @@ DADKIT_DEVICE void build_slopes(const Cut<T>& cut, const Block& block, double un
     if (!k.kept || k.count == 0) return;
     const SegmentGradient g = segment_gradient(unit * k.upstream[0], unit * k.upstream[1], k.scale[kPred],
                                                static_cast<double>(k.count + (cut.options.variant == kHdn)), k.sign_sum,
-                                               static_cast<double>(k.equal), k.floored != 0, false, cut.options.detach_median);
+                                               static_cast<double>(k.equal), k.floored != 0, cut.options.detach_median);
     k.mad_slope = g.mad;
     k.tie_slope = g.tie;
     to_scale[u] = g.scale;

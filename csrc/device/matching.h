@@ -92,7 +92,7 @@ DADKIT_DEVICE void matching_slopes(const double* r, bool normalize, double to_sc
   using namespace matching_record;
   k->mad_slope = k->tie_slope = 0;
   if (!normalize || r[kStatus] != record::kFine || r[kFlatPred] != 0) return;
-  const SegmentGradient g = segment_gradient(0, to_scale, 1 / r[kInverse], r[kCount], r[kSignSum], r[kTies], false, false, false);
+  const SegmentGradient g = segment_gradient(0, to_scale, 1 / r[kInverse], r[kCount], r[kSignSum], r[kTies], false, false);
   k->mad_slope = g.mad;
   k->tie_slope = g.tie;
 }
