@@ -8,6 +8,7 @@ __all__ = [
     "DadkitError",
     "DataError",
     "SampleError",
+    "UsageError",
     "WeightsError",
     "did_you_mean",
     "near_misses",
@@ -18,6 +19,12 @@ class DadkitError(Exception):
     """Something outside the program is wrong: a file, a key, a plugin. The message says what, where and what to do."""
 
     exit_code: int = 1
+
+
+class UsageError(DadkitError):
+    """The command itself is wrong: an option's value, or options that do not go together."""
+
+    exit_code = 2
 
 
 class DataError(DadkitError):
@@ -46,6 +53,9 @@ def near_misses(word: str, known: Iterable[str], *, prefix: str = "") -> list[st
 
     wanted = word[len(prefix) :].lower()
     scores = {name: SequenceMatcher(None, wanted, name[len(prefix) :].lower()).ratio() for name in set(known)}
+    for name in scores:
+        if len(wanted) > 1 and name[len(prefix) :].lower().startswith(wanted):  # it was left unfinished: png of png8 and png16
+            scores[name] = max(scores[name], 0.9)
     least = max(0.6, max(scores.values(), default=0.0) - 0.1)
     return sorted((name for name, score in scores.items() if score >= least), key=lambda name: (-scores[name], name))[:3]
 

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dadkit.errors import DadkitError
@@ -31,7 +31,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # The suffix is kept, since many writers choose their format by it; a long name is not, since the sum may be too long.
-    name = path.stem if len(path.name.encode()) < 200 else hashlib.sha256(path.name.encode()).hexdigest()
+    name = path.stem if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()
     temporary = path.with_name(f".{name}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +42,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise NameTooLongError(f"cannot write {path.name}: the name is too long for this file system") from error
-        raise DadkitError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder"
-        ) from error
+        raise DadkitError(f"cannot write {path}: {_why(error)}; free some space or choose another folder") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or its folder is none
+            temporary.unlink()
+
+
+def _why(error: OSError) -> str:
+    if error.errno is None and "requested and" in str(error):  # NumPy's, of a disk that took only a part
+        return os.strerror(errno.ENOSPC)
+    return error.strerror or str(error)
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -56,8 +61,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``path``, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write ``text`` as UTF-8 to ``path``, whole or not at all. What is no text in names of files is escaped, as JSON does."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 _SIGNS = (
@@ -70,11 +75,15 @@ _SIGNS = (
     (b"MATLAB", "a MATLAB file"),
     (b"%PDF", "a PDF document"),
     (b"\x93NUMPY", "a NumPy array"),
+    (b"\x1aE\xdf\xa3", "a film (Matroska or WebM), which is read under the ending .mkv"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x80\x02", "a pickle"),
     (b"\x80\x04", "a pickle"),
     (b"\x80\x05", "a pickle"),
 )
+
+_PICTURES = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
+"""What MP4's container holds where it is a picture."""
 
 
 def really(path: str | Path) -> str | None:
@@ -107,4 +116,8 @@ def really_is(head: bytes) -> str | None:
         return "a web page or XML: the download was answered by a page, under this file's name"
     if start.startswith((b'{"', b"[{")):
         return "JSON text"
+    if head[4:8] == b"ftyp" and head[8:12] not in _PICTURES:
+        return "a film (MP4 or MOV), which is read under the ending .mp4"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "a film (AVI), which is read under the ending .avi"
     return next((words for sign, words in _SIGNS if head.startswith(sign)), None)

@@ -336,6 +336,8 @@ def _deployed(path: Path) -> DeployedModel:
 
     exporter, missing = _exporter_of(path)
     if exporter is None:
+        if (words := really(path)) is not None:
+            raise LoadError(f"{path} is no model; the file is {words}")
         reasons = "".join(f"; {text}" for text in missing)
         raise LoadError(f"{path} is no model: neither a .safetensors nor a file of an exporter{reasons}")
     if exporter.runs_here is not None:

@@ -56,7 +56,8 @@ class Results:
     def _add(self, line: dict[str, object]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / LIST).open("a", encoding="utf-8") as handle:
+            # A name that is no UTF-8, as on old disks, is escaped, and read back as it was.
+            with (self.folder / LIST).open("a", encoding="utf-8", errors="backslashreplace") as handle:
                 handle.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
             raise DadkitError(f"cannot write {self.folder / LIST}: {error.strerror or error}; choose another folder") from error

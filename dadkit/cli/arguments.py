@@ -48,13 +48,13 @@ def read_size(text: str | None) -> tuple[int, int] | None:
         >>> read_size("256x320")
         (256, 320)
     """
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
 
     if text is None:
         return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise DadkitError(f"--size is one side or HEIGHTxWIDTH, for instance 256x320; got '{text}'")
+        raise UsageError(f"--size is one side or HEIGHTxWIDTH, for instance 256x320; got '{text}'")
     return int(parts[0]), int(parts[-1])
 
 

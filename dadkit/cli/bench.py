@@ -43,12 +43,12 @@ def bench(
     from dadkit.cli.components import short
     from dadkit.cli.export import truth_of
     from dadkit.cli.output import note, print_json, print_table
-    from dadkit.errors import DadkitError
+    from dadkit.errors import DadkitError, UsageError
     from dadkit.export.bench import bench as measure
     from dadkit.export.bench import pareto
 
     if picture is not None and (data is None or picture.exists() or picture.suffix not in (".svg", ".png", ".pdf")):
-        raise DadkitError(f"--picture needs --data, and a new .svg, .png or .pdf file; got {picture}")
+        raise UsageError(f"--picture needs --data, and a new .svg, .png or .pdf file; got {picture}")
     truth = truth_of(data, protocol, data_limit)
     rows, failed = [], []
     for text in models:

@@ -271,12 +271,12 @@ def protocols(
 
     Example: dadkit protocols show marigold --dataset nyuv2
     """
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.evaluation import load_protocol, protocol_names
 
     wanted = [name for name in names or [] if name != "show"]
     if len(wanted) > 1:
-        raise DadkitError(f"one protocol at a time, got {', '.join(wanted)}")
+        raise UsageError(f"one protocol at a time, got {', '.join(wanted)}")
     chosen = [load_protocol(each, dataset) for each in (wanted or protocol_names())]
     if as_json:
         print_json([protocol.plain() for protocol in chosen])

@@ -48,14 +48,14 @@ def show(
 ) -> None:
     """Print a run with its stages merged and every key and option with its value, as YAML that trains unchanged."""
     from dadkit.config import default_text, dump, load_run
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
 
     if not arguments:
         typer.echo(default_text(), nl=False)
         return
     files, overrides = _split(arguments)
     if len(files) > 1:
-        raise DadkitError(f"show takes one file, got {', '.join(files)}")
+        raise UsageError(f"show takes one file, got {', '.join(files)}")
     typer.echo(dump(load_run(files[0], overrides)), nl=False)
 
 
@@ -78,9 +78,9 @@ def schema(
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     from dadkit.config.stages import split_arguments
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
 
     files, overrides = split_arguments(arguments)
     if not files:
-        raise DadkitError(f"no file is given, only {', '.join(overrides)}")
+        raise UsageError(f"no file is given, only {', '.join(overrides)}")
     return files, overrides

@@ -79,7 +79,7 @@ def evaluate(
     from dadkit.cli.output import note, print_table, warn
     from dadkit.config.schema import DatasetConfig, EvaluationConfig
     from dadkit.config.stages import parse_assignments
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.evaluation import EvaluationPlan
     from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.report.evaluation import FIGURES, check_figures, write_evaluation_report
@@ -88,11 +88,11 @@ def evaluate(
 
     keep_memory()
     if not model:
-        raise DadkitError("nothing to evaluate; give --model RUN or --model PLUGIN/NAME, several times to compare")
+        raise UsageError("nothing to evaluate; give --model RUN or --model PLUGIN/NAME, several times to compare")
     figures = list(dict.fromkeys(figure or []))
     unknown = [name for name in figures if name not in FIGURES]
     if unknown:
-        raise DadkitError(f"unknown figure {', '.join(map(repr, unknown))}; choose from {', '.join(FIGURES)}")
+        raise UsageError(f"unknown figure {', '.join(map(repr, unknown))}; choose from {', '.join(FIGURES)}")
     given = parse_assignments(options or []) | ({} if root is None else {"root": root})
     config = EvaluationConfig(
         data=DatasetConfig(name=dataset, options=given),
@@ -115,10 +115,10 @@ def evaluate(
         by = {name: split_model(text) for name, text in zip(short_names(different), different, strict=True)}
         models = _completed(models, by)
     elif completer:
-        raise DadkitError(f"--completer is for protocols with points; '{chosen.name}' has none. `dadkit protocols` lists them")
+        raise UsageError(f"--completer is for protocols with points; '{chosen.name}' has none. `dadkit protocols` lists them")
     summary = output / "evaluation.json"
     if poses is not None and not films:
-        raise DadkitError("--poses is for --films")
+        raise UsageError("--poses is for --films")
     claim(output, WRITTEN, known=summary.is_file() and "protocol_in_words" in summary.read_text(encoding="utf-8"))
     if fresh:
         _forget(output / "cache")
@@ -158,13 +158,13 @@ def _films(
     import json
 
     from dadkit.cli.output import note, print_table
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.evaluation.films import FILM_METRICS, evaluate_films, read_pose
     from dadkit.files import write_text
     from dadkit.results import claim
 
     if poses is not None and (root is None or "{key}" not in poses):
-        raise DadkitError("--poses needs {key} in its name, and root=… below which the files are")
+        raise UsageError("--poses needs {key} in its name, and root=… below which the files are")
     claim(output, ["films.json"])
     folder = Path() if root is None else root if root.is_dir() else root.parent
     dataset, rows, results = plan.open(), [], {}

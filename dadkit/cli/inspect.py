@@ -60,6 +60,7 @@ def _datasets(data: str, options: list[str]) -> Iterator[tuple[str, Any]]:
     from dadkit.config import build, load_run
     from dadkit.config.stages import parse_assignments
     from dadkit.data import Images
+    from dadkit.plugin import PluginError, get_registry
 
     path = Path(data).expanduser()
     if path.suffix.lower() in (".yaml", ".yml"):
@@ -72,4 +73,8 @@ def _datasets(data: str, options: list[str]) -> Iterator[tuple[str, Any]]:
     elif path.exists():
         yield data, Images(path, **parse_assignments(options))
     else:
+        try:
+            get_registry().resolve("dataset", data)
+        except PluginError as error:
+            raise PluginError(f"there is no file or folder '{data}', and no dataset of that name: {error}") from error
         yield data, build("dataset", data, parse_assignments(options))

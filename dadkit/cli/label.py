@@ -93,17 +93,17 @@ def _settings(
     from dadkit.cli.arguments import split_model
     from dadkit.config.stages import parse_assignments
     from dadkit.data.store import is_address
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.labelling import Settings
 
     options = parse_assignments(data)
     images: Any = options.get("data")
     if set(options) != {"data"} or not isinstance(images, dict) or "root" not in images:
-        raise DadkitError("say what is to be labelled: data.root=FOLDER (a folder, a list, tar shards)")
+        raise UsageError("say what is to be labelled: data.root=FOLDER (a folder, a list, tar shards)")
     known = ("root", "extensions", "min_size", "max_pixels", "min_side", "bits", "intrinsics")
     unknown = [name for name in images if name not in known]
     if unknown:
-        raise DadkitError(f"unknown option data.{unknown[0]}; images have {', '.join(known)}")
+        raise UsageError(f"unknown option data.{unknown[0]}; images have {', '.join(known)}")
     roots = images["root"] if isinstance(images["root"], list) else [images["root"]]
     absolute = [str(root) if is_address(root) else str(Path(str(root)).expanduser().absolute()) for root in roots]
     images["root"] = absolute if isinstance(images["root"], list) else absolute[0]
@@ -115,12 +115,12 @@ def _settings(
 
 
 def _executor(kind: str, workers: int | None, device: str, batch_size: int | None, threads: int, address: str) -> Executor:
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.labelling.job import Executor
     from dadkit.plugin import get_registry
 
     if kind not in ("local", "ray"):
-        raise DadkitError(f"--executor is local or ray, got '{kind}'")
+        raise UsageError(f"--executor is local or ray, got '{kind}'")
     return Executor(kind, workers, device, batch_size, threads, get_registry().file, address)  # type: ignore[arg-type]
 
 

@@ -46,7 +46,7 @@ def check(
     Examples: dadkit plugins check acme; dadkit plugins check acme/small weights=none --json
     """
     from dadkit.config.stages import parse_assignments, split_arguments
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.plugin import get_registry
     from dadkit.testing import CONFORMANCE_VERSION
 
@@ -55,7 +55,7 @@ def check(
     if not subjects and get_registry().file is not None:
         subjects = ["local"]
     if not subjects:
-        raise DadkitError("nothing to check; give the name of a plugin, or PLUGIN/NAME; `dadkit plugins` lists them")
+        raise UsageError("nothing to check; give the name of a plugin, or PLUGIN/NAME; `dadkit plugins` lists them")
     results: list[Result] = []
     for subject in subjects:
         results += _check(subject, options, conformance_version or CONFORMANCE_VERSION)

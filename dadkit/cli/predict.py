@@ -124,7 +124,7 @@ def predict(
     from dadkit.cli.arguments import split_model
     from dadkit.cli.output import several
     from dadkit.data.images import MAX_PIXELS
-    from dadkit.errors import DadkitError, DataError
+    from dadkit.errors import DataError, UsageError, did_you_mean
     from dadkit.interfaces import CalibratedModel
     from dadkit.loading import load_model, pick_device, set_precision
     from dadkit.prediction import DEFAULT, FORMATS, Lens, check_targets, find_inputs, identity, make_plan
@@ -135,7 +135,8 @@ def predict(
     chosen = list(dict.fromkeys([*named, *(["ply"] if ply else []), *(["glb"] if glb else [])]))
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown:
-        raise DadkitError(f"unknown format {', '.join(map(repr, unknown))}; choose from {', '.join(FORMATS)}")
+        near = did_you_mean(unknown[0], FORMATS, before="; ")
+        raise UsageError(f"unknown format {', '.join(map(repr, unknown))}{near or '; choose from ' + ', '.join(FORMATS)}")
     pair, calibration = _pair(align)
     lens, depth_of_grey = Lens(focal, fov, pair, beyond), _bits(bits)
     console = Console(stderr=True)
@@ -195,13 +196,13 @@ def predict(
 
 def _default(console: Console) -> str:
     """Returns the model that the package carries, which is named since the user did not."""
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.plugin import PluginError, get_registry
 
     try:
         get_registry().resolve_first(("teacher", "student"), DEFAULT_MODEL)
     except PluginError as error:
-        raise DadkitError(f"no --model given, and {DEFAULT_MODEL} is not installed here: {error}") from error
+        raise UsageError(f"no --model given, and {DEFAULT_MODEL} is not installed here: {error}") from error
     console.print(f"model: {DEFAULT_MODEL} (another one: --model; `dadkit teachers` lists them)", highlight=False)
     return DEFAULT_MODEL
 
@@ -271,7 +272,7 @@ def _carry_out(
         console.print(f"{note.path}: {note.text}", highlight=False, markup=False, soft_wrap=True)
     if len(notes) > _NOTES:
         console.print(f"and {len(notes) - _NOTES} more such notes", highlight=False)
-    if plan.images:
+    if done:
         console.print(f"{several(done, 'image')} in {seconds:.1f} s: {done / seconds:.1f} images/s", highlight=False)
     return count, failures
 
@@ -279,24 +280,24 @@ def _carry_out(
 def _sparse(path: Path, inputs: Inputs, completer: str, scale: float | None, see_through: float | None) -> Sparse:
     from dadkit.cli.arguments import split_model
     from dadkit.data.hints import find_hints
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.loading import load_completer
     from dadkit.prediction import Sparse
 
     if inputs.films:
-        raise DadkitError("--sparse is for pictures; predict the film's frames as pictures, each with its points")
+        raise UsageError("--sparse is for pictures; predict the film's frames as pictures, each with its points")
     name, options = split_model(completer)
     return Sparse(load_completer(name, **options), find_hints(path, [job.stem for job in inputs.images]), scale, see_through)
 
 
 def _bits(text: str) -> int | Literal["percentile"]:
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
 
     if text == "percentile":
         return "percentile"
     if text.isdecimal() and 8 <= int(text) <= 16:
         return int(text)
-    raise DadkitError(f"--bits is a number from 8 to 16, or percentile, got '{text}'")
+    raise UsageError(f"--bits is a number from 8 to 16, or percentile, got '{text}'")
 
 
 def _pair(align: str | None) -> tuple[tuple[float, float] | None, str | None]:

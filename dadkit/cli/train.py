@@ -41,13 +41,13 @@ def train(
     from rich.console import Console
 
     from dadkit.config.stages import split_arguments
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
     from dadkit.threads import keep_memory
 
     keep_memory()
     files, overrides = split_arguments(arguments)
     if not files:
-        raise DadkitError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
+        raise UsageError("nothing to train: give a YAML file, for instance `dadkit train configs/quickstart.yaml`")
     with together() as (main, several, reports):
         console = Console(quiet=not main)
         runs, failures = _load(files, overrides, reports)
@@ -95,10 +95,10 @@ def _load(
 
 
 def _check_alone(file: str, folder: Path, others: dict[Path, str]) -> None:
-    from dadkit.errors import DadkitError
+    from dadkit.errors import UsageError
 
     if folder in others:
-        raise DadkitError(f"{others[folder]} and {file} would both be trained into {folder}; give them different names")
+        raise UsageError(f"{others[folder]} and {file} would both be trained into {folder}; give them different names")
 
 
 def _train(

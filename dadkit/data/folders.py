@@ -32,7 +32,10 @@ AVIF = (".avif",) if features.check("avif") else ()  # Pillow 11.3 and newer
 HEIC = (".heic", ".heif") if find_spec("pillow_heif") else ()
 JPEG2000 = (".jp2",) if features.check("jpg_2000") else ()
 
-_ALWAYS = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".mpo", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+_ALWAYS = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm"),
+    *(".png", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+)
 EXTENSIONS = tuple(sorted((*_ALWAYS, *AVIF, *HEIC, *JPEG2000)))
 """File name extensions taken for images in folders and tar shards, in any case. List files may name anything."""
 

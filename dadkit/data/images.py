@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -36,8 +37,12 @@ _FOCAL, _WIDTH, _HEIGHT, _PLANE, _UNIT = 0x920A, 0xA002, 0xA003, 0xA20E, 0xA210
 _UNITS = {2: 25.4, 3: 10.0}  # millimetres: inch, centimetre
 _CROPPED = 0.01  # aspect ratios that differ by more are not of one picture
 _DIAGONAL_35 = math.hypot(36, 24)  # mm
+_SHORTEST_35, _LONGEST_35 = 4.0, 5000.0  # mm: no camera takes pictures beyond; some files state 1 or 60000
 _ORIENTATION_TAG = 0x0112
 _SAMPLE_FORMAT = 339  # of TIFF: 1 unsigned, 2 signed, 3 floating point
+# Pillow warns of broken metadata without naming the file. The picture is read all the same.
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+
 _UPRIGHT_BY = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -290,7 +295,7 @@ def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
 
     The 35-mm equivalent is taken first; it compares diagonals, and that of 35-mm film is 43.27 mm. Cameras with lenses that
     change mostly state the focal length in mm and the sensor's pixels to an inch or a centimetre, which is taken where the
-    picture has the shape that the camera recorded.
+    picture has the shape that the camera recorded. Neither is taken where no camera has such a lens: below 4 mm and above 5 m.
 
     Args:
         file: a picture.
@@ -302,14 +307,15 @@ def exif_focal(file: Path | bytes, size: tuple[int, int]) -> float | None:
                 return None  # Pillow would decode all pixels to look for metadata behind them
             told = picture.getexif().get_ifd(_EXIF)
         equivalent = float(told.get(_FOCAL_35) or 0)
-        if 0 < equivalent < math.inf:
+        if _SHORTEST_35 <= equivalent <= _LONGEST_35:
             return equivalent / _DIAGONAL_35 * math.hypot(*size)
         focal, across, down, plane = (float(told.get(tag) or 0) for tag in (_FOCAL, _WIDTH, _HEIGHT, _PLANE))
         pixels = focal * plane / _UNITS[told.get(_UNIT, 2)]  # of the picture as it was recorded
         longer, shorter = max(across, down), min(across, down)
-        if not 0 < pixels < math.inf or abs(longer / shorter * min(size) / max(size) - 1) > _CROPPED:
+        if abs(longer / shorter * min(size) / max(size) - 1) > _CROPPED:
             return None
-        return pixels * max(size) / longer
+        pixels *= max(size) / longer
+        return pixels if _SHORTEST_35 <= pixels / math.hypot(*size) * _DIAGONAL_35 <= _LONGEST_35 else None
     except Exception:  # broken metadata raise whatever they like, and state no focal length
         return None
 

@@ -125,13 +125,12 @@ def export_model(
     request = ExportRequest(model.spec.size_multiple, size, input, precision)
     facts = describe(model, request, source or {"component": model.spec.name})
     network = _network(model, request)
-    path.parent.mkdir(parents=True, exist_ok=True)
     agreement: Agreement | None = None
     drop: Drop | None = None
     known = Truth(Untranslated(network, exporter, path, facts), truth, max_drop) if truth is not None and runs else None
     notes: list[str] = []
     verdicts: list[Verdict] = []
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
+    with _draft_folder(path) as folder:
         draft = Path(folder) / path.name
         if precision == "fp32" or not runs:
             _write(exporter, network, draft, request, to)
@@ -164,6 +163,15 @@ def export_model(
         exporter.annotate(draft, written(facts))
         files = _moved(Path(folder), path)
     return Exported(files, facts, agreement, notes, verdicts, drop)
+
+
+def _draft_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """A hidden folder beside ``path``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.")
+    except OSError as error:
+        raise ExportError(f"cannot write into {path.parent}: {error.strerror or error}; choose another folder") from error
 
 
 def _write(exporter: Exporter, network: nn.Module, draft: Path, request: ExportRequest, to: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from dadkit.errors import did_you_mean
+from dadkit.errors import did_you_mean, near_misses
 from dadkit.kinds import KINDS
 from dadkit.plugin.records import CORE, DISABLE_VARIABLE, LOCAL, Component, PluginRecord, PluginState
 
@@ -84,13 +84,14 @@ def unknown_plugin(name: str, installed: Iterable[str]) -> str:
     return f"no plugin '{name}' is installed{near} ({known}){hint}; `dadkit plugins` lists them"
 
 
-def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) -> str:
+def unknown_component(kind: str, name: str, same_plugin: Sequence[Component], elsewhere: Sequence[str] = ()) -> str:
     """Returns the message for a plugin (or the core) that is in order but has no component of this kind and name.
 
     Args:
         kind: the wanted kind.
         name: the qualified name that was asked for.
         same_plugin: everything that plugin, or the core, registered.
+        elsewhere: names of this kind in all plugins, which are looked at where nothing nearer is alike.
     """
     others = [component.kind for component in same_plugin if component.name == name]
     if others:
@@ -100,12 +101,25 @@ def unknown_component(kind: str, name: str, same_plugin: Sequence[Component]) ->
     aliases = [alias for component in same_plugin if component.kind == kind for alias in component.aliases]
     prefix, slash, _ = name.partition("/")
     near = did_you_mean(name, [*names, *aliases], prefix=prefix + slash if slash else "", before="; ")
+    if not near and (others := _written_otherwise(name, elsewhere)):
+        near = f"; did you mean {' or '.join(map(repr, others))}?"
     message = f"unknown {KINDS[kind].noun} '{name}'{near}"
     owner = f"plugin '{prefix}'" if slash else "the core"
     message += f" ({owner} has {listed(names)})" if names else f" ({owner} has no {KINDS[kind].noun})"
     if not slash:
         message += "; plugins' components are written PLUGIN/NAME"
     return f"{message}; `dadkit {KINDS[kind].command}` lists all"
+
+
+def _written_otherwise(name: str, names: Sequence[str]) -> list[str]:
+    """At most three of ``names`` that ``name`` may stand for: ``dav2-small``, ``dav2`` and ``small`` for ``dav2/small``."""
+
+    def plain(text: str) -> str:
+        return "".join(letter for letter in text.lower() if letter.isalnum())
+
+    whole = [one for one in names if plain(one) == plain(name)]
+    parts = [one for one in names if plain(name) in map(plain, one.split("/"))]
+    return (whole or parts or near_misses(name, names))[:3]
 
 
 def conflict(record: PluginRecord) -> str:

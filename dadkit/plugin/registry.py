@@ -119,7 +119,8 @@ class Registry:
                 message = f"'{name}' is a former name of {component.title}; write '{component.name}'"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
                 return component
-        raise PluginError(messages.unknown_component(kind, name, candidates))
+        elsewhere = [] if slash else [component.name for component in self.components(kind)]
+        raise PluginError(messages.unknown_component(kind, name, candidates, elsewhere))
 
     def resolve_first(self, kinds: Sequence[str], name: str) -> Component:
         """Returns the component of this name in the first of ``kinds`` that has it; otherwise as :meth:`resolve`.

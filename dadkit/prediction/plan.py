@@ -154,6 +154,9 @@ def make_plan(
         done = [resume and plan.results.is_done(job.stem.as_posix(), fingerprint, target(job, name)) for name in formats]
         return fingerprint, [name for name, finished in zip(formats, done, strict=True) if not finished]
 
+    finished: dict[str, set[str]] = {}  # what a killed command left unfinished is nobody's result
+    for (name, _), written in plan.results.done.items():
+        finished.setdefault(name, set()).update(written)
     whole = {job.stem.parent for job in inputs.images if missing(job)[1]} if together else set()
     for job in inputs.all:
         fingerprint, left = missing(job)
@@ -165,7 +168,8 @@ def make_plan(
             else:
                 plan.films.append(Work(job, tuple(left), fingerprint))
             files = [target(job, name) for name in left]
-            plan.replaced += any(file in plan.results.files and os.path.lexists(output / file) for file in files)
+            there = [file for file in files if os.path.lexists(output / file)]
+            plan.replaced += any(finished.get(job.stem.as_posix(), set()).intersection(there))
         else:
             plan.done += 1
     return plan

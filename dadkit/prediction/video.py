@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dadkit import pictures
 from dadkit.errors import DadkitError, DataError
-from dadkit.files import atomic_path
+from dadkit.files import atomic_path, really
 from dadkit.interfaces import DepthModel, Prediction
 from dadkit.prediction.camera import Lens, check_cloud, given_cameras
 from dadkit.prediction.outputs import CLOUDS, MOVING, PROBES, shared_limits, write_one
@@ -93,6 +93,9 @@ def predict_video(
         note("sound is left out")
     if film.hdr:
         note("the film is in HDR, and its colours are taken as ordinary ones, which look pale: convert it for best results")
+    if film.broken_off is not None:
+        there, stated = film.broken_off
+        note(f"it breaks off after {there:.1f} of {stated:.1f} s: the file was cut, or is still being written")
     if film.variable and not live:
         note("variable frame rate: every frame keeps its time")
     work = _Unfinished(stem, fingerprint)
@@ -137,6 +140,8 @@ def predict_video(
         raise DataError(f"{film.shown} has no frame that can be decoded")
     written = [_joined(film, work.parts(kind), stem.with_name(stem.name + MOVING[kind])) for kind in moving]
     work.clear()
+    if film.damaged:
+        note("damaged frames are left out")
     if film.dropped:
         note(f"{film.dropped} frames were dropped: the model is slower than the source")
     if align is not None:
@@ -164,6 +169,8 @@ class _Film:
         base: seconds of one unit of the frames' stamps.
         dropped: frames of a live source that were not predicted.
         stop: set, a live source ends.
+        damaged: packets of which no frame could be decoded, so far.
+        broken_off: seconds that are there and seconds that the file states, where the first are clearly fewer; else None.
         shown: the source in messages, without a password.
     """
 
@@ -171,6 +178,8 @@ class _Film:
         self.av, self._path, self.live, self._seconds = av, path, live, seconds
         self.shown = re.sub(r"//[^/@]*@", "//", path)
         self.dropped, self.stop = 0, threading.Event()
+        self.damaged = 0
+        self.broken_off: tuple[float, float] | None = None
         self._kept: Any = None  # a camera is opened once
         with self._reported():
             container = self._open()
@@ -181,7 +190,7 @@ class _Film:
             self._unit = Fraction(stream.time_base)
             self._shape = Fraction(stream.sample_aspect_ratio or 1)  # of a pixel, its width to its height
             self.hdr = int(getattr(stream.codec_context, "color_trc", 0) or 0) in _HDR
-            self.variable = live or self._varies(container, stream)
+            self.variable = live or self._look_through(container, stream)
             if live:
                 self._kept = container
             else:
@@ -204,8 +213,19 @@ class _Film:
         try:
             yield
         except (self.av.error.FFmpegError, ValueError) as error:
-            reason = str(error).replace(self._path, self.shown)
-            raise DataError(f"cannot read {self.shown} as a video: {reason}") from error
+            raise DataError(f"cannot read {self.shown} as a video: {self._why(error)}") from error
+
+    def _why(self, error: Exception) -> str:
+        words = None if "://" in self._path or self._path.startswith("/dev/") else really(self._path)
+        if words is not None and not words.startswith("a film"):
+            return f"the file is {words}"
+        if isinstance(error, self.av.error.EOFError):
+            return "it ends before its first frame"
+        if isinstance(error, self.av.error.InvalidDataError):
+            if words is not None and "MP4" in words:
+                return "the list of its frames, which comes last, is missing or damaged: a recording or a download broke off"
+            return "FFmpeg knows no such format, or the file is damaged"
+        return (getattr(error, "strerror", None) or str(error)).replace(self._path, self.shown)
 
     def frames(self, start: int = 0) -> Iterator[_Frame]:
         """In the order of presentation, without the first ``start``."""
@@ -225,13 +245,21 @@ class _Film:
         with self._reported(), self._kept or self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for number, frame in enumerate(container.decode(stream)):
+            for number, frame in enumerate(self._whole(container, stream)):
                 if number < start:
                     yield frame.pts, None
                     continue
                 square = frame.reformat(max(1, round(frame.width * self._shape)), frame.height, "rgb24")
                 pixels = np.ascontiguousarray(_upright(square.to_ndarray(), frame.side_data))
                 yield frame.pts, torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def _whole(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The frames that can be decoded; as players do, those that cannot are left out."""
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except self.av.error.InvalidDataError:
+                self.damaged += 1
 
     def _newest(self) -> Iterator[tuple[int | None, Tensor | None]]:
         """The frames of a source that does not wait: a thread reads, and keeps the newest alone."""
@@ -279,9 +307,15 @@ class _Film:
             return 0
         return 1
 
-    def _varies(self, container: Any, stream: Any) -> bool:
-        """Reads no pixels."""
+    def _look_through(self, container: Any, stream: Any) -> bool:
+        """Returns True if the distances of the frames vary; notes where the film breaks off. Reads no pixels."""
+        stated = float(stream.duration * self._unit) if stream.duration else 0.0
+        if not stated and not self.sound and container.duration:  # sound may be longer than the pictures
+            stated = container.duration / self.av.time_base
         found = np.sort([packet.pts for packet in container.demux(stream) if packet.pts is not None])
+        there = float((int(found[-1]) - int(found[0])) * self._unit + 1 / self.rate) if len(found) else 0.0
+        if stated - there > max(0.5, 0.05 * stated):
+            self.broken_off = there, stated
         steps = np.diff(found)
         return len(steps) > 1 and bool(steps.max() - steps.min() > max(2, 0.2 * float(np.median(steps))))
 

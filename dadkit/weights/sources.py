@@ -100,7 +100,7 @@ def find_file(source: str | Path, names: Sequence[str] = WEIGHT_NAMES) -> Path:
         source: a file; a folder; or ``hf://ORG/NAME``, ``hf://ORG/NAME/FILE``, ``hf://ORG/NAME@REVISION/FILE``. Downloads go
             through huggingface_hub: its cache, its token, its switch ``HF_HUB_OFFLINE``.
         names: what to look for in a folder or a repository, in order of preference. A folder's only weight file is taken
-            whatever its name is.
+            whatever its name is; of a run's folder, its only stage's result.
 
     Raises:
         WeightsError: there is no such file; the message says what was looked for and what to do.
@@ -146,6 +146,11 @@ def _in_folder(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
+    results = sorted(folder.glob("stages/*/model.safetensors"))
+    if len(results) == 1:
+        return results[0]
+    if results:
+        raise WeightsError(f"{folder} is a run of several stages; give the result of one: {', '.join(map(str, results))}")
     others = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.is_file())
     if len(others) == 1:
         return others[0]

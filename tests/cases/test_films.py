@@ -168,6 +168,41 @@ def test_18_a_damaged_film_is_skipped_and_named(tmp_path, dadkit):
         assert {path.name for path in (tmp_path / str(number)).rglob("*.mp4")} == {"b.color.mp4", "dot.color.mp4"}
 
 
+def test_65_a_film_that_is_cut_or_damaged_is_read_as_far_as_it_goes(tmp_path, dadkit):
+    """A copy that broke off, a recording that never ended, a sector that cannot be read."""
+    whole = tmp_path / "whole.mp4"
+    with av.open(str(whole), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(48, 64, number), format="rgb24")))
+        container.mux(stream.encode())
+    data = whole.read_bytes()
+    middle = (data.index(b"mdat") + len(data)) // 2
+    (tmp_path / "cut.mp4").write_bytes(data[:middle])
+    late = film(tmp_path / "late.mp4").read_bytes()
+    (tmp_path / "endless.mp4").write_bytes(late[: late.index(b"moov") - 4])
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "page.mp4").write_bytes(b"%PDF-1.7 and so on")
+    hole = bytearray(data)
+    hole[middle : middle + 200] = bytes(200)
+    (tmp_path / "hole.mp4").write_bytes(bytes(hole))
+    names = ["whole", "cut", "endless", "empty", "page", "hole"]
+    answer = dadkit("predict", *(tmp_path / f"{name}.mp4" for name in names), "-m", MODEL, "-o", tmp_path / "o", "-f", "npy")
+    said = " ".join(answer.err.split())
+    assert answer.code == 3
+    assert "cut: it breaks off after" in said
+    assert "of 4.0 s: the file was cut, or is still being written" in said
+    assert "endless.mp4 as a video: the list of its frames, which comes last, is missing" in said
+    assert "empty.mp4 as a video: the file is empty" in said
+    assert "page.mp4 as a video: the file is a PDF document" in said
+    counts = {name: len(list((tmp_path / "o" / name).glob("*.npy"))) for name in ("whole", "cut", "hole")}
+    assert counts["whole"] == 40
+    assert 1 < counts["cut"] < 40
+    assert 20 < counts["hole"] <= 40
+    assert "whole: " not in said
+
+
 @pytest.mark.parametrize(
     ("matrix", "shown"),
     [

@@ -1,6 +1,10 @@
 """Pictures as cameras write them."""
 
 import json
+import math
+import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -74,7 +78,7 @@ def test_47_twelve_bits_in_sixteen(tmp_path, dadkit):
     answer = dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "out", "-f", "npy", "--bits", "percentile")
     assert answer.code == 0
     assert "nearly constant" not in answer.err
-    assert dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "o", "--bits", "20").code == 1
+    assert dadkit("predict", tmp_path / "t14.png", "-m", MODEL, "-o", tmp_path / "o", "--bits", "20").code == 2
     assert len(Images(str(tmp_path / "t12.png").replace("t12.png", ""), min_size=1, bits="percentile")[0].image) == 3
 
 
@@ -92,6 +96,22 @@ def test_06_windows_paths_in_a_list(tmp_path, dadkit):
     assert Images(str(tmp_path / "w.txt"), min_size=1).key(0) == "sub/one"
     assert dadkit("predict", tmp_path / "w.txt", "-m", MODEL, "-o", tmp_path / "out", "-f", "npy").code == 0
     assert (tmp_path / "out" / "sub" / "one.npy").is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+def test_05_names_that_are_no_text(tmp_path, dadkit):
+    """Old disks and archives hold names in other encodings than UTF-8."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    Image.fromarray(picture(48, 64)).save(tmp_path / "p.png")
+    Path(os.fsdecode(os.fsencode(folder) + b"/gr\xfcn.png")).write_bytes((tmp_path / "p.png").read_bytes())
+    command = ["predict", folder, "-m", MODEL, "-o", tmp_path / "o", "-f", "npy", "-f", "color"]
+    assert dadkit(*command).code == 0
+    assert sorted(os.listdir(os.fsencode(tmp_path / "o")))[1:] == [b"gr\xfcn.color.png", b"gr\xfcn.npy"]
+    answer = dadkit(*command)
+    assert "1 finished before" in answer.err
+    assert dadkit("inspect", folder, "min_size=1", "-o", tmp_path / "look").code == 0
+    assert "gr\\udcfcn" in (tmp_path / "look" / "inspection.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -125,6 +145,14 @@ def test_13_focal_length_of_a_camera_with_lenses(tmp_path):
     assert exif_focal(tmp_path / "a.jpg", (48, 64)) == pytest.approx(78.74, rel=1e-3)
     assert exif_focal(tmp_path / "a.jpg", (64, 48)) == pytest.approx(78.74, rel=1e-3)  # turned upright
     assert exif_focal(tmp_path / "a.jpg", (48, 48)) is None
+
+
+@pytest.mark.parametrize("millimetres", [0, 1, 60000, math.nan, math.inf])
+def test_13_a_focal_length_that_no_camera_has_is_not_taken(millimetres, tmp_path):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA405: millimetres} if millimetres in (0, 1, 60000) else {0x920A: float(millimetres), 0xA20E: 4000.0}
+    Image.fromarray(picture(48, 64)).save(tmp_path / "a.jpg", exif=exif)
+    assert exif_focal(tmp_path / "a.jpg", (48, 64)) is None
 
 
 def test_15_disparity_of_zero_has_no_place_in_a_cloud(tmp_path, dadkit):

@@ -161,6 +161,18 @@ def test_56_what_a_weight_file_really_is(data, words, tmp_path):
     assert "\x1b" not in str(caught.value)
 
 
+def test_33_a_runs_folder_stands_for_its_result(tensors, tmp_path):
+    for stage in ("first", "second"):
+        folder = tmp_path / "run" / "stages" / stage
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(save(dict(tensors)))
+        if stage == "first":
+            found = load_model("dav2/tiny", weights=str(tmp_path / "run")).state_dict()
+            assert all(torch.equal(found[key], value) for key, value in tensors.items())
+    with pytest.raises(WeightsError, match=r"run of several stages; give the result of one: .*first.*second"):
+        load_model("dav2/tiny", weights=str(tmp_path / "run"))
+
+
 def test_57_what_a_picture_or_depth_file_really_is(tmp_path):
     for folder in ("images", "depth"):
         (tmp_path / folder).mkdir()
@@ -179,6 +191,13 @@ def test_57_what_a_picture_or_depth_file_really_is(tmp_path):
     Image.new("L", (32, 24), 9).save(tmp_path / "depth" / "a.png")
     with pytest.raises(SampleError, match="encoding: png8 reads it"):
         DepthPairs(tmp_path, encoding="png16", space="metric", scale=1)[0]
+
+
+@pytest.mark.parametrize("head", [b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3\1\0", b"RIFF\0\0\0\0AVI LIST"])
+def test_57_a_film_under_a_pictures_name(head, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(head + bytes(64))
+    with pytest.raises(DataError, match=r"the file is a film .*, which is read under the ending"):
+        to_tensor(tmp_path / "a.jpg")
 
 
 def test_57_an_archive_that_promises_gigabytes_is_refused(tmp_path, monkeypatch):

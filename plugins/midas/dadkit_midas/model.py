@@ -74,6 +74,7 @@ class Midas(Student):
     ) -> None:
         super().__init__()
         architecture = SIZES[size]
+        self.channels_last = architecture.family == "lite"
         mean, std = _STATISTICS[statistics or ("imagenet" if architecture.generation_one else "halves")]
         self.spec = ModelSpec(
             name=f"midas-{size}",

@@ -39,6 +39,8 @@ class TCSmallNet(Student):
     2018). The names of the tensors are the official file's.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         *,

@@ -52,6 +52,8 @@ class TimmStudent(Student):
     Robust Monocular Depth Estimation (TPAMI 2022), with separable convolutions.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         encoder: str,

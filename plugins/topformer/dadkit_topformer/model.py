@@ -47,6 +47,7 @@ class TopFormerDepth(Student):
 
     # The injection modules train with the decoder: ImageNet files lack them, so they usually start from random weights.
     encoder_prefixes = (f"{ENCODER}tpm.", f"{ENCODER}trans.")
+    channels_last = True
 
     def __init__(
         self,

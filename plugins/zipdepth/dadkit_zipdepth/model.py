@@ -43,6 +43,8 @@ class ZipDepth(Student):
     Source: Tosi et al., ZipDepth: Bringing Lightweight Zero-Shot Monocular Depth Anywhere, on Any Device (ECCV 2026).
     """
 
+    channels_last = True
+
     def __init__(
         self,
         size: str,
