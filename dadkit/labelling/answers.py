@@ -19,7 +19,7 @@ from dadkit.data.folders import stem
 from dadkit.data.images import decode
 from dadkit.data.views import resized
 from dadkit.errors import DataError, SampleError
-from dadkit.interfaces import FrozenTeacher, Prediction, Teacher, resize_camera
+from dadkit.interfaces import FrozenTeacher, ImageNetwork, Prediction, Teacher, resize_camera
 from dadkit.interfaces.resizing import resize
 from dadkit.labelling.plan import IMPORT, PlanError, Settings, weights_hash
 from dadkit.loading import load_model, pick_device, set_precision
@@ -134,6 +134,9 @@ class TeacherAnswers:
                 raise
             self._last = False  # a network that cannot take this layout: .view() of a map, say
             _lay_out(self._model, torch.contiguous_format)
+            for module in self._model.modules():
+                if isinstance(module, ImageNetwork):
+                    module.channels_last = False
             answer = self._forward(images, cameras, own)
         # Of a model that is given cameras and answers with none, those: students of metres need them too.
         known = cameras if answer.intrinsics is None else answer.intrinsics
