@@ -61,10 +61,10 @@ def test_show_of_a_wrong_file(small: str, dadkit: Callable[..., Any]) -> None:
     assert answer.code == 2
     assert "override 'optim.lrr=1': optim.lrr: unknown key, did you mean 'lr'?" in answer.err
     answer = dadkit("config", "show", "a.yaml", "b.yaml")
-    assert answer.code == 1
+    assert answer.code == 2
     assert "show takes one file, got a.yaml, b.yaml" in answer.err
     answer = dadkit("config", "show", "optim.lr=1")
-    assert answer.code == 1
+    assert answer.code == 2
     assert "no file is given, only optim.lr=1" in answer.err
 
 

@@ -160,7 +160,7 @@ def test_a_former_name_still_works_and_says_so(acme):
         (
             "teacher",
             "large",
-            r"unknown teacher 'large'; did you mean 'acme/large'\? \(the core has no teacher\); plugins' components are written",
+            r"unknown teacher 'large'; did you mean 'acme/large'\? \(the core has no teacher\); plugins' components are",
         ),
         ("normalizer", "whole", r"'whole' is a context sampler, not a normalizer"),
     ],
