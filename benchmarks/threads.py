@@ -139,6 +139,7 @@ def computed(case: str) -> Iterator[int]:
             yield 1
     x = torch.rand(8, 3, 192, 192, generator=generator)
     model = dadkit.load_student("midas/tiny-conv", weights="none").train()
+    model.to(memory_format=torch.channels_last)  # as `dadkit train` has it
     while True:
         model.zero_grad()
         model(x).depth.mean().backward()
