@@ -65,6 +65,8 @@ def build_page(
     if output.exists():
         raise DemoError(f"{output} exists already; give another name, or remove it first")
     models = [_model(file) for file in files]
+    if len({model["title"] for model in models}) < len(models):  # two precisions of one model, say
+        models = [{**model, "title": file.stem} for model, file in zip(models, files, strict=True)]
     runtimes = {build: _linked(build) for build in _BUILDS}
     if runtime is not None:
         held = _BUILDS if webgpu else ("wasm",)

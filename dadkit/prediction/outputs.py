@@ -28,10 +28,12 @@ from dadkit.spaces import Space, SpaceError
 
 __all__ = [
     "CLOUDS",
+    "CONDITIONS",
     "DEFAULT",
     "FORMATS",
     "MOVING",
     "PROBES",
+    "check_condition",
     "condition",
     "shared_limits",
     "triangles",
@@ -361,6 +363,16 @@ as ZoeDepth's condition.
 """
 
 
+def check_condition(space: Space, preset: str) -> None:
+    """Refuse a preset that maps of this space cannot fill.
+
+    Raises:
+        SpaceError: ``controlnet-zoe`` of disparity up to scale and shift, whose metres are not known.
+    """
+    if preset == "controlnet-zoe" and space is Space.DISPARITY:
+        raise SpaceError("controlnet-zoe is linear in depth, and the map is disparity; take a model with metres, or controlnet")
+
+
 def condition(depth: Tensor, *, space: Space, valid: Tensor | None = None, preset: str = "controlnet") -> NDArray[np.uint8]:
     """Returns the condition of one map for diffusion models: near is white.
 
@@ -384,8 +396,7 @@ def condition(depth: Tensor, *, space: Space, valid: Tensor | None = None, prese
         [255, 252, 249]
     """
     linear = preset == "controlnet-zoe"
-    if linear and space is Space.DISPARITY:
-        raise SpaceError("controlnet-zoe is linear in depth, and the map is disparity; take a model with metres, or controlnet")
+    check_condition(space, preset)
     inverse = space in (Space.METRIC, Space.SCALE) and not linear
     near = 1 / depth.double() if inverse else depth.double() if space is Space.DISPARITY else -depth.double()
     usable = near.isfinite() if valid is None else near.isfinite() & valid

@@ -22,7 +22,7 @@ from dadkit.files import NameTooLongError
 from dadkit.interfaces import CameraError, DepthModel, Prediction, crop_camera, known_cameras
 from dadkit.prediction.camera import CloudError, Lens, check_cloud, given_cameras
 from dadkit.prediction.inputs import Job, find_inputs
-from dadkit.prediction.outputs import CLOUDS, DEFAULT, PROBES, shared_limits, write_one
+from dadkit.prediction.outputs import CLOUDS, CONDITIONS, DEFAULT, PROBES, check_condition, shared_limits, write_one
 from dadkit.prediction.plan import Plan, Work, check_targets, identity, make_plan
 from dadkit.prediction.sparse import Sparse
 from dadkit.prediction.steady import Steady
@@ -120,8 +120,12 @@ def carry_out(
         progress: called with the number of images that were finished, read or not, since the last call.
     """
     lens = lens or Lens()
-    if any(set(work.formats) & set(CLOUDS) for work in plan.images):
-        check_cloud(model.spec.space if sparse is None else Space.METRIC, lens)
+    wanted = {one for work in plan.images for one in work.formats}
+    space = model.spec.space if sparse is None else Space.METRIC
+    if wanted & set(CLOUDS):
+        check_cloud(space, lens)
+    for one in wanted & set(CONDITIONS):
+        check_condition(space, one)
 
     def decoded(job: Job) -> Tensor:
         return decode(job.read(), bits=bits, max_pixels=max_pixels)

@@ -53,6 +53,9 @@ def test_a_page_that_is_online_anyway_names_its_scripts_with_their_checksums(fil
     assert "<title>Depth &lt;of&gt; Toys</title>" in page
     assert "@MODELS@" not in page
     assert "exists already" in dadkit("demo", file, "-o", tmp_path / "page.html", "--online").err
+    shutil.copy(file, tmp_path / "twin.onnx")
+    page = build_page([file, tmp_path / "twin.onnx"], tmp_path / "two.html").read_text()
+    assert "<title>toy and twin</title>" in page  # one network's name would not tell them apart
 
 
 @pytest.mark.slow

@@ -110,3 +110,6 @@ def test_predict_writes_them(tmp_path, dadkit):
     picture = Image.open(tmp_path / "out" / "a.controlnet.png")
     assert (picture.size, picture.mode) == ((96, 64), "RGB")
     assert np.asarray(picture).min() == 0
+    relative = dadkit("predict", tmp_path / "a.png", "--model", "topformer/tiny", "-o", tmp_path / "no", "-f", "controlnet-zoe")
+    assert "linear in depth" in relative.err
+    assert not (tmp_path / "no").exists()
