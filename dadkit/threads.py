@@ -2,14 +2,9 @@
 
 PyTorch's threads meet at barriers. By default a thread that arrives early spins for some 300,000 rounds; where another process
 wants its core, it keeps the thread that everyone waits for from running. The commands bound that to 1000 rounds, and training
-to 100 while other processes want the cores. Measured on two cores (``benchmarks/results/threads.txt``), with the memory that
-is kept, as multiples of the speed by default on quiet cores: the quickstart, whose loader wants a core too, 1.29, and 0.88
-beside a busy process instead of 0.57; a fused loss 1.08 and 1.08 instead of 0.48; a convolutional student at 192 px 1.17 and
-0.45 instead of 0.38, where one thread has 0.70 and 0.71. With 100 rounds while a busy process is there the student keeps 0.47
-to 0.51 of its own quiet speed instead of 0.38 to 0.42 (three runs); for the quickstart the runs do not agree. On quiet cores
-100 rounds, or ``OMP_WAIT_POLICY=PASSIVE``, cost the student a third of its speed. It was measured with its channels apart;
-side by side, as training has them, its step has 1,111 parallel regions instead of 4,307, is 1.8 times as fast
-(``benchmarks/layout.py``), and keeps 0.44 of its own quiet speed, 0.57 of that by default (one run).
+to 100 while other processes want the cores. On quiet cores 100 rounds, or ``OMP_WAIT_POLICY=PASSIVE``, cost a convolutional
+student a third of its speed, which is why they are not always in force. ``benchmarks/threads.py`` compares the settings,
+``benchmarks/results/threads.txt`` and docs/runs.md hold what it found.
 """
 
 from __future__ import annotations
