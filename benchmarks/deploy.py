@@ -17,6 +17,7 @@ networks' activations grow to thousands, and torch itself is 1e-4 from its answe
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.metadata
 import json
 import math
@@ -103,19 +104,21 @@ def agreement(name: str, model: DepthModel, files: list[Path]) -> str:
 
 
 def bar(name: str, model: DepthModel, size: tuple[int, int], rounds: int) -> None:
-    """Prints how many times as fast as torch the ONNX file is."""
+    """Prints how many times as fast as torch the ONNX file is: as dadkit lays out images, and with each channel by itself."""
     image = torch.rand(1, 3, *size)
+    apart = copy.deepcopy(model)
+    apart.channels_last = False
     with tempfile.TemporaryDirectory() as folder:
         file = export_model(model, Path(folder) / "file.onnx", size=size, check=False).files[0]
         other = load_model(file)
-        times = in_turns({"torch": lambda: model(image), "file": lambda: other(image)}, rounds)
-    least, median = ({key: f(values) for key, values in times.items()} for f in (min, statistics.median))
-    ratio = {kind: found["torch"] / found["file"] for kind, found in (("least", least), ("median", median))}
+        calls = {"torch": lambda: model(image), "apart": lambda: apart(image), "file": lambda: other(image)}
+        times = {key: statistics.median(values) for key, values in in_turns(calls, rounds).items()}
+    ratio = times["torch"] / times["file"]
     wanted = BARS.get(name)
-    verdict = "" if wanted is None else f"; bar {wanted:.1f} {'met' if ratio['median'] >= wanted else 'missed'}"
+    verdict = "" if wanted is None else f"; bar {wanted:.1f} {'met' if ratio >= wanted else 'missed'}"
     print(
-        f"{name} at {size[0]}x{size[1]}, {rounds} rounds: torch {median['torch']:.1f} ms (least {least['torch']:.1f}), "
-        f"file {median['file']:.1f} ms ({least['file']:.1f}): {ratio['median']:.2f} times ({ratio['least']:.2f}){verdict}",
+        f"{name} at {size[0]}x{size[1]}, {rounds} rounds: torch {times['torch']:.1f} ms (channels apart {times['apart']:.1f}), "
+        f"file {times['file']:.1f} ms: {ratio:.2f} times ({times['apart'] / times['file']:.2f}){verdict}",
         flush=True,
     )
 
