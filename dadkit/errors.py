@@ -54,8 +54,8 @@ def near_misses(word: str, known: Iterable[str], *, prefix: str = "") -> list[st
     wanted = word[len(prefix) :].lower()
     scores = {name: SequenceMatcher(None, wanted, name[len(prefix) :].lower()).ratio() for name in set(known)}
     for name in scores:
-        rest = name[len(prefix) :].lower().removeprefix(wanted)
-        if len(wanted) > 1 and len(wanted) + len(rest) == len(name) - len(prefix) and len(rest) <= 2:  # png of png8 and png16
+        own = name[len(prefix) :].lower()
+        if len(wanted) > 1 and own.startswith(wanted) and len(own) - len(wanted) <= 2:  # png of png8 and png16
             scores[name] = max(scores[name], 0.9)
     least = max(0.6, max(scores.values(), default=0.0) - 0.1)
     return sorted((name for name, score in scores.items() if score >= least), key=lambda name: (-scores[name], name))[:3]

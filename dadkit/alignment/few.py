@@ -4,7 +4,7 @@ Three simple forms are tried: one factor; a factor with a shift, by the median o
 1968), of which 29 % may be wrong; and a factor with a power, which is the same line between logarithms. Two numbers need three
 points. A power never puts a positive value beyond infinity. The form with the smallest leave-one-out error says which points
 are wrong. From four points on a curve goes through the others: straight between logarithms from point to point, with points in
-the wrong order pooled. It is kept unless a simple form says the points that are left out in turn far better.
+the wrong order pooled. It is kept unless a simple form predicts left-out points far better.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WRONG = 0.4
 FAR_BETTER = 2.0
 """A simple form is kept where the leave-one-out error of the curve, wrong points aside, is larger by more than this factor."""
 PRECISE = 0.005
-"""A simple form is kept where it says the points that are left out to half a percent."""
+"""A simple form is kept where it predicts left-out points to within half a percent."""
 
 Form = Literal["auto", "scale", "affine", "power", "curve"]
 

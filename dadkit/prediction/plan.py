@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from dadkit.errors import DadkitError
+from dadkit.errors import DadkitError, UsageError
 from dadkit.prediction.inputs import Film, Inputs, Job
 from dadkit.prediction.outputs import FORMATS, MOVING
 from dadkit.results import Results, read_results
@@ -85,12 +85,12 @@ def check_targets(inputs: Inputs, output: Path, formats: Sequence[str], *, overw
         overwrite: files that are no input may be replaced.
 
     Raises:
-        DadkitError: ``output`` is no folder yet and has the name of a picture, an array or a film.
+        UsageError: ``output`` is no folder yet and has the name of a picture, an array or a film.
         OverwriteError: a result would replace an input, or a file that dadkit's list of results does not name.
     """
     if not output.is_dir():
         if output.suffix.lower() in _OF_FILES:
-            raise DadkitError(
+            raise UsageError(
                 f"--output is a folder, since a picture has several results, and {output} has the name of a file; "
                 f"give --output {output.with_suffix('')}, and --format color for nothing but colours"
             )

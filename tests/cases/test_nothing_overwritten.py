@@ -44,7 +44,7 @@ def test_40_a_file_that_is_no_input_is_not_replaced_unasked(photos, tmp_path, da
     assert contents(out) == before
     assert dadkit("predict", photos, "-m", MODEL, "-o", out, "-f", "png16", "--overwrite").code == 0
     answer = dadkit("predict", photos / "p0.png", "-m", MODEL, "-o", tmp_path / "depth.png")
-    assert answer.code == 1
+    assert answer.code == 2
     assert f"--output {tmp_path / 'depth'}" in answer.err
     assert not (tmp_path / "depth.png").exists()
 
